@@ -1,0 +1,1 @@
+"""Where training processes live: their identity, their locks and, later, the machines that carry them."""

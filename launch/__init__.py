@@ -1,0 +1,1 @@
+"""The commands people type, and the wiring of trainer, cluster and delivery behind them."""

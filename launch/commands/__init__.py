@@ -1,0 +1,1 @@
+"""The commands of `phalanx`, one to a file."""

@@ -1,0 +1,1 @@
+"""The sections of a training config, as pydantic models. Nothing here imports TensorFlow."""
