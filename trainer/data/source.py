@@ -1,0 +1,142 @@
+"""What a data source is: its schema, the protocol of reading it, and the list of records that it left out.
+
+Shape legend: B batch.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+
+from trainer.data.checks import DataError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One named tensor of a sample.
+
+    Attributes:
+        shape: Shape of one sample, without the batch dimension.
+        dtype: TensorFlow's name of the type that `Source.read` gives: "float32", "int32", ...
+        vocabulary: The category names of a categorical feature. Its values are int32: 0 stands for a missing or unknown
+            category, `i + 1` for `vocabulary[i]` (the numbering of `keras.layers.StringLookup` with one unknown index).
+        num_values: For integer features, the values lie in [0, num_values). None: not bounded.
+        mean: Mean of the training split, for numeric columns whose scale the model should normalise.
+        std: Standard deviation of the training split, never 0.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    vocabulary: tuple[str, ...] | None = None
+    num_values: int | None = None
+    mean: float | None = None
+    std: float | None = None
+
+
+@dataclass(frozen=True)
+class Schema:
+    """Names, shapes, types and length of a source; the target is one of the features.
+
+    Attributes:
+        features: Every tensor of a sample by name, the target included.
+        target: Name of the feature to predict; None where the task makes the target itself (language modelling).
+        num_samples: Length of the source.
+        num_classes: Number of classes of the target, or the number of different tokens; None for a regression.
+        class_names: Names of the classes, if the source knows them.
+    """
+
+    features: Mapping[str, Feature]
+    target: str | None
+    num_samples: int
+    num_classes: int | None = None
+    class_names: tuple[str, ...] | None = None
+
+    @property
+    def inputs(self) -> dict[str, Feature]:
+        """The features that a model is called with."""
+        return {name: feature for name, feature in self.features.items() if name != self.target}
+
+
+class SkippedRecord(NamedTuple):
+    """A record that was left out, and the rule that it broke."""
+
+    file: str
+    record: str
+    rule: str
+
+
+class SkippedRecords:
+    """The records that a source left out: counted, listed, and bounded. Safe to use from several threads.
+
+    A record counts once, however many epochs meet it.
+    """
+
+    def __init__(self, limit: int = 0):
+        self.limit = limit
+        self._records: dict[SkippedRecord, None] = {}
+        self._lock = threading.Lock()
+
+    def add(self, error: DataError) -> None:
+        """Notes that the record of `error` is left out.
+
+        Raises:
+            DataError: The bound is reached. With a bound of 0 it is `error` itself.
+        """
+        record = SkippedRecord(error.file, error.record, error.rule)
+        with self._lock:
+            if record in self._records:
+                return
+            if len(self._records) >= self.limit:
+                if self.limit == 0:
+                    raise error
+                raise DataError(
+                    error.file,
+                    error.record,
+                    f"{error.rule}, after {self.limit} records skipped before it, the most that "
+                    f"data.skip_bad_records={self.limit} allows",
+                    "correct the records or raise data.skip_bad_records",
+                )
+            self._records[record] = None
+
+    def records(self) -> list[SkippedRecord]:
+        """What was skipped so far, sorted, so that parallel reading gives the same list."""
+        with self._lock:
+            return sorted(self._records)
+
+    def __len__(self) -> int:
+        with self._lock:
+            return len(self._records)
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Samples that can be read at any index, by several threads at once.
+
+    Attributes:
+        schema: Names, shapes, types, length.
+        skipped: What was left out so far.
+        in_memory: `read` is a plain gather, so that one call may read many batches cheaply.
+        may_skip: `read` may return the extra key "sample_weight", float32 [B], 0 for a record left out at reading.
+            Sources that validate everything when opened leave bad records out of `schema` instead and say False.
+        failure: The error that ended a read. TensorFlow forgets the class of an exception raised inside a graph, so the
+            caller of the pipeline looks here when an iterator fails.
+    """
+
+    schema: Schema
+    skipped: SkippedRecords
+    in_memory: bool
+    may_skip: bool
+    failure: DataError | None
+
+    def read(self, index: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Reads the samples at `index`, int64 [B], inside or outside a graph: every feature as [B, ...]."""
+        ...
+
+    def locate(self, index: int) -> str:
+        """Names the place of a sample for a message: "train-00001.tfrecord, record 17"."""
+        ...
