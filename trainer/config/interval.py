@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Literal, cast, get_args
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -55,8 +56,9 @@ class Interval:
         return cls(float(match[1]), cast(Unit, match[2]))
 
     def __str__(self) -> str:
-        whole = self.value == int(self.value)
-        return f"{int(self.value) if whole else self.value}{self.unit}"
+        # Decimal, because repr would write a large or a small number with an exponent.
+        digits = format(Decimal(repr(self.value)), "f")
+        return f"{digits.rstrip('0').rstrip('.') if '.' in digits else digits}{self.unit}"
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:

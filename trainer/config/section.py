@@ -6,12 +6,4 @@ from pydantic import BaseModel, ConfigDict
 class Section(BaseModel):
     """A section of the config: frozen, closed to keys that it does not declare, with finite numbers only."""
 
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        allow_inf_nan=False,
-        validate_default=True,
-        use_attribute_docstrings=True,
-        # A section may have keys such as `json` or `schema`, and the data sections do not read pydantic's own names.
-        protected_namespaces=(),
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

@@ -1,0 +1,19 @@
+"""The `checkpoint` section: when the state is written to disk and which checkpoints stay."""
+
+from typing import Literal
+
+from pydantic import Field, PositiveInt
+
+from trainer.config.interval import Interval
+from trainer.config.section import Section
+
+
+class CheckpointConfig(Section):
+    """Checkpoints are also written at the end of the run and when it is stopped."""
+
+    every: Interval = Field(Interval(60, "s"), description="between two checkpoints")
+    keep: PositiveInt = Field(3, description="newest checkpoints that stay; the best one stays beside them")
+    best_metric: str | None = Field(
+        None, description="evaluation metric by which a checkpoint is the best, e.g. accuracy"
+    )
+    best_mode: Literal["max", "min"] = Field("max", description="whether the largest or the smallest is best")
