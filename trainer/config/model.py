@@ -1,0 +1,95 @@
+"""The `model` section: a model of this package, or an importable function that returns one."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PositiveInt, model_validator
+
+from trainer.config.choice import ChosenByName
+from trainer.config.section import Section
+
+IMPORTABLE = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
+"""Pattern of `package.module:function`."""
+
+Activation = Literal["relu", "gelu", "silu", "tanh", "elu", "leaky_relu"]
+DropoutRate = Annotated[float, Field(ge=0, lt=1)]
+
+
+class MlpModel(Section):
+    """Dense layers on the flattened sample."""
+
+    name: Literal["mlp"] = "mlp"
+    hidden: tuple[PositiveInt, ...] = Field((128,), description="widths of the hidden layers")
+    activation: Activation = "relu"
+    dropout: DropoutRate = Field(0.2, description="share of each hidden layer's outputs that a step leaves out")
+
+
+class CnnModel(Section):
+    """3x3 convolutions, each with a 2x2 max pooling, and one dense layer; for small images."""
+
+    name: Literal["cnn"] = "cnn"
+    filters: tuple[PositiveInt, ...] = Field(
+        (32, 64), min_length=1, description="of each convolution; each halves the image"
+    )
+    dense: PositiveInt = Field(128, description="width of the dense layer")
+    dropout: DropoutRate = Field(0.25, description="share of the dense layer's outputs that a step leaves out")
+
+
+class ResnetModel(Section):
+    """Residual network for images (He et al. 2015)."""
+
+    name: Literal["resnet"] = "resnet"
+    depth: Literal[18, 34, 50, 101, 152] = 50
+    input_size: Annotated[int, Field(ge=32)] | None = Field(
+        None, description="images are resized to this many pixels a side; without it, they stay as the data gives them"
+    )
+
+
+class TabularModel(Section):
+    """Dense layers on embedded categories and normalised numbers."""
+
+    name: Literal["tabular"] = "tabular"
+    hidden: tuple[PositiveInt, ...] = Field((128, 64), description="widths of the hidden layers")
+    activation: Activation = "relu"
+    dropout: DropoutRate = Field(0.1, description="share of each hidden layer's outputs that a step leaves out")
+    embedding: PositiveInt = Field(8, description="most numbers that stand for one category")
+
+
+class TransformerLmModel(Section):
+    """Decoder-only transformer with normalisation before each block; its context is the data's."""
+
+    name: Literal["transformer_lm"] = "transformer_lm"
+    layers: PositiveInt = 2
+    width: PositiveInt = 128
+    heads: PositiveInt = 4
+    feed_forward: PositiveInt | None = Field(
+        None, description="width inside a feed-forward block; without it, 4 widths"
+    )
+    dropout: DropoutRate = Field(0.1, description="share of the outputs of embedding and blocks that a step leaves out")
+    positions: Literal["learned", "rotary"] = "learned"
+    tie_embedding: bool = Field(True, description="the output layer uses the weights of the token embedding")
+
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> "TransformerLmModel":
+        if self.width % self.heads:
+            raise ValueError(
+                f"model.width={self.width} must be a multiple of model.heads={self.heads}: "
+                f"set model.width={-(-self.width // self.heads) * self.heads}"
+            )
+        if self.positions == "rotary" and self.width // self.heads % 2:
+            raise ValueError(
+                f"model.positions=rotary turns pairs of numbers, but model.width={self.width} with "
+                f"model.heads={self.heads} gives heads of odd width: set model.width={2 * self.width}"
+            )
+        return self
+
+
+class CustomModel(Section):
+    """A model of the user's own: a function that returns a `keras.Model` ending in logits."""
+
+    name: Annotated[str, Field(pattern=IMPORTABLE, description="package.module:function")]
+    options: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the function")
+
+
+ModelConfig = Annotated[
+    MlpModel | CnnModel | ResnetModel | TabularModel | TransformerLmModel | CustomModel, ChosenByName()
+]
