@@ -1,0 +1,121 @@
+"""Options of the data sources that read samples from files while training runs."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+from trainer.config.data import DataConfig, Fraction
+
+ImageSize = tuple[PositiveInt, PositiveInt]
+Resize = Literal["crop", "stretch"]
+Channels = Literal[1, 3]
+
+
+class RecordFeature(BaseModel):
+    """One feature of a tf.train.Example, as it is stored in the records."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["image", "integer", "float", "raw"] = Field(
+        description="image: an encoded JPEG, PNG, ...; integer, float: an int64_list, a float_list; raw: bytes of `dtype`"
+    )
+    key: str | None = Field(None, description="its name in the records; without it, the name that it has here")
+    shape: tuple[PositiveInt, ...] = Field((), description="of one sample; images have that of data.image_size")
+    channels: Channels = Field(3, description="of an image: 3 colours or 1 grey")
+    dtype: Literal["uint8", "int32", "int64", "float32"] = Field("uint8", description="of raw bytes, little-endian")
+    offset: int = Field(0, description="added to an integer: -1 for classes that the records count from 1")
+    num_values: PositiveInt | None = Field(None, description="an integer must lie in [0, num_values)")
+
+    @model_validator(mode="after")
+    def _options_fit_the_kind(self) -> "RecordFeature":
+        allowed = {"image": {"channels"}, "raw": {"shape", "dtype", "num_values"}, "float": {"shape"}}
+        allowed["integer"] = {"shape", "offset", "num_values"}
+        foreign = self.model_fields_set - allowed[self.kind] - {"kind", "key"}
+        if foreign:
+            raise ValueError(f"{min(foreign)} says nothing about a feature of kind {self.kind!r}: leave it out")
+        if self.kind == "raw" and not self.shape:
+            raise ValueError("a feature of kind 'raw' needs its shape, such as [28, 28, 1]")
+        return self
+
+
+class TfrecordData(DataConfig):
+    """TFRecord shards of tf.train.Example, read at random through an index that is built once."""
+
+    name: Literal["tfrecord"] = "tfrecord"
+    pattern: str = Field(description="the shards, such as /data/imagenet/train-*")
+    held_out_pattern: str | None = Field(None, description="other shards; without it, a fraction of the records")
+    held_out_fraction: Fraction = 0.1
+    features: dict[str, RecordFeature] = Field(min_length=1, description="what to read from a record, by name")
+    image_size: ImageSize = Field((224, 224), description="height and width that images are brought to")
+    resize: Resize = Field("crop", description="to image_size: the largest centred crop, or the whole image stretched")
+    target: str | None = Field("label", description="the feature to predict; none for language modelling")
+    num_classes: PositiveInt | None = Field(None, description="of an integer target; a label must be below it")
+
+    @model_validator(mode="after")
+    def _target_is_declared(self) -> "TfrecordData":
+        if self.target is None:
+            return self
+        feature = self.features.get(self.target)
+        if feature is None:
+            raise ValueError(f"data.target={self.target!r} is not in data.features: declare it there")
+        if feature.kind == "image":
+            raise ValueError(f"data.target={self.target!r} is an image: name an integer or float feature")
+        if feature.kind == "integer" and not feature.shape and self.num_classes is None:
+            raise ValueError("data.num_classes is missing: say how many classes the records have")
+        return self
+
+
+class ImagesData(DataConfig):
+    """A folder of images with one folder a class; the sorted names of the folders are the classes."""
+
+    name: Literal["images"] = "images"
+    path: str
+    held_out_path: str | None = Field(None, description="a second folder; without it, a fraction of the first")
+    held_out_fraction: Fraction = Field(0.1, description="chosen by file name, so that new files move no old one")
+    image_size: ImageSize = Field((224, 224), description="height and width that images are brought to")
+    resize: Resize = Field("crop", description="to image_size: the largest centred crop, or the whole image stretched")
+    channels: Channels = Field(3, description="3 colours or 1 grey")
+
+
+class TextData(DataConfig):
+    """A folder of text files, as windows of `context` + 1 tokens."""
+
+    name: Literal["text"] = "text"
+    path: str = Field(description="a folder, a file, or package:NAME/FOLDER for texts inside an installed package")
+    files: str = Field("*.txt", description="pattern of the file names, at any depth of the folder")
+    encoding: str = Field("utf-8", description="of the files")
+    held_out_path: str | None = Field(None, description="other texts; without it, the end of every file")
+    held_out_fraction: Fraction = 0.1
+    tokenizer: Literal["bytes", "subword"] = Field("bytes", description="256 bytes, or byte-level BPE trained once")
+    vocabulary: Annotated[int, Field(ge=257, le=2**20)] | None = Field(
+        None, description="tokens of the subword tokenizer; 2048 when not given"
+    )
+    context: PositiveInt = Field(128, description="tokens that a prediction may look back on")
+
+    @model_validator(mode="after")
+    def _bytes_have_a_fixed_vocabulary(self) -> "TextData":
+        if self.tokenizer == "bytes" and self.vocabulary is not None:
+            raise ValueError(
+                f"data.vocabulary={self.vocabulary} does not go with bytes, of which there are 256: "
+                "leave it out, or set data.tokenizer=subword"
+            )
+        return self
+
+
+class TfdsData(DataConfig):
+    """A data set of TensorFlow Datasets: "tfds:cifar10", "tfds:imagenet2012:5.1.0"."""
+
+    name: Annotated[str, Field(pattern=r"^tfds:[A-Za-z_]\w*(/[\w.-]+)?(:\d+\.\d+\.\d+)?$")]
+    data_dir: str | None = Field(None, description="where it is stored; without it, TensorFlow Datasets' own folder")
+    download: bool = Field(True, description="prepare the data set when data_dir does not hold it yet")
+    split: str = Field("train", description='split to train on, such as "train" or "train[:80%]"')
+    held_out_split: str | None = Field(None, description="without it: validation, else test, whichever exists")
+    image_size: ImageSize | None = Field(None, description="brings images to this size; needed where sizes differ")
+    resize: Resize = Field("crop", description="to image_size: the largest centred crop, or the whole image stretched")
+    features: tuple[str, ...] | None = Field(None, description="those to read; without it, all that are numbers")
+    target: str | None = Field("label", description="the feature to predict; none for language modelling")
+
+    @property
+    def dataset(self) -> str:
+        """The name without "tfds:"."""
+        return self.name.removeprefix("tfds:")
