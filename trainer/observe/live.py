@@ -1,0 +1,178 @@
+"""What a run says in the terminal while it trains: one live line, or plain lines where there is no terminal."""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+
+from rich.console import Console
+from rich.live import Live as RichLive
+from rich.text import Text
+
+REFRESH_INTERVAL_S = 0.25
+RATE_WINDOW_S = 30.0
+
+
+def format_count(value: float) -> str:
+    """A count in three or four digits.
+
+    >>> format_count(950), format_count(41_234), format_count(2_500_000)
+    ('950', '41.2k', '2.50M')
+    """
+    if not math.isfinite(value):
+        return "-"
+    for size, suffix in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if abs(value) >= size:
+            scaled = value / (1e3 if suffix == "k" else size)
+            return f"{scaled:.2f}{suffix}" if scaled < 10 else f"{scaled:.1f}{suffix}"
+    return f"{value:.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.1f}"
+
+
+def format_duration(seconds: float) -> str:
+    """A duration as people say it.
+
+    >>> format_duration(4.21), format_duration(75), format_duration(3 * 3600 + 62), format_duration(90_000)
+    ('4.2s', '1m15s', '3h01m', '1d01h')
+    """
+    if not math.isfinite(seconds):
+        return "-"
+    if seconds < 9.95:
+        return f"{seconds:.1f}s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    if whole < 86_400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+    return f"{whole // 86_400}d{whole % 86_400 // 3600:02d}h"
+
+
+def format_number(value: float) -> str:
+    """A loss or a metric in four significant digits.
+
+    >>> format_number(0.123456), format_number(12.3456), format_number(1e-7), format_number(float("nan"))
+    ('0.1235', '12.35', '1.00e-07', 'nan')
+    """
+    if not math.isfinite(value) or value == 0:
+        return f"{value:g}"
+    if abs(value) < 1e-3 or abs(value) >= 1e5:
+        return f"{value:.2e}"
+    return f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}"
+
+
+class Rate:
+    """Steps a second over the last half minute, pauses for evaluation and checkpoints included: what an ETA needs."""
+
+    def __init__(self, step: int, now: float) -> None:
+        self._marks = [(now, step)]
+
+    def advance(self, step: int, now: float) -> float:
+        """Notes that `step` steps are done at `now`; returns steps a second, 0 before anything is known."""
+        self._marks.append((now, step))
+        while len(self._marks) > 2 and now - self._marks[1][0] > RATE_WINDOW_S:
+            del self._marks[0]
+        began, first = self._marks[0]
+        return (step - first) / (now - began) if now > began else 0.0
+
+
+class Live:
+    """The terminal's view of a run.
+
+    On a terminal one line is drawn again at most four times a second, by the caller's own thread inside `update`: no
+    timer thread takes time from the step. Elsewhere every update is a plain line, so the log interval is the rate.
+
+    Args:
+        total_steps: where the run ends; None when it is not known, which leaves out the ETA.
+        first_step: the step that the run starts or resumes at.
+        console: where to; standard output by default.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        total_steps: int | None,
+        first_step: int = 0,
+        console: Console | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._total = total_steps
+        self._console = console or Console(highlight=False, soft_wrap=True)
+        self._clock = clock
+        self._rate = Rate(first_step, clock())
+        self._drawn_at = -math.inf
+        self._line: Text | None = None
+        self._live = RichLive(console=self._console, auto_refresh=False) if self._console.is_terminal else None
+        if self._live:
+            self._live.start()
+
+    def update(
+        self, step: int, metrics: Mapping[str, float], examples_per_s: float, data_wait: float | None = None
+    ) -> None:
+        """Shows the state after `step` steps.
+
+        Args:
+            step: steps done.
+            metrics: what to name, in this order: loss first, then the task's metrics.
+            examples_per_s: samples a second.
+            data_wait: share of the wall time that the step waited for data, 0 to 1.
+        """
+        now = self._clock()
+        steps_per_s = self._rate.advance(step, now)
+        if self._live and now - self._drawn_at < REFRESH_INTERVAL_S and step != self._total:
+            return
+        self._drawn_at = now
+        parts = [self._progress(step)]
+        parts += [f"{name} {format_number(value)}" for name, value in metrics.items()]
+        parts.append(f"{format_count(examples_per_s)} samples/s")
+        if data_wait is not None:
+            parts.append(f"data {100 * data_wait:.1f}%")
+        if self._total is not None and steps_per_s > 0 and step < self._total:
+            parts.append(f"ETA {format_duration((self._total - step) / steps_per_s)}")
+        self._draw(parts)
+
+    def _progress(self, step: int) -> str:
+        if self._total is None:
+            return f"step {step}"
+        return f"step {step:>{len(str(self._total))}}/{self._total}"
+
+    def _draw(self, parts: list[str]) -> None:
+        if not self._live:
+            self._console.print("  ".join(parts), markup=False)
+            return
+        self._line = Text(overflow="ellipsis", no_wrap=True)
+        self._line.append(parts[0], style="bold")
+        for part in parts[1:]:
+            name, _, value = part.partition(" ")
+            self._line.append("  ")
+            if part.endswith("samples/s"):
+                self._line.append(part)
+            else:
+                self._line.append(name, style="dim").append(f" {value}")
+        self._live.update(self._line, refresh=True)
+
+    def evaluation(self, step: int, split: str, metrics: Mapping[str, float], duration_s: float | None = None) -> None:
+        """Prints one lasting line for an evaluation."""
+        parts = [self._progress(step), split]
+        parts += [f"{name} {format_number(value)}" for name, value in metrics.items()]
+        if duration_s is not None:
+            parts.append(f"({format_duration(duration_s)})")
+        self.message("  ".join(parts))
+
+    def message(self, text: str, style: str | None = None) -> None:
+        """Prints a lasting line, above the live one where there is one."""
+        self._console.print(Text(text, style=style or ""))
+
+    def close(self) -> None:
+        """Leaves the last state of the live line on the screen; a second call does nothing."""
+        if self._live:
+            self._live.stop()
+            self._live = None
+
+    def __enter__(self) -> "Live":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
