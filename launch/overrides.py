@@ -1,0 +1,69 @@
+"""Settings given on the command line: `train.steps=200 model.hidden=[256,128]`."""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from launch.yaml_text import Location, parse_value
+
+
+@dataclass(frozen=True)
+class Overridden:
+    """A config with the command line's settings put in.
+
+    Attributes:
+        values: the sections; the ones that were passed in are left as they were.
+        locations: the settings that came from the command line.
+        problems: one sentence for each override that could not be read.
+    """
+
+    values: dict[str, Any]
+    locations: frozenset[Location]
+    problems: tuple[str, ...]
+
+
+def apply_overrides(
+    values: dict[str, Any], overrides: Sequence[str], takes_text: Callable[[Location], bool] = lambda _: False
+) -> Overridden:
+    """Put `section.key=value` settings into a config; the last one for a key counts.
+
+    Args:
+        values: the sections of the config file.
+        overrides: as typed; what stands right of the first `=` is read as a YAML value.
+        takes_text: whether a setting is text, so that `run.name=7` is the name "7" and not a number.
+    """
+    values = copy.deepcopy(values)
+    locations: set[Location] = set()
+    problems: list[str] = []
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        location = tuple(key.split("."))
+        if not separator or not all(location):
+            problems.append(f"{override!r} is not a setting: write section.key=value, as in train.steps=200")
+            continue
+        try:
+            value = parse_value(text)
+        except ValueError as error:
+            problems.append(f"{key}={text} cannot be read ({error}): put the value in quotes, as in '{key}=\"...\"'")
+            continue
+        if takes_text(location) and not isinstance(value, str) and value is not None:
+            value = text
+        if (outer := _put(values, location, value)) is not None:
+            problems.append(f"{key} cannot be set, because {outer} is a value and not a section: set {outer} itself")
+            continue
+        locations.add(location)
+    return Overridden(values, frozenset(locations), tuple(problems))
+
+
+def _put(values: dict[str, Any], location: Sequence[str], value: Any) -> str | None:
+    """Set a value, making sections on the way; returns the name of what is in the way, if anything is."""
+    section = values
+    for depth, part in enumerate(location[:-1], start=1):
+        if section.get(part) is None:
+            section[part] = {}
+        section = section[part]
+        if not isinstance(section, dict):
+            return ".".join(location[:depth])
+    section[location[-1]] = value
+    return None
