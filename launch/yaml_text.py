@@ -1,6 +1,6 @@
 """YAML as configs use it: one value a key, every key with its line, and `1e-3` a number.
 
-PyYAML follows YAML 1.1, in which `1e-3` is text, `on` is a truth value and `010` is eight. Configs follow YAML 1.2 instead.
+PyYAML follows YAML 1.1, in which `1e-3` is text, `on` is a truth value and `010` is eight. Configs follow YAML 1.2.
 """
 
 import re
@@ -81,7 +81,9 @@ def read_document(text: str, source: str) -> Document:
         if node is None:
             return document
         if not isinstance(node, yaml.MappingNode):
-            document.problems.append(f"{source} must hold sections such as model:, data: and train:, not a single value")
+            document.problems.append(
+                f"{source} must hold sections such as model:, data: and train:, not a single value"
+            )
             return document
         document.values = _Reader(loader, document, source).mapping(node, ())
     except yaml.MarkedYAMLError as error:
@@ -100,7 +102,7 @@ def parse_value(text: str) -> Any:
         ValueError: the text is not a YAML value.
     """
     try:
-        return yaml.load(text, _Loader)  # noqa: S506 (a SafeLoader)
+        return yaml.load(text, _Loader)
     except yaml.MarkedYAMLError as error:
         raise ValueError(_reason(error)) from None
     except yaml.YAMLError as error:

@@ -1,0 +1,133 @@
+"""Rules that hold between sections: settings that are right alone and impossible together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trainer.config.interval import Interval
+
+if TYPE_CHECKING:
+    from trainer.config.training import TrainingConfig
+
+TASK_OF_DATA = {"text": "language_modelling", "flights": "classification"}
+"""Packaged data sets and formats whose samples allow one task only."""
+
+TASK_OF_SYNTHETIC = {
+    "tokens": "language_modelling",
+    "classification": "classification",
+    "regression": "regression",
+}
+TASK_OF_COLUMN = {"class": "classification", "number": "regression"}
+
+
+def problems_of(config: TrainingConfig) -> list[str]:
+    """One sentence for each impossible combination: its values, the rule and the change to make."""
+    return [
+        *_task_problems(config),
+        *_batch_problems(config),
+        *_schedule_problems(config),
+        *_record_problems(config),
+    ]
+
+
+def _task_problems(config: TrainingConfig) -> list[str]:
+    model, task, data = config.model.name, config.task.name, config.data.name
+    if ":" in task:
+        return []
+    problems = []
+    if (required := _task_of_data(config)) not in (None, task):
+        kind = _kind_of_data(config)
+        problems.append(
+            f"task.name={task} does not fit data.name={data}{kind}, whose samples are for {required}: "
+            f"set task.name={required}"
+        )
+    elif model == "transformer_lm" and task != "language_modelling":
+        problems.append(f"model.name={model} must have task.name=language_modelling, not {task}: set it")
+    if task == "language_modelling" and model != "transformer_lm" and ":" not in model:
+        problems.append(
+            f"task.name={task} must have a model of token sequences, not model.name={model}: "
+            "set model.name=transformer_lm"
+        )
+    return problems
+
+
+def _task_of_data(config: TrainingConfig) -> str | None:
+    if config.data.name == "synthetic":
+        return TASK_OF_SYNTHETIC[config.data.kind]
+    if config.data.name in ("csv", "parquet"):
+        return TASK_OF_COLUMN[config.data.target_kind]
+    return TASK_OF_DATA.get(config.data.name)
+
+
+def _kind_of_data(config: TrainingConfig) -> str:
+    if config.data.name == "synthetic":
+        return f" with data.kind={config.data.kind}"
+    if config.data.name in ("csv", "parquet"):
+        return f" with data.target_kind={config.data.target_kind}"
+    return ""
+
+
+def _batch_problems(config: TrainingConfig) -> list[str]:
+    train, batch, replicas = config.train, config.data.batch_size, config.strategy.known_replicas or 1
+    problems = []
+    if train.virtual_workers is not None and train.virtual_workers % replicas:
+        problems.append(
+            f"strategy.devices={replicas} must divide train.virtual_workers={train.virtual_workers}: "
+            f"set train.virtual_workers to a multiple of {replicas}"
+        )
+        return problems
+    parts = train.virtual_workers or replicas
+    part_name = "train.virtual_workers" if train.virtual_workers else "strategy.devices"
+    if batch % parts:
+        problems.append(
+            f"{part_name}={parts} must divide data.batch_size={batch}: "
+            f"set data.batch_size to a multiple of {parts * train.accumulate}"
+        )
+    elif batch // parts % train.accumulate:
+        batch_name = f"the batch {batch // parts} of each part" if parts > 1 else f"data.batch_size={batch}"
+        problems.append(
+            f"train.accumulate={train.accumulate} must divide {batch_name}: "
+            f"set data.batch_size to a multiple of {parts * train.accumulate}"
+        )
+    if config.data.remainder == "keep" and parts * train.accumulate > 1:
+        cause = f"{part_name}={parts}" if parts > 1 else f"train.accumulate={train.accumulate}"
+        problems.append(
+            f"data.remainder=keep leaves a last batch that {cause} need not divide: "
+            "set data.remainder=pad, which weights the padding with zero, or drop"
+        )
+    return problems
+
+
+def _schedule_problems(config: TrainingConfig) -> list[str]:
+    warmup = config.optimizer.schedule.warmup
+    if warmup is None:
+        return []
+    length, name = _length_in(config, warmup)
+    if length is not None and warmup.value >= length:
+        return [
+            f"optimizer.schedule.warmup={warmup} must be shorter than the training, {name}: "
+            "shorten the warm-up or train longer"
+        ]
+    return []
+
+
+def _length_in(config: TrainingConfig, interval: Interval) -> tuple[float | None, str]:
+    if interval.unit == "st":
+        return config.train.steps, f"train.steps={config.train.steps}"
+    return config.train.epochs, f"train.epochs={config.train.epochs}"
+
+
+def _record_problems(config: TrainingConfig) -> list[str]:
+    problems = []
+    if config.checkpoint.best_metric is not None and config.evaluate.every is None:
+        problems.append(
+            f"checkpoint.best_metric={config.checkpoint.best_metric} must have evaluations to choose by, but "
+            'evaluate.every is null: set evaluate.every="1ep"'
+        )
+    steps, profile = config.train.steps, config.observe.profile_steps
+    if steps is not None and profile is not None and profile[1] >= steps:
+        problems.append(
+            f"observe.profile_steps={list(profile)} must lie within the training, train.steps={steps}: "
+            f"choose steps below {steps}"
+        )
+    return problems

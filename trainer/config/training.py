@@ -1,0 +1,71 @@
+"""The config of one training: every section that the trainer reads."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from trainer.config import combinations
+from trainer.config.checkpoint import CheckpointConfig
+from trainer.config.choice import ChosenByName
+from trainer.config.data import (
+    ArraysData,
+    CsvData,
+    CustomData,
+    DigitsData,
+    FlightsData,
+    MnistData,
+    MnistSampleData,
+    ParquetData,
+    SyntheticData,
+)
+from trainer.config.evaluate import EvaluateConfig
+from trainer.config.export import ExportConfig
+from trainer.config.model import ModelConfig
+from trainer.config.observe import ObserveConfig
+from trainer.config.optimizer import AdamOptimizer, OptimizerConfig
+from trainer.config.place import PlaceConfig
+from trainer.config.section import Section
+from trainer.config.strategy import StrategyConfig
+from trainer.config.task import ClassificationTask, TaskConfig
+from trainer.config.train import TrainConfig
+from trainer.config.warm_start import WarmStartConfig
+
+AnyData = Annotated[
+    ArraysData
+    | CsvData
+    | ParquetData
+    | MnistSampleData
+    | MnistData
+    | DigitsData
+    | FlightsData
+    | SyntheticData
+    | CustomData,
+    ChosenByName(),
+]
+
+
+class TrainingConfig(Section):
+    """What to train, on what, for how long and how it is recorded."""
+
+    run: PlaceConfig = Field(PlaceConfig(), description="name and place of the run folder")
+    model: ModelConfig = Field(description="the network")
+    task: TaskConfig = Field(ClassificationTask(), description="what loss and metrics mean")
+    data: AnyData = Field(description="where samples come from and how they are batched")
+    train: TrainConfig = Field(description="length and execution of the training")
+    optimizer: OptimizerConfig = Field(AdamOptimizer(), description="the update rule and its schedule")
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = Field(
+        "float32", description="of the computation; weights stay float32"
+    )
+    evaluate: EvaluateConfig = Field(EvaluateConfig(), description="when the held-out split is measured")
+    checkpoint: CheckpointConfig = Field(CheckpointConfig(), description="when the state is saved")
+    strategy: StrategyConfig = Field(StrategyConfig(), description="over which devices a step is spread")
+    observe: ObserveConfig = Field(ObserveConfig(), description="what is recorded")
+    warm_start: WarmStartConfig | None = Field(None, description="weights that the model begins with")
+    export: ExportConfig = Field(ExportConfig(), description="the SavedModel at the end")
+
+    @model_validator(mode="after")
+    def _sections_fit_together(self) -> "TrainingConfig":
+        if problems := combinations.problems_of(self):
+            # One line a problem: the loader shows each as a sentence of its own.
+            raise ValueError("\n".join(problems))
+        return self
