@@ -13,7 +13,5 @@ class CheckpointConfig(Section):
 
     every: Interval = Field(Interval(60, "s"), description="between two checkpoints")
     keep: PositiveInt = Field(3, description="newest checkpoints that stay; the best one stays beside them")
-    best_metric: str | None = Field(
-        None, description="evaluation metric that finds the best checkpoint, e.g. accuracy"
-    )
+    best_metric: str | None = Field(None, description="evaluation metric that finds the best checkpoint, e.g. accuracy")
     best_mode: Literal["max", "min"] = Field("max", description="whether the largest or the smallest is best")

@@ -16,7 +16,7 @@ TAG = "name="
 class ChosenByName:
     """Marks a union of sections of which `name` chooses one: `Annotated[A | B | Custom, ChosenByName()]`.
 
-    A variant declares either `name: Literal["mlp"]` or, for an open set of names, a pattern; the first that fits counts.
+    A variant declares either `name: Literal["mlp"]` or, for an open set of names, a pattern; the first to fit counts.
 
     Attributes:
         default: the name of a section that gives none; without it, such a section is an error.

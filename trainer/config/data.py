@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from trainer.config.augmentation import Augmentation
 from trainer.config.byte_size import ByteSize
+from trainer.config.path_text import PathText
 
 Remainder = Literal["pad", "drop", "keep"]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -63,8 +64,8 @@ class ArraysData(DataConfig):
     """An .npz file with one array a feature, one row a sample."""
 
     name: Literal["arrays"] = "arrays"
-    path: str
-    held_out_path: str | None = Field(None, description="a second file; without it, a fraction of the first")
+    path: PathText
+    held_out_path: PathText | None = Field(None, description="a second file; without it, a fraction of the first")
     held_out_fraction: Fraction = 0.1
     target: str | None = Field("label", description="the array to predict; none for language modelling")
     num_classes: PositiveInt | None = Field(None, description="of an integer target; without it, the largest + 1")
@@ -73,8 +74,8 @@ class ArraysData(DataConfig):
 class TableData(DataConfig):
     """What CSV and Parquet have in common: columns of categories and of numbers."""
 
-    path: str = Field(description="a file, or a pattern of files with the same columns")
-    held_out_path: str | None = Field(None, description="other files; without it, a fraction of the rows")
+    path: PathText = Field(description="a file, or a pattern of files with the same columns")
+    held_out_path: PathText | None = Field(None, description="other files; without it, a fraction of the rows")
     held_out_fraction: Fraction = 0.1
     target: str = Field(description="the column to predict")
     target_kind: Literal["class", "number"] = Field("class", description="classes, or a number to regress on")

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from trainer.config.data import DataConfig, Fraction
+from trainer.config.path_text import PathText
 
 ImageSize = tuple[PositiveInt, PositiveInt]
 Resize = Literal["crop", "stretch"]
@@ -17,7 +18,7 @@ class RecordFeature(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["image", "integer", "float", "raw"] = Field(
-        description="image: an encoded JPEG, PNG, ...; integer, float: an int64_list, a float_list; raw: bytes of `dtype`"
+        description="image: an encoded JPEG, PNG, ...; integer, float: an int64_list, float_list; raw: bytes of `dtype`"
     )
     key: str | None = Field(None, description="its name in the records; without it, the name that it has here")
     shape: tuple[PositiveInt, ...] = Field((), description="of one sample; images have that of data.image_size")
@@ -30,7 +31,9 @@ class RecordFeature(BaseModel):
     def _options_fit_the_kind(self) -> "RecordFeature":
         allowed = {"image": {"channels"}, "raw": {"shape", "dtype", "num_values"}, "float": {"shape"}}
         allowed["integer"] = {"shape", "offset", "num_values"}
-        foreign = self.model_fields_set - allowed[self.kind] - {"kind", "key"}
+        # By value and not by what was written, because the config in a run folder writes every option.
+        changed = {name for name, field in type(self).model_fields.items() if getattr(self, name) != field.default}
+        foreign = changed - allowed[self.kind] - {"kind", "key"}
         if foreign:
             raise ValueError(f"{min(foreign)} says nothing about a feature of kind {self.kind!r}: leave it out")
         if self.kind == "raw" and not self.shape:
@@ -42,8 +45,8 @@ class TfrecordData(DataConfig):
     """TFRecord shards of tf.train.Example, read at random through an index that is built once."""
 
     name: Literal["tfrecord"] = "tfrecord"
-    pattern: str = Field(description="the shards, such as /data/imagenet/train-*")
-    held_out_pattern: str | None = Field(None, description="other shards; without it, a fraction of the records")
+    pattern: PathText = Field(description="the shards, such as /data/imagenet/train-*")
+    held_out_pattern: PathText | None = Field(None, description="other shards; without it, a fraction of the records")
     held_out_fraction: Fraction = 0.1
     features: dict[str, RecordFeature] = Field(min_length=1, description="what to read from a record, by name")
     image_size: ImageSize = Field((224, 224), description="height and width that images are brought to")
@@ -69,8 +72,8 @@ class ImagesData(DataConfig):
     """A folder of images with one folder a class; the sorted names of the folders are the classes."""
 
     name: Literal["images"] = "images"
-    path: str
-    held_out_path: str | None = Field(None, description="a second folder; without it, a fraction of the first")
+    path: PathText
+    held_out_path: PathText | None = Field(None, description="a second folder; without it, a fraction of the first")
     held_out_fraction: Fraction = Field(0.1, description="chosen by file name, so that new files move no old one")
     image_size: ImageSize = Field((224, 224), description="height and width that images are brought to")
     resize: Resize = Field("crop", description="to image_size: the largest centred crop, or the whole image stretched")
@@ -81,10 +84,10 @@ class TextData(DataConfig):
     """A folder of text files, as windows of `context` + 1 tokens."""
 
     name: Literal["text"] = "text"
-    path: str = Field(description="a folder, a file, or package:NAME/FOLDER for texts inside an installed package")
+    path: PathText = Field(description="a folder, a file, or package:NAME/FOLDER for texts inside an installed package")
     files: str = Field("*.txt", description="pattern of the file names, at any depth of the folder")
     encoding: str = Field("utf-8", description="of the files")
-    held_out_path: str | None = Field(None, description="other texts; without it, the end of every file")
+    held_out_path: PathText | None = Field(None, description="other texts; without it, the end of every file")
     held_out_fraction: Fraction = 0.1
     tokenizer: Literal["bytes", "subword"] = Field("bytes", description="256 bytes, or byte-level BPE trained once")
     vocabulary: Annotated[int, Field(ge=257, le=2**20)] | None = Field(
@@ -106,7 +109,9 @@ class TfdsData(DataConfig):
     """A data set of TensorFlow Datasets: "tfds:cifar10", "tfds:imagenet2012:5.1.0"."""
 
     name: Annotated[str, Field(pattern=r"^tfds:[A-Za-z_]\w*(/[\w.-]+)?(:\d+\.\d+\.\d+)?$")]
-    data_dir: str | None = Field(None, description="where it is stored; without it, TensorFlow Datasets' own folder")
+    data_dir: PathText | None = Field(
+        None, description="where it is stored; without it, TensorFlow Datasets' own folder"
+    )
     download: bool = Field(True, description="prepare the data set when data_dir does not hold it yet")
     split: str = Field("train", description='split to train on, such as "train" or "train[:80%]"')
     held_out_split: str | None = Field(None, description="without it: validation, else test, whichever exists")

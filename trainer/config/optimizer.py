@@ -67,7 +67,9 @@ class StepSchedule(Schedule):
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
 
 
-ScheduleConfig = Annotated[ConstantSchedule | CosineSchedule | LinearSchedule | StepSchedule, ChosenByName()]
+ScheduleConfig = Annotated[
+    ConstantSchedule | CosineSchedule | LinearSchedule | StepSchedule, ChosenByName(default="constant")
+]
 
 
 class Optimizer(Section):
@@ -141,5 +143,6 @@ class AdafactorOptimizer(Optimizer):
 
 
 OptimizerConfig = Annotated[
-    AdamOptimizer | AdamWOptimizer | SgdOptimizer | LambOptimizer | AdafactorOptimizer, ChosenByName()
+    AdamOptimizer | AdamWOptimizer | SgdOptimizer | LambOptimizer | AdafactorOptimizer,
+    ChosenByName(default="adam"),
 ]

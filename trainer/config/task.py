@@ -51,5 +51,6 @@ class CustomTask(Section):
 
 
 TaskConfig = Annotated[
-    ClassificationTask | RegressionTask | LanguageModellingTask | MultiLabelTask | CustomTask, ChosenByName()
+    ClassificationTask | RegressionTask | LanguageModellingTask | MultiLabelTask | CustomTask,
+    ChosenByName(default="classification"),
 ]

@@ -28,9 +28,7 @@ class TrainConfig(Section):
     on_nan: Literal["stop", "rollback"] = Field(
         "stop", description="a loss that is not finite ends the run, or takes it back and skips those batches"
     )
-    max_rollbacks: Annotated[int, Field(ge=0)] = Field(
-        3, description="most roll-backs before the run ends"
-    )
+    max_rollbacks: Annotated[int, Field(ge=0)] = Field(3, description="most roll-backs before the run ends")
     deterministic: bool = Field(True, description="the same losses to the bit on the same machine, at some speed")
 
     @model_validator(mode="after")

@@ -18,6 +18,7 @@ from trainer.config.data import (
     ParquetData,
     SyntheticData,
 )
+from trainer.config.data_streams import ImagesData, TextData, TfdsData, TfrecordData
 from trainer.config.evaluate import EvaluateConfig
 from trainer.config.export import ExportConfig
 from trainer.config.model import ModelConfig
@@ -31,14 +32,18 @@ from trainer.config.train import TrainConfig
 from trainer.config.warm_start import WarmStartConfig
 
 AnyData = Annotated[
-    ArraysData
-    | CsvData
-    | ParquetData
-    | MnistSampleData
+    MnistSampleData
     | MnistData
     | DigitsData
     | FlightsData
+    | ArraysData
+    | CsvData
+    | ParquetData
+    | TfrecordData
+    | ImagesData
+    | TextData
     | SyntheticData
+    | TfdsData
     | CustomData,
     ChosenByName(),
 ]
