@@ -76,7 +76,7 @@ class Optimizer(Section):
     """What every optimizer has."""
 
     learning_rate: PositiveFloat = Field(0.001, description="the full rate, which the schedule multiplies")
-    schedule: ScheduleConfig = ConstantSchedule()
+    schedule: ScheduleConfig = Field(default_factory=ConstantSchedule)
     weight_decay: WeightDecay | None = Field(
         None, description="decoupled: a step takes this times the learning rate off each weight"
     )
