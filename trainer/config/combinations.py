@@ -114,7 +114,7 @@ def _schedule_problems(config: TrainingConfig) -> list[str]:
 def _length_in(config: TrainingConfig, interval: Interval) -> tuple[float | None, str]:
     if interval.unit == "st":
         return config.train.steps, f"train.steps={config.train.steps}"
-    return config.train.epochs, f"train.epochs={config.train.epochs}"
+    return config.train.epochs, f"train.epochs={config.train.epochs or 0:g}"
 
 
 def _record_problems(config: TrainingConfig) -> list[str]:
