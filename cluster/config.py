@@ -10,5 +10,5 @@ class ClusterConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["local"] = Field("local", description="where workers run")
-    workers: Literal[1] = Field(1, description="training processes")
+    kind: Literal["local"] = Field(default="local", description="where workers run")
+    workers: Literal[1] = Field(default=1, description="training processes")

@@ -145,7 +145,7 @@ def _check(values: dict[str, Any], origins: Mapping[Location, str]) -> tuple[Run
 
 def _follows_from(text: str, removed: Sequence[Location]) -> bool:
     """Whether a problem is about a setting that was taken out, and so says nothing about what the user wrote."""
-    return any(re.search(rf"\b{re.escape(dotted(location))}\b", text) for location in removed)
+    return any(re.search(rf"(?<![\w.]){re.escape(dotted(location))}\b", text) for location in removed)
 
 
 def _removable(values: dict[str, Any], location: Location) -> Location | None:

@@ -9,4 +9,4 @@ from trainer.config.training import TrainingConfig
 class RunConfig(TrainingConfig):
     """What `phalanx train` reads: every section of the training, and `cluster`."""
 
-    cluster: ClusterConfig = Field(ClusterConfig(), description="where workers run")
+    cluster: ClusterConfig = Field(default=ClusterConfig(), description="where workers run")

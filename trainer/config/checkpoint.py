@@ -11,7 +11,9 @@ from trainer.config.section import Section
 class CheckpointConfig(Section):
     """Checkpoints are also written at the end of the run and when it is stopped."""
 
-    every: Interval = Field(Interval(60, "s"), description="between two checkpoints")
-    keep: PositiveInt = Field(3, description="newest checkpoints that stay; the best one stays beside them")
-    best_metric: str | None = Field(None, description="evaluation metric that finds the best checkpoint, e.g. accuracy")
-    best_mode: Literal["max", "min"] = Field("max", description="whether the largest or the smallest is best")
+    every: Interval = Field(default=Interval(60, "s"), description="between two checkpoints")
+    keep: PositiveInt = Field(default=3, description="newest checkpoints that stay; the best one stays beside them")
+    best_metric: str | None = Field(
+        default=None, description="evaluation metric that finds the best checkpoint, e.g. accuracy"
+    )
+    best_mode: Literal["max", "min"] = Field(default="max", description="whether the largest or the smallest is best")

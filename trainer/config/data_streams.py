@@ -20,12 +20,14 @@ class RecordFeature(BaseModel):
     kind: Literal["image", "integer", "float", "raw"] = Field(
         description="image: an encoded JPEG, PNG, ...; integer, float: an int64_list, float_list; raw: bytes of `dtype`"
     )
-    key: str | None = Field(None, description="its name in the records; without it, the name that it has here")
-    shape: tuple[PositiveInt, ...] = Field((), description="of one sample; images have that of data.image_size")
-    channels: Channels = Field(3, description="of an image: 3 colours or 1 grey")
-    dtype: Literal["uint8", "int32", "int64", "float32"] = Field("uint8", description="of raw bytes, little-endian")
-    offset: int = Field(0, description="added to an integer: -1 for classes that the records count from 1")
-    num_values: PositiveInt | None = Field(None, description="an integer must lie in [0, num_values)")
+    key: str | None = Field(default=None, description="its name in the records; without it, the name that it has here")
+    shape: tuple[PositiveInt, ...] = Field(default=(), description="of one sample; images have that of data.image_size")
+    channels: Channels = Field(default=3, description="of an image: 3 colours or 1 grey")
+    dtype: Literal["uint8", "int32", "int64", "float32"] = Field(
+        default="uint8", description="of raw bytes, little-endian"
+    )
+    offset: int = Field(default=0, description="added to an integer: -1 for classes that the records count from 1")
+    num_values: PositiveInt | None = Field(default=None, description="an integer must lie in [0, num_values)")
 
     @model_validator(mode="after")
     def _options_fit_the_kind(self) -> "RecordFeature":
@@ -46,13 +48,17 @@ class TfrecordData(DataConfig):
 
     name: Literal["tfrecord"] = "tfrecord"
     pattern: PathText = Field(description="the shards, such as /data/imagenet/train-*")
-    held_out_pattern: PathText | None = Field(None, description="other shards; without it, a fraction of the records")
+    held_out_pattern: PathText | None = Field(
+        default=None, description="other shards; without it, a fraction of the records"
+    )
     held_out_fraction: Fraction = 0.1
     features: dict[str, RecordFeature] = Field(min_length=1, description="what to read from a record, by name")
-    image_size: ImageSize = Field((224, 224), description="height and width that images are brought to")
-    resize: Resize = Field("crop", description="to image_size: the largest centred crop, or the whole image stretched")
-    target: str | None = Field("label", description="the feature to predict; none for language modelling")
-    num_classes: PositiveInt | None = Field(None, description="of an integer target; a label must be below it")
+    image_size: ImageSize = Field(default=(224, 224), description="height and width that images are brought to")
+    resize: Resize = Field(
+        default="crop", description="to image_size: the largest centred crop, or the whole image stretched"
+    )
+    target: str | None = Field(default="label", description="the feature to predict; none for language modelling")
+    num_classes: PositiveInt | None = Field(default=None, description="of an integer target; a label must be below it")
 
     @model_validator(mode="after")
     def _target_is_declared(self) -> "TfrecordData":
@@ -73,11 +79,17 @@ class ImagesData(DataConfig):
 
     name: Literal["images"] = "images"
     path: PathText
-    held_out_path: PathText | None = Field(None, description="a second folder; without it, a fraction of the first")
-    held_out_fraction: Fraction = Field(0.1, description="chosen by file name, so that new files move no old one")
-    image_size: ImageSize = Field((224, 224), description="height and width that images are brought to")
-    resize: Resize = Field("crop", description="to image_size: the largest centred crop, or the whole image stretched")
-    channels: Channels = Field(3, description="3 colours or 1 grey")
+    held_out_path: PathText | None = Field(
+        default=None, description="a second folder; without it, a fraction of the first"
+    )
+    held_out_fraction: Fraction = Field(
+        default=0.1, description="chosen by file name, so that new files move no old one"
+    )
+    image_size: ImageSize = Field(default=(224, 224), description="height and width that images are brought to")
+    resize: Resize = Field(
+        default="crop", description="to image_size: the largest centred crop, or the whole image stretched"
+    )
+    channels: Channels = Field(default=3, description="3 colours or 1 grey")
 
 
 class TextData(DataConfig):
@@ -85,15 +97,17 @@ class TextData(DataConfig):
 
     name: Literal["text"] = "text"
     path: PathText = Field(description="a folder, a file, or package:NAME/FOLDER for texts inside an installed package")
-    files: str = Field("*.txt", description="pattern of the file names, at any depth of the folder")
-    encoding: str = Field("utf-8", description="of the files")
-    held_out_path: PathText | None = Field(None, description="other texts; without it, the end of every file")
+    files: str = Field(default="*.txt", description="pattern of the file names, at any depth of the folder")
+    encoding: str = Field(default="utf-8", description="of the files")
+    held_out_path: PathText | None = Field(default=None, description="other texts; without it, the end of every file")
     held_out_fraction: Fraction = 0.1
-    tokenizer: Literal["bytes", "subword"] = Field("bytes", description="256 bytes, or byte-level BPE trained once")
-    vocabulary: Annotated[int, Field(ge=257, le=2**20)] | None = Field(
-        None, description="tokens of the subword tokenizer; 2048 when not given"
+    tokenizer: Literal["bytes", "subword"] = Field(
+        default="bytes", description="256 bytes, or byte-level BPE trained once"
     )
-    context: PositiveInt = Field(128, description="tokens that a prediction may look back on")
+    vocabulary: Annotated[int, Field(ge=257, le=2**20)] | None = Field(
+        default=None, description="tokens of the subword tokenizer; 2048 when not given"
+    )
+    context: PositiveInt = Field(default=128, description="tokens that a prediction may look back on")
 
     @model_validator(mode="after")
     def _bytes_have_a_fixed_vocabulary(self) -> "TextData":
@@ -110,15 +124,21 @@ class TfdsData(DataConfig):
 
     name: Annotated[str, Field(pattern=r"^tfds:[A-Za-z_]\w*(/[\w.-]+)?(:\d+\.\d+\.\d+)?$")]
     data_dir: PathText | None = Field(
-        None, description="where it is stored; without it, TensorFlow Datasets' own folder"
+        default=None, description="where it is stored; without it, TensorFlow Datasets' own folder"
     )
-    download: bool = Field(True, description="prepare the data set when data_dir does not hold it yet")
-    split: str = Field("train", description='split to train on, such as "train" or "train[:80%]"')
-    held_out_split: str | None = Field(None, description="without it: validation, else test, whichever exists")
-    image_size: ImageSize | None = Field(None, description="brings images to this size; needed where sizes differ")
-    resize: Resize = Field("crop", description="to image_size: the largest centred crop, or the whole image stretched")
-    features: tuple[str, ...] | None = Field(None, description="those to read; without it, all that are numbers")
-    target: str | None = Field("label", description="the feature to predict; none for language modelling")
+    download: bool = Field(default=True, description="prepare the data set when data_dir does not hold it yet")
+    split: str = Field(default="train", description='split to train on, such as "train" or "train[:80%]"')
+    held_out_split: str | None = Field(default=None, description="without it: validation, else test, whichever exists")
+    image_size: ImageSize | None = Field(
+        default=None, description="brings images to this size; needed where sizes differ"
+    )
+    resize: Resize = Field(
+        default="crop", description="to image_size: the largest centred crop, or the whole image stretched"
+    )
+    features: tuple[str, ...] | None = Field(
+        default=None, description="those to read; without it, all that are numbers"
+    )
+    target: str | None = Field(default="label", description="the feature to predict; none for language modelling")
 
     @property
     def dataset(self) -> str:

@@ -9,6 +9,6 @@ from trainer.config.section import Section
 class EvaluateConfig(Section):
     """Evaluations go over the whole held-out split."""
 
-    every: Interval | None = Field(Interval(1, "ep"), description="between two evaluations; null: none")
-    batch_size: PositiveInt | None = Field(None, description="without it, data.batch_size; changes no metric")
-    ema: bool = Field(True, description="measure the averaged weights where train.ema is set")
+    every: Interval | None = Field(default=Interval(1, "ep"), description="between two evaluations; null: none")
+    batch_size: PositiveInt | None = Field(default=None, description="without it, data.batch_size; changes no metric")
+    ema: bool = Field(default=True, description="measure the averaged weights where train.ema is set")

@@ -18,9 +18,9 @@ class MlpModel(Section):
     """Dense layers on the flattened sample."""
 
     name: Literal["mlp"] = "mlp"
-    hidden: tuple[PositiveInt, ...] = Field((128,), description="widths of the hidden layers")
+    hidden: tuple[PositiveInt, ...] = Field(default=(128,), description="widths of the hidden layers")
     activation: Activation = "relu"
-    dropout: DropoutRate = Field(0.2, description="share of each hidden layer's outputs that a step leaves out")
+    dropout: DropoutRate = Field(default=0.2, description="share of each hidden layer's outputs that a step leaves out")
 
 
 class CnnModel(Section):
@@ -28,10 +28,10 @@ class CnnModel(Section):
 
     name: Literal["cnn"] = "cnn"
     filters: tuple[PositiveInt, ...] = Field(
-        (32, 64), min_length=1, description="of each convolution; each halves the image"
+        default=(32, 64), min_length=1, description="of each convolution; each halves the image"
     )
-    dense: PositiveInt = Field(128, description="width of the dense layer")
-    dropout: DropoutRate = Field(0.25, description="share of the dense layer's outputs that a step leaves out")
+    dense: PositiveInt = Field(default=128, description="width of the dense layer")
+    dropout: DropoutRate = Field(default=0.25, description="share of the dense layer's outputs that a step leaves out")
 
 
 class ResnetModel(Section):
@@ -40,7 +40,8 @@ class ResnetModel(Section):
     name: Literal["resnet"] = "resnet"
     depth: Literal[18, 34, 50, 101, 152] = 50
     input_size: Annotated[int, Field(ge=32)] | None = Field(
-        None, description="images are resized to this many pixels a side; without it, they stay as the data gives them"
+        default=None,
+        description="images are resized to this many pixels a side; without it, they stay as the data gives them",
     )
 
 
@@ -48,10 +49,10 @@ class TabularModel(Section):
     """Dense layers on embedded categories and normalised numbers."""
 
     name: Literal["tabular"] = "tabular"
-    hidden: tuple[PositiveInt, ...] = Field((128, 64), description="widths of the hidden layers")
+    hidden: tuple[PositiveInt, ...] = Field(default=(128, 64), description="widths of the hidden layers")
     activation: Activation = "relu"
-    dropout: DropoutRate = Field(0.1, description="share of each hidden layer's outputs that a step leaves out")
-    embedding: PositiveInt = Field(8, description="most numbers that stand for one category")
+    dropout: DropoutRate = Field(default=0.1, description="share of each hidden layer's outputs that a step leaves out")
+    embedding: PositiveInt = Field(default=8, description="most numbers that stand for one category")
 
 
 class TransformerLmModel(Section):
@@ -62,11 +63,13 @@ class TransformerLmModel(Section):
     width: PositiveInt = 128
     heads: PositiveInt = 4
     feed_forward: PositiveInt | None = Field(
-        None, description="width inside a feed-forward block; without it, 4 widths"
+        default=None, description="width inside a feed-forward block; without it, 4 widths"
     )
-    dropout: DropoutRate = Field(0.1, description="share of the outputs of embedding and blocks that a step leaves out")
+    dropout: DropoutRate = Field(
+        default=0.1, description="share of the outputs of embedding and blocks that a step leaves out"
+    )
     positions: Literal["learned", "rotary"] = "learned"
-    tie_embedding: bool = Field(True, description="the output layer uses the weights of the token embedding")
+    tie_embedding: bool = Field(default=True, description="the output layer uses the weights of the token embedding")
 
     @model_validator(mode="after")
     def _heads_share_the_width(self) -> "TransformerLmModel":

@@ -9,12 +9,14 @@ from trainer.config.section import Section
 class ObserveConfig(Section):
     """Recordings; none of them changes the training."""
 
-    tensorboard: bool = Field(True, description="write scalars for TensorBoard")
-    histograms_every: Interval | None = Field(None, description="between two histograms of all weights; null: none")
-    profile_steps: tuple[NonNegativeInt, NonNegativeInt] | None = Field(
-        None, description="first and last step of a profiler trace, e.g. [100, 110]"
+    tensorboard: bool = Field(default=True, description="write scalars for TensorBoard")
+    histograms_every: Interval | None = Field(
+        default=None, description="between two histograms of all weights; null: none"
     )
-    trace: bool = Field(True, description="record the spans of each phase, which the report draws")
+    profile_steps: tuple[NonNegativeInt, NonNegativeInt] | None = Field(
+        default=None, description="first and last step of a profiler trace, e.g. [100, 110]"
+    )
+    trace: bool = Field(default=True, description="record the spans of each phase, which the report draws")
 
     @model_validator(mode="after")
     def _fits_together(self) -> "ObserveConfig":

@@ -33,7 +33,8 @@ class Schedule(Section):
     """What every learning-rate schedule has."""
 
     warmup: StepInterval | None = Field(
-        None, description="the rate grows linearly from 0 over this interval; the schedule proper starts after it"
+        default=None,
+        description="the rate grows linearly from 0 over this interval; the schedule proper starts after it",
     )
 
 
@@ -75,17 +76,17 @@ ScheduleConfig = Annotated[
 class Optimizer(Section):
     """What every optimizer has."""
 
-    learning_rate: PositiveFloat = Field(0.001, description="the full rate, which the schedule multiplies")
+    learning_rate: PositiveFloat = Field(default=0.001, description="the full rate, which the schedule multiplies")
     schedule: ScheduleConfig = Field(default_factory=ConstantSchedule)
     weight_decay: WeightDecay | None = Field(
-        None, description="decoupled: a step takes this times the learning rate off each weight"
+        default=None, description="decoupled: a step takes this times the learning rate off each weight"
     )
     no_decay: tuple[Annotated[str, AfterValidator(_compiles)], ...] = Field(
-        ("bias", "gamma", "beta", "scale"),
+        default=("bias", "gamma", "beta", "scale"),
         description="weights without decay: regular expressions, searched in the weight's path",
     )
-    clip_norm: PositiveFloat | None = Field(None, description="largest norm of the whole gradient")
-    clip_value: PositiveFloat | None = Field(None, description="largest absolute value in the gradient")
+    clip_norm: PositiveFloat | None = Field(default=None, description="largest norm of the whole gradient")
+    clip_value: PositiveFloat | None = Field(default=None, description="largest absolute value in the gradient")
 
     @model_validator(mode="after")
     def _clips_once(self) -> "Optimizer":
@@ -139,7 +140,7 @@ class AdafactorOptimizer(Optimizer):
 
     name: Literal["adafactor"] = "adafactor"
     learning_rate: PositiveFloat = 0.01
-    clip_threshold: PositiveFloat = Field(1.0, description="largest root mean square of an update")
+    clip_threshold: PositiveFloat = Field(default=1.0, description="largest root mean square of an update")
 
 
 OptimizerConfig = Annotated[

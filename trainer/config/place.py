@@ -13,9 +13,9 @@ class PlaceConfig(Section):
     """The run folder is `dir/name`."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")] = Field(
-        "run", description="letters, digits, dots, dashes; without it, the name of the config file"
+        default="run", description="letters, digits, dots, dashes; without it, the name of the config file"
     )
-    dir: PathText = Field("runs", description="the folder that holds run folders")
+    dir: PathText = Field(default="runs", description="the folder that holds run folders")
 
     @property
     def folder(self) -> Path:

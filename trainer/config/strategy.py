@@ -10,9 +10,12 @@ from trainer.config.section import Section
 class StrategyConfig(Section):
     """How a step is distributed."""
 
-    name: Literal["one_device", "mirrored"] = Field("one_device", description="one device, or a replica on each")
+    name: Literal["one_device", "mirrored"] = Field(
+        default="one_device", description="one device, or a replica on each"
+    )
     devices: PositiveInt | None = Field(
-        None, description="replicas of mirrored; without it, one on every device; more than CPUs makes logical ones"
+        default=None,
+        description="replicas of mirrored; without it, one on every device; more than CPUs makes logical ones",
     )
 
     @model_validator(mode="after")

@@ -14,10 +14,10 @@ class ClassificationTask(Section):
 
     name: Literal["classification"] = "classification"
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.0, description="share of the target's weight that is spread over all classes"
+        default=0.0, description="share of the target's weight that is spread over all classes"
     )
     top_k: PositiveInt | None = Field(
-        None, description="also report how often the class is among the k most likely ones"
+        default=None, description="also report how often the class is among the k most likely ones"
     )
 
 
@@ -25,7 +25,7 @@ class RegressionTask(Section):
     """One number, or several, for each sample."""
 
     name: Literal["regression"] = "regression"
-    loss: Literal["squared", "absolute"] = Field("squared", description="error that training minimises")
+    loss: Literal["squared", "absolute"] = Field(default="squared", description="error that training minimises")
 
 
 class LanguageModellingTask(Section):
@@ -39,7 +39,7 @@ class MultiLabelTask(Section):
 
     name: Literal["multi_label"] = "multi_label"
     threshold: Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.5, description="a label is predicted from this probability on"
+        default=0.5, description="a label is predicted from this probability on"
     )
 
 

@@ -10,26 +10,31 @@ from trainer.config.section import Section
 class TrainConfig(Section):
     """Length and execution of the training itself; exactly one of `steps` and `epochs` is given."""
 
-    steps: PositiveInt | None = Field(None, description="optimizer steps; give this or epochs")
-    epochs: Annotated[float, Field(gt=0)] | None = Field(None, description="passes over the data; give this or steps")
+    steps: PositiveInt | None = Field(default=None, description="optimizer steps; give this or epochs")
+    epochs: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="passes over the data; give this or steps"
+    )
     seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(
-        0, description="of the weights, the sample order, dropout and augmentation"
+        default=0, description="of the weights, the sample order, dropout and augmentation"
     )
-    log_every: PositiveInt = Field(50, description="steps between two lines of metrics.jsonl")
-    steps_per_loop: PositiveInt = Field(50, description="most steps that run before Python sees the result")
+    log_every: PositiveInt = Field(default=50, description="steps between two lines of metrics.jsonl")
+    steps_per_loop: PositiveInt = Field(default=50, description="most steps that run before Python sees the result")
     virtual_workers: PositiveInt | None = Field(
-        None, description="fixed parts of the global batch, so that the curve is the same on any number of workers"
+        default=None,
+        description="fixed parts of the global batch, so that the curve is the same on any number of workers",
     )
-    xla: bool = Field(False, description="compile the step with XLA")
-    accumulate: PositiveInt = Field(1, description="micro-batches that a step adds up, to save memory")
+    xla: bool = Field(default=False, description="compile the step with XLA")
+    accumulate: PositiveInt = Field(default=1, description="micro-batches that a step adds up, to save memory")
     ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(
-        None, description="decay of an exponential moving average of the weights, such as 0.999"
+        default=None, description="decay of an exponential moving average of the weights, such as 0.999"
     )
     on_nan: Literal["stop", "rollback"] = Field(
-        "stop", description="a loss that is not finite ends the run, or takes it back and skips those batches"
+        default="stop", description="a loss that is not finite ends the run, or takes it back and skips those batches"
     )
-    max_rollbacks: Annotated[int, Field(ge=0)] = Field(3, description="most roll-backs before the run ends")
-    deterministic: bool = Field(True, description="the same losses to the bit on the same machine, at some speed")
+    max_rollbacks: Annotated[int, Field(ge=0)] = Field(default=3, description="most roll-backs before the run ends")
+    deterministic: bool = Field(
+        default=True, description="the same losses to the bit on the same machine, at some speed"
+    )
 
     @model_validator(mode="after")
     def _has_one_length(self) -> "TrainConfig":

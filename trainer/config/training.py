@@ -52,21 +52,21 @@ AnyData = Annotated[
 class TrainingConfig(Section):
     """What to train, on what, for how long and how it is recorded."""
 
-    run: PlaceConfig = Field(PlaceConfig(), description="name and place of the run folder")
+    run: PlaceConfig = Field(default=PlaceConfig(), description="name and place of the run folder")
     model: ModelConfig = Field(description="the network")
-    task: TaskConfig = Field(ClassificationTask(), description="what loss and metrics mean")
+    task: TaskConfig = Field(default=ClassificationTask(), description="what loss and metrics mean")
     data: AnyData = Field(description="where samples come from and how they are batched")
     train: TrainConfig = Field(description="length and execution of the training")
-    optimizer: OptimizerConfig = Field(AdamOptimizer(), description="the update rule and its schedule")
+    optimizer: OptimizerConfig = Field(default=AdamOptimizer(), description="the update rule and its schedule")
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = Field(
-        "float32", description="of the computation; weights stay float32"
+        default="float32", description="of the computation; weights stay float32"
     )
-    evaluate: EvaluateConfig = Field(EvaluateConfig(), description="when the held-out split is measured")
-    checkpoint: CheckpointConfig = Field(CheckpointConfig(), description="when the state is saved")
-    strategy: StrategyConfig = Field(StrategyConfig(), description="over which devices a step is spread")
-    observe: ObserveConfig = Field(ObserveConfig(), description="what is recorded")
-    warm_start: WarmStartConfig | None = Field(None, description="weights that the model begins with")
-    export: ExportConfig = Field(ExportConfig(), description="the SavedModel at the end")
+    evaluate: EvaluateConfig = Field(default=EvaluateConfig(), description="when the held-out split is measured")
+    checkpoint: CheckpointConfig = Field(default=CheckpointConfig(), description="when the state is saved")
+    strategy: StrategyConfig = Field(default=StrategyConfig(), description="over which devices a step is spread")
+    observe: ObserveConfig = Field(default=ObserveConfig(), description="what is recorded")
+    warm_start: WarmStartConfig | None = Field(default=None, description="weights that the model begins with")
+    export: ExportConfig = Field(default=ExportConfig(), description="the SavedModel at the end")
 
     @model_validator(mode="after")
     def _sections_fit_together(self) -> "TrainingConfig":

@@ -24,5 +24,5 @@ class WarmStartConfig(Section):
     """Variables whose path and shape match are loaded; all others keep their initial values."""
 
     path: PathText = Field(description="a run folder, a checkpoint folder or a .keras file")
-    include: tuple[Pattern, ...] = Field((".*",), description="regular expressions of variable paths to load")
-    exclude: tuple[Pattern, ...] = Field((), description="regular expressions of variable paths to leave out")
+    include: tuple[Pattern, ...] = Field(default=(".*",), description="regular expressions of variable paths to load")
+    exclude: tuple[Pattern, ...] = Field(default=(), description="regular expressions of variable paths to leave out")
