@@ -77,7 +77,7 @@ class Optimizer(Section):
     """What every optimizer has."""
 
     learning_rate: PositiveFloat = Field(default=0.001, description="the full rate, which the schedule multiplies")
-    schedule: ScheduleConfig = Field(default_factory=ConstantSchedule)
+    schedule: ScheduleConfig = ConstantSchedule(warmup=None)
     weight_decay: WeightDecay | None = Field(
         default=None, description="decoupled: a step takes this times the learning rate off each weight"
     )
