@@ -55,7 +55,15 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
 
 def write_config(config: RunConfig) -> str:
     """The YAML text of a config, every setting written out; `load_config` reads the same config from it."""
-    return write_yaml(config.model_dump(mode="json"))
+    return write_yaml(_names_first(config.model_dump(mode="json")))
+
+
+def _names_first(values: Any) -> Any:
+    """Puts the key that chooses a section's other keys before them."""
+    if not isinstance(values, dict):
+        return values
+    ordered = {"name": values["name"], **values} if "name" in values else values
+    return {key: _names_first(value) for key, value in ordered.items()}
 
 
 def _read(path: Path) -> str:
