@@ -2,20 +2,19 @@
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from trainer.config.augmentation import Augmentation
 from trainer.config.byte_size import ByteSize
 from trainer.config.path_text import PathText
+from trainer.config.section import Section
 
 Remainder = Literal["pad", "drop", "keep"]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
-class DataConfig(BaseModel):
+class DataConfig(Section):
     """Options that every source has."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     held_out: ClassVar[str] = "validation"
     """What the held-out split is called in metrics.jsonl."""

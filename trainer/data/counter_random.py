@@ -1,0 +1,74 @@
+"""Random numbers that are a pure function of (seed, step, position): no generator state to save, none to share.
+
+Each sample hashes its own counter, so that a worker makes the numbers of its own slice of the global batch and no
+others, and gets the same ones whatever the number of workers. TensorFlow's stateless generators take one seed for a
+whole tensor and would have to make the numbers of the global batch on every worker.
+
+The hash is lowbias32 of Chris Wellons, "Prospecting for Hash Functions" (2018).
+
+Shape legend: N samples.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import tensorflow as tf
+
+GOLDEN_RATIO = 0x9E3779B9
+
+
+def hash_words(words: tf.Tensor) -> tf.Tensor:
+    """Mixes each word, uint32 of any shape, into one whose every bit depends on all bits of the first."""
+    words = tf.bitwise.bitwise_xor(words, tf.bitwise.right_shift(words, _word(16)))
+    words = words * _word(0x7FEB352D)
+    words = tf.bitwise.bitwise_xor(words, tf.bitwise.right_shift(words, _word(15)))
+    words = words * _word(0x846CA68B)
+    return tf.bitwise.bitwise_xor(words, tf.bitwise.right_shift(words, _word(16)))
+
+
+def sample_keys(seed: int, *counters: tf.Tensor) -> tf.Tensor:
+    """Makes one key for each combination of counters.
+
+    Args:
+        seed: Any integer; its lowest 64 bits count.
+        counters: int64 tensors of one shape, not negative: the step and the position in the global batch.
+
+    Returns:
+        uint32, in the shape of the counters.
+    """
+    keys = hash_words(_word(seed)) + _word(seed >> 32)
+    for counter in counters:
+        for word in (counter, tf.bitwise.right_shift(counter, tf.constant(32, tf.int64))):
+            keys = hash_words(tf.bitwise.bitwise_xor(keys * _word(GOLDEN_RATIO), tf.cast(word, tf.uint32)))
+    return keys
+
+
+def uniform(keys: tf.Tensor, draw: int, shape: tuple[int, ...] = ()) -> tf.Tensor:
+    """Draws numbers from [0, 1), float32 [N, *shape].
+
+    Args:
+        keys: uint32 [N], from `sample_keys`.
+        draw: Which draw of the sample it is: equal draws give equal numbers.
+        shape: Shape of what one sample draws.
+    """
+    keys = hash_words(tf.bitwise.bitwise_xor(keys, hash_words(_word((draw + 1) * GOLDEN_RATIO))))
+    if shape:
+        offsets = np.arange(math.prod(shape), dtype=np.uint32).reshape(shape) * np.uint32(GOLDEN_RATIO)
+        keys = hash_words(tf.reshape(keys, [-1] + [1] * len(shape)) + tf.constant(offsets))
+    # 24 bits are what a float32 holds exactly, so 1.0 never comes out.
+    return tf.cast(tf.bitwise.right_shift(keys, _word(8)), tf.float32) * tf.constant(2.0**-24)
+
+
+def normal(keys: tf.Tensor, draw: int, shape: tuple[int, ...] = ()) -> tf.Tensor:
+    """Draws from the standard normal distribution, float32 [N, *shape], by Box and Muller's transform (1958).
+
+    Uses the draws `draw` and `draw + 1`.
+    """
+    radius = tf.sqrt(-2.0 * tf.math.log(1.0 - uniform(keys, draw, shape)))
+    return radius * tf.cos(2.0 * math.pi * uniform(keys, draw + 1, shape))
+
+
+def _word(value: int) -> tf.Tensor:
+    return tf.constant(value & 0xFFFFFFFF, tf.uint32)
