@@ -61,6 +61,16 @@ class TfrecordData(DataConfig):
     num_classes: PositiveInt | None = Field(default=None, description="of an integer target; a label must be below it")
 
     @model_validator(mode="after")
+    def _each_key_is_read_once(self) -> "TfrecordData":
+        names: dict[str, str] = {}
+        for name, feature in self.features.items():
+            key = feature.key or name
+            if key in names:
+                raise ValueError(f"data.features {names[key]!r} and {name!r} both read the key {key!r}: leave out one")
+            names[key] = name
+        return self
+
+    @model_validator(mode="after")
     def _target_is_declared(self) -> "TfrecordData":
         if self.target is None:
             return self
