@@ -1,0 +1,24 @@
+# docker build -t phalanx .
+# docker run --rm -v "$PWD/runs:/home/phalanx/runs" phalanx train configs/mnist.yaml
+FROM python:3.11-slim
+
+RUN useradd --create-home phalanx
+WORKDIR /home/phalanx
+
+# Dependencies first, so that a change of the code does not install them again.
+COPY setup.cfg pyproject.toml constraints.txt corpora.txt README.md LICENSE ./
+RUN pip install --no-cache-dir --constraint constraints.txt setuptools wheel \
+    && mkdir trainer cluster launch delivery \
+    && pip install --no-cache-dir --no-build-isolation --constraint constraints.txt '.[samples,tfds]' \
+    && pip install --no-cache-dir --no-build-isolation --no-deps --require-hashes --requirement corpora.txt
+
+COPY trainer trainer
+COPY cluster cluster
+COPY launch launch
+COPY delivery delivery
+COPY configs configs
+RUN pip install --no-cache-dir --no-build-isolation --no-deps . && chown -R phalanx /home/phalanx
+
+USER phalanx
+ENTRYPOINT ["phalanx"]
+CMD ["--help"]

