@@ -1,0 +1,38 @@
+"""From the `task` section to the task."""
+
+from __future__ import annotations
+
+from trainer.config.task import (
+    ClassificationTask,
+    CustomTask,
+    LanguageModellingTask,
+    MultiLabelTask,
+    RegressionTask,
+    TaskConfig,
+)
+from trainer.data.source import Schema
+from trainer.tasks.classification import Classification
+from trainer.tasks.custom import custom_task
+from trainer.tasks.language_modelling import LanguageModelling
+from trainer.tasks.multi_label import MultiLabel
+from trainer.tasks.regression import Regression
+from trainer.tasks.task import Task
+
+
+def build_task(config: TaskConfig, schema: Schema) -> Task:
+    """The task of a config, for data of this schema.
+
+    Raises:
+        ValueError: The data is of another kind than the task needs.
+    """
+    match config:
+        case ClassificationTask():
+            return Classification(config, schema)
+        case RegressionTask():
+            return Regression(config, schema)
+        case LanguageModellingTask():
+            return LanguageModelling(config, schema)
+        case MultiLabelTask():
+            return MultiLabel(config, schema)
+        case CustomTask():
+            return custom_task(config, schema)
