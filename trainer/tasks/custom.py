@@ -23,7 +23,7 @@ def custom_task(config: CustomTask, schema: Schema) -> Task:
         )
     if not isinstance(getattr(task, "output_shape", None), tuple):
         raise ValueError(
-            f"task.name={config.name}: {type(task).__name__} must have output_shape, the shape of the model's output for "
-            "one sample: set it to a tuple, such as (10,)"
+            f"task.name={config.name}: {type(task).__name__} must have output_shape, the shape of the model's output "
+            "for one sample: set it to a tuple, such as (10,)"
         )
     return task

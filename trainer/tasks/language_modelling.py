@@ -33,8 +33,8 @@ class LanguageModelling(Task):
         if tokens is None or len(tokens.shape) != 1 or schema.num_classes is None:
             features = ", ".join(f"{name!r} {list(feature.shape)}" for name, feature in schema.features.items())
             raise ValueError(
-                f"task.name={config.name} needs a feature {TOKENS!r} of shape [context + 1], but the data has {features}: "
-                "choose another task.name, or data of token sequences"
+                f"task.name={config.name} needs a feature {TOKENS!r} of shape [context + 1], but the data "
+                f"has {features}: choose another task.name, or data of token sequences"
             )
         self._vocabulary = schema.num_classes
         context = tokens.shape[0] - 1
@@ -68,12 +68,8 @@ class LanguageModelling(Task):
         losses, targets = self._losses(outputs, batch), batch[TOKENS][:, 1:]
         weights = sample_weight(batch, losses)
         is_hit = tf.cast(tf.equal(tf.argmax(outputs, -1, output_type=targets.dtype), targets), tf.float32)
-        sums = [
-            tf.reduce_sum(losses, -1),
-            tf.reduce_sum(is_hit, -1),
-            tf.fill(tf.shape(weights), float(losses.shape[1])),
-        ]
-        return {"tokens": tf.stack([tf.reduce_sum(term * weights) for term in sums])}
+        sums = [tf.reduce_sum(tf.reduce_sum(term, -1) * weights) for term in (losses, is_hit)]
+        return {"tokens": tf.stack([*sums, tf.reduce_sum(weights) * self.output_shape[0]])}
 
     def metrics(self, sums: Mapping[str, np.ndarray]) -> dict[str, float]:
         """`accuracy` of tokens, `perplexity`, and `bits_per_byte` where the vocabulary is the 256 bytes."""
