@@ -21,7 +21,7 @@ AUGMENTATIONS = {
     "shift": AmountRange("moves by up to this many pixels each way, filling with 0", 2, 1, 512, True),
     "crop": AmountRange("cuts out this fraction of each side at a random place and scales it back", 0.9, 0.1, 1.0),
     "brightness": AmountRange("adds one number from [-amount, amount] to a sample", 0.1),
-    "contrast": AmountRange("scales the distance from the mean by a factor from [1 - amount, 1 + amount]", 0.2),
+    "contrast": AmountRange("scales the distance from mid-grey by a factor from [1 - amount, 1 + amount]", 0.2),
     "noise": AmountRange("adds Gaussian noise of this standard deviation", 0.05, 0.0, 10.0),
     "erase": AmountRange("sets a random square of this fraction of each side to 0", 0.25, 0.01, 0.9),
 }

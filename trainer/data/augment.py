@@ -1,0 +1,133 @@
+"""Random changes to images, keyed by (seed, step, position in the global batch) and done on whole batches in the graph.
+
+So a resumed run makes the same changes as one that never stopped, and so does any number of workers: to the bit, for
+only operations are used whose result for one sample does not depend on how many others are in the tensor: no
+reductions, logarithms or the like.
+
+Shape legend: N samples, H height, W width, C channels. Images are float32 in [0, 1].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+
+from trainer.config.augmentation import parse_augmentation
+from trainer.data.counter_random import normal, uniform
+from trainer.data.source import Schema
+
+ImageChange = Callable[[tf.Tensor, tf.Tensor, int, float], tf.Tensor]
+Batch = dict[str, tf.Tensor]
+
+# Room for the draws of one augmentation before those of the next one in the list.
+DRAWS_EACH = 8
+
+
+def build_augmentation(augmentations: Sequence[str], schema: Schema) -> Callable[[Batch, tf.Tensor], Batch] | None:
+    """Makes the function that applies the augmentations in their order.
+
+    Args:
+        augmentations: As in `data.augment`: "flip", "shift=2".
+        schema: Says which features are images: float32 [H, W, C].
+
+    Returns:
+        A function of (features, each [N, ...]; keys, uint32 [N], from `sample_keys`), or None for no augmentation.
+
+    Raises:
+        ValueError: An augmentation does not exist, or the samples have no image.
+    """
+    if not augmentations:
+        return None
+    parsed = [parse_augmentation(text) for text in augmentations]
+    images = [name for name, feature in schema.inputs.items() if len(feature.shape) == 3 and feature.dtype == "float32"]
+    if not images:
+        raise ValueError(
+            f"data.augment={list(augmentations)} needs images of height, width and channels, and the samples hold "
+            f"{', '.join(schema.inputs)}: leave data.augment empty"
+        )
+
+    def augment(batch: Batch, keys: tf.Tensor) -> Batch:
+        changed = dict(batch)
+        for place, (name, amount) in enumerate(parsed):
+            for image in images:
+                changed[image] = CHANGES[name](changed[image], keys, place * DRAWS_EACH, amount or 0.0)
+        return changed
+
+    return augment
+
+
+def _flip(images: tf.Tensor, keys: tf.Tensor, draw: int, amount: float) -> tf.Tensor:
+    return tf.where(_spread(uniform(keys, draw) < 0.5), tf.reverse(images, [2]), images)
+
+
+def _flip_vertical(images: tf.Tensor, keys: tf.Tensor, draw: int, amount: float) -> tf.Tensor:
+    return tf.where(_spread(uniform(keys, draw) < 0.5), tf.reverse(images, [1]), images)
+
+
+def _shift(images: tf.Tensor, keys: tf.Tensor, draw: int, amount: float) -> tf.Tensor:
+    down, right = (tf.floor(uniform(keys, draw + i) * (2 * amount + 1)) - amount for i in range(2))
+    one, zero = tf.ones_like(down), tf.zeros_like(down)
+    moved = tf.raw_ops.ImageProjectiveTransformV3(
+        images=images,
+        transforms=tf.stack([one, zero, -right, zero, one, -down, zero, zero], axis=1),
+        output_shape=tf.shape(images)[1:3],
+        fill_value=0.0,
+        interpolation="NEAREST",
+        fill_mode="CONSTANT",
+    )
+    return tf.ensure_shape(moved, images.shape)
+
+
+def _crop(images: tf.Tensor, keys: tf.Tensor, draw: int, amount: float) -> tf.Tensor:
+    top, left = (uniform(keys, draw + i) * (1.0 - amount) for i in range(2))
+    boxes = tf.stack([top, left, top + amount, left + amount], axis=1)
+    return tf.ensure_shape(
+        tf.image.crop_and_resize(images, boxes, tf.range(tf.shape(images)[0]), tf.shape(images)[1:3]), images.shape
+    )
+
+
+def _brightness(images: tf.Tensor, keys: tf.Tensor, draw: int, amount: float) -> tf.Tensor:
+    return tf.clip_by_value(images + _spread(_between(keys, draw, -amount, amount)), 0.0, 1.0)
+
+
+def _contrast(images: tf.Tensor, keys: tf.Tensor, draw: int, amount: float) -> tf.Tensor:
+    factor = _spread(_between(keys, draw, 1.0 - amount, 1.0 + amount))
+    return tf.clip_by_value(0.5 + (images - 0.5) * factor, 0.0, 1.0)
+
+
+def _noise(images: tf.Tensor, keys: tf.Tensor, draw: int, amount: float) -> tf.Tensor:
+    return tf.clip_by_value(images + amount * normal(keys, draw, tuple(images.shape[1:])), 0.0, 1.0)
+
+
+def _erase(images: tf.Tensor, keys: tf.Tensor, draw: int, amount: float) -> tf.Tensor:
+    def inside(size: int, draw: int) -> tf.Tensor:
+        length = max(1, round(size * amount))
+        first = tf.floor(uniform(keys, draw) * (size - length + 1))[:, None]
+        place = tf.range(size, dtype=tf.float32)[None, :]
+        return (place >= first) & (place < first + length)
+
+    height, width = images.shape[1:3]
+    erased = inside(height, draw)[:, :, None, None] & inside(width, draw + 1)[:, None, :, None]
+    return tf.where(erased, 0.0, images)
+
+
+def _between(keys: tf.Tensor, draw: int, low: float, high: float) -> tf.Tensor:
+    return low + (high - low) * uniform(keys, draw)
+
+
+def _spread(values: tf.Tensor) -> tf.Tensor:
+    """Gives values [N] the shape [N, 1, 1, 1], to meet images."""
+    return values[:, None, None, None]
+
+
+CHANGES: dict[str, ImageChange] = {
+    "flip": _flip,
+    "flip_vertical": _flip_vertical,
+    "shift": _shift,
+    "crop": _crop,
+    "brightness": _brightness,
+    "contrast": _contrast,
+    "noise": _noise,
+    "erase": _erase,
+}
