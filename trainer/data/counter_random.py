@@ -23,11 +23,18 @@ GOLDEN_RATIO = 0x9E3779B9
 
 def hash_words(words: tf.Tensor) -> tf.Tensor:
     """Mixes each word, uint32 of any shape, into one whose every bit depends on all bits of the first."""
-    words = tf.bitwise.bitwise_xor(words, tf.bitwise.right_shift(words, _word(16)))
-    words = words * _word(0x7FEB352D)
-    words = tf.bitwise.bitwise_xor(words, tf.bitwise.right_shift(words, _word(15)))
-    words = words * _word(0x846CA68B)
-    return tf.bitwise.bitwise_xor(words, tf.bitwise.right_shift(words, _word(16)))
+    sixteen = _word(16)
+    words = tf.bitwise.bitwise_xor(words, tf.bitwise.right_shift(words, sixteen)) * _word(0x7FEB352D)
+    words = tf.bitwise.bitwise_xor(words, tf.bitwise.right_shift(words, _word(15))) * _word(0x846CA68B)
+    return tf.bitwise.bitwise_xor(words, tf.bitwise.right_shift(words, sixteen))
+
+
+def hash_word(word: int) -> int:
+    """Does the same to one Python integer, of which the lowest 32 bits count."""
+    word &= 0xFFFFFFFF
+    word = (word ^ word >> 16) * 0x7FEB352D & 0xFFFFFFFF
+    word = (word ^ word >> 15) * 0x846CA68B & 0xFFFFFFFF
+    return word ^ word >> 16
 
 
 def sample_keys(seed: int, *counters: tf.Tensor) -> tf.Tensor:
@@ -40,7 +47,7 @@ def sample_keys(seed: int, *counters: tf.Tensor) -> tf.Tensor:
     Returns:
         uint32, in the shape of the counters.
     """
-    keys = hash_words(_word(seed)) + _word(seed >> 32)
+    keys = _word(hash_word(seed) + (seed >> 32))
     for counter in counters:
         for word in (counter, tf.bitwise.right_shift(counter, tf.constant(32, tf.int64))):
             keys = hash_words(tf.bitwise.bitwise_xor(keys * _word(GOLDEN_RATIO), tf.cast(word, tf.uint32)))
@@ -55,7 +62,7 @@ def uniform(keys: tf.Tensor, draw: int, shape: tuple[int, ...] = ()) -> tf.Tenso
         draw: Which draw of the sample it is: equal draws give equal numbers.
         shape: Shape of what one sample draws.
     """
-    keys = hash_words(tf.bitwise.bitwise_xor(keys, hash_words(_word((draw + 1) * GOLDEN_RATIO))))
+    keys = hash_words(tf.bitwise.bitwise_xor(keys, _word(hash_word((draw + 1) * GOLDEN_RATIO))))
     if shape:
         offsets = np.arange(math.prod(shape), dtype=np.uint32).reshape(shape) * np.uint32(GOLDEN_RATIO)
         keys = hash_words(tf.reshape(keys, [-1] + [1] * len(shape)) + tf.constant(offsets))

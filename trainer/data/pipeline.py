@@ -23,6 +23,9 @@ BLOCK_STEPS = 32
 # Tells the random numbers of augmentation from those of the order, which has the same seed.
 AUGMENTATION_SALT = 0x5EED_A116
 
+# The functions mapped here are kept from AutoGraph: there is no Python control flow on tensors in them, and converting
+# them takes seconds at the first start.
+
 
 def train_batches(
     source: Source,
@@ -65,6 +68,7 @@ def train_batches(
             batch[WEIGHT] = weight if skipped is None else weight * skipped
         return batch
 
+    @tf.autograph.experimental.do_not_convert
     def read_step(step: tf.Tensor) -> dict:
         index, weight = order.batch(step)
         index, weight = index[rows], weight[rows]
@@ -72,6 +76,7 @@ def train_batches(
         return finish(source.read(index), weight, tf.fill(tf.shape(here), step), here)
 
     def read_block(steps: int) -> Callable[[tf.Tensor], dict]:
+        @tf.autograph.experimental.do_not_convert
         def read(first: tf.Tensor) -> dict:
             index, weight = (values[:, rows] for values in order.batches(first, steps))
             size = (steps, position.shape[0])
@@ -103,6 +108,7 @@ def evaluation_batches(source: Source, batch_size: int) -> tf.data.Dataset:
     """
     order = SampleOrder(source.schema.num_samples, batch_size, shuffle=False, remainder="pad")
 
+    @tf.autograph.experimental.do_not_convert
     def read(step: tf.Tensor) -> dict:
         index, weight = order.batch(step)
         batch = source.read(index)

@@ -134,7 +134,10 @@ class Source(Protocol):
     failure: DataError | None
 
     def read(self, index: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Reads the samples at `index`, int64 [B], inside or outside a graph: every feature as [B, ...]."""
+        """Reads the samples at `index`, int64 [B], inside or outside a graph: every feature as [B, ...].
+
+        AutoGraph does not convert it: use TensorFlow operations only, or `tf.numpy_function` around Python.
+        """
         ...
 
     def locate(self, index: int) -> str:

@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from trainer.config.augmentation import AUGMENTATIONS, parse_augmentation
 from trainer.data.augment import CHANGES, build_augmentation
-from trainer.data.counter_random import normal, sample_keys, uniform
+from trainer.data.counter_random import hash_word, hash_words, normal, sample_keys, uniform
 from trainer.data.source import Feature, Schema
 
 SCHEMA = Schema({"image": Feature((9, 9, 2), "float32"), "label": Feature((), "int32")}, "label", 64)
@@ -106,3 +106,8 @@ def test_numbers_depend_on_every_part_of_the_key():
     assert len(set(keys)) == len(keys)
     draws = {float(uniform(KEYS, draw)[0]) for draw in range(16)}
     assert len(draws) == 16
+
+
+def test_hash_of_python_integers_is_the_same():
+    words = [0, 1, 2**31, 2**32 - 1, 123456789]
+    assert hash_words(tf.constant(words, tf.uint32)).numpy().tolist() == [hash_word(word) for word in words]
