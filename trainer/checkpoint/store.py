@@ -228,11 +228,9 @@ class CheckpointStore:
     def _check_space(self, arrays: Mapping[str, np.ndarray] | HostBuffer) -> None:
         """Refuses before anything is written; a disk that fills up meanwhile is found by the write itself."""
         size = len(arrays.image) if isinstance(arrays, HostBuffer) else sum(a.nbytes for a in arrays.values())
-        there = 0
-        if self._spare is not None:
-            with contextlib.suppress(OSError):
-                there = (self._spare / STATE).stat().st_blocks * 512
-        needed = size + _MANIFEST_BYTES - there
+        needed = size + _MANIFEST_BYTES
+        if self._spare is not None:  # its blocks are there already, the manifest's among them
+            needed = size - (self._spare / STATE).stat().st_blocks * 512
         disk = os.statvfs(self.folder)
         free = disk.f_bavail * disk.f_frsize
         if needed > free:

@@ -1,0 +1,97 @@
+"""Storage that misbehaves for real, for every test that needs it, as root and as an ordinary user."""
+
+import os
+import resource
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import pytest
+
+NOBODY = 65534
+CAP_SYS_ADMIN = 1 << 21
+
+
+@pytest.fixture
+def read_only_folder() -> Iterator[tuple[Path, Callable[[], AbstractContextManager[None]]]]:
+    """A folder, and a context in which this process cannot write to it.
+
+    Permission bits mean nothing to root, so root becomes another user meanwhile, all threads included. That works in
+    a container without any capability to mount. The folder is not below `tmp_path`, which only its owner may enter.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="phalanx-read-only-"))
+    folder.chmod(0o755)
+
+    @contextmanager
+    def read_only() -> Iterator[None]:
+        modes = {path: path.stat().st_mode for path in [folder, *folder.rglob("*")] if path.is_dir()}
+        for path in modes:
+            path.chmod(0o555)
+        is_root = os.geteuid() == 0
+        if is_root:
+            os.seteuid(NOBODY)
+        try:
+            yield
+        finally:
+            if is_root:
+                os.seteuid(0)
+            for path, mode in modes.items():
+                path.chmod(mode)
+
+    yield folder, read_only
+    shutil.rmtree(folder)
+
+
+class SmallDisk:
+    """A folder whose disk can be filled up: a tmpfs of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def fill(self) -> None:
+        with (self.folder / "filler").open("wb", buffering=0) as file:
+            try:
+                while file.write(b"\0" * 4096) == 4096:
+                    pass
+            except OSError:
+                pass
+
+    def free(self) -> None:
+        (self.folder / "filler").unlink(missing_ok=True)
+
+
+class FileSizeLimit(SmallDisk):
+    """The same failure by the process's own limit, where nothing may be mounted: a write stops in the middle."""
+
+    def fill(self) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+
+    def free(self) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+def _may_mount() -> bool:
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return False
+    capabilities = next(line.split()[1] for line in status.splitlines() if line.startswith("CapEff"))
+    return bool(int(capabilities, 16) & CAP_SYS_ADMIN) and shutil.which("mount") is not None
+
+
+@pytest.fixture(params=["file size limit", "full disk"] if _may_mount() else ["file size limit"])
+def small_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SmallDisk]:
+    """A disk of 2 MB that can be filled up; a limit on the size of files besides, or alone without the right to mount."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if request.param == "full disk":
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], check=True)
+        yield SmallDisk(folder)
+        subprocess.run(["umount", folder], check=True)
+    else:
+        disk = FileSizeLimit(folder)
+        yield disk
+        disk.free()
