@@ -1,6 +1,6 @@
 """The `checkpoint` section: when the state is written to disk and which checkpoints stay."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
@@ -17,3 +17,7 @@ class CheckpointConfig(Section):
         default=None, description="evaluation metric that finds the best checkpoint, e.g. accuracy"
     )
     best_mode: Literal["max", "min"] = Field(default="max", description="whether the largest or the smallest is best")
+    max_overhead: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        default=0.005,
+        description="most of the run's time that saving may take; a save that would cost more is put off; null: no limit",
+    )

@@ -89,9 +89,7 @@ class Apply:
             finite &= tf.math.is_finite(norm)
             skipped = tf.constant(0.0)
         window = self.window.add(state.window, total.sums, rate, norm, skipped)
-        return Applied(
-            updated._replace(trainable=trainable, optimizer=optimizer, ema=ema, window=window), finite
-        )
+        return Applied(updated._replace(trainable=trainable, optimizer=optimizer, ema=ema, window=window), finite)
 
     def _mean(self, state: StateTensors, total: Contribution) -> list[tf.Tensor]:
         factors = []
@@ -113,7 +111,7 @@ class Apply:
                 values[i] += change // self.num_contributions
         return tuple(values)
 
-    def _update(self, state: StateTensors, gradients: list[tf.Tensor]):  # noqa: ANN202
+    def _update(self, state: StateTensors, gradients: list[tf.Tensor]):
         trainable, optimizer, rate = apply_update(
             self.optimizer, self.model.trainable_variables, state.trainable, state.optimizer, gradients
         )
@@ -123,5 +121,5 @@ class Apply:
         )
         return trainable, optimizer, ema, rate
 
-    def _keep(self, state: StateTensors):  # noqa: ANN202
+    def _keep(self, state: StateTensors):
         return state.trainable, state.optimizer, state.ema, state.window[-1]

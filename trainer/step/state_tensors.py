@@ -1,4 +1,4 @@
-"""The training state as tensors, and what one replica contributes to a step: the values that pure functions exchange."""
+"""What the pure functions of a step exchange: the training state as tensors, and the contribution of a replica."""
 
 from __future__ import annotations
 

@@ -1,0 +1,180 @@
+"""The outer loop: plain Python from boundary to boundary; between two of them one traced function takes many steps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import tensorflow as tf
+
+from trainer.due import Due
+from trainer.non_finite import explain
+from trainer.recorder import Recorder
+from trainer.saving import Saver
+from trainer.session import Session
+from trainer.step.window import mean_loss
+from trainer.stop_request import StopRequest
+from trainer.strategies.strategy import LoopResult, TrainLoop
+
+
+class Loop:
+    """Trains a session from its current step to its end.
+
+    At a boundary things happen in one order: log, evaluate, save. So a checkpoint of step s implies that every record
+    up to s is written, and a resumed run drops the records after s and writes them again, the same.
+
+    Args:
+        session: Restored or fresh.
+        recorder: Told of everything.
+        saver: Saves the state.
+        stop: Read at every boundary.
+    """
+
+    def __init__(self, session: Session, recorder: Recorder, saver: Saver, stop: StopRequest) -> None:
+        self._session, self._recorder, self._saver, self._stop = session, recorder, saver, stop
+        config, epoch = session.config, session.order.steps_per_epoch
+        self._train = config.train
+        self._evaluation_due = Due(config.evaluate.every, epoch)
+        self._histograms_due = Due(config.observe.histograms_every, epoch)
+        self._loop: TrainLoop = session.strategy.train_loop(session.step, session.state)
+        self._rollbacks = 0
+        self._clock = _WindowClock()
+
+    def run(self) -> None:
+        """Takes steps until the end or until a stop is requested, whichever is first.
+
+        Raises:
+            NonFiniteLoss: A loss is not finite and may not, or no longer, be rolled back.
+            DataError: A record cannot be read.
+        """
+        session, saver = self._session, self._saver
+        first_step = step = session.state.step
+        saver.keep_for_rollback()
+        batches = self._batches(step)
+        while step < session.total_steps and not self._stop:
+            num_steps = self._steps_to_boundary(step)
+            result = self._take(batches, step, num_steps)
+            step, waited_s, not_finite = result.status.numpy()
+            step = int(step)
+            self._clock.waited_s += waited_s
+            if not_finite:
+                step = self._roll_back(step)
+                batches = self._batches(step)
+                continue
+            if step % self._train.log_every == 0 or step == session.total_steps:
+                self._log(step, result)
+            if self._evaluation_due.reached(step) or step == session.total_steps:
+                self._evaluate(step)
+            if self._histograms_due.reached(step):
+                self._record_histograms(step)
+            if saver.due.reached(step) and step < session.total_steps:
+                saver.save(step)
+        if step > first_step:
+            saver.save(step, wait=True)
+
+    def _batches(self, step: int) -> Iterator:
+        remaining = self._session.total_steps - step
+        return iter(self._session.batches(self._saver.position.data_step(step), remaining))
+
+    def _steps_to_boundary(self, step: int) -> int:
+        log_every = self._train.log_every
+        boundaries = [
+            step + self._train.steps_per_loop,
+            self._session.total_steps,
+            (step // log_every + 1) * log_every,
+            self._evaluation_due.next_step(step),
+            self._histograms_due.next_step(step),
+            self._saver.due.next_step(step),
+        ]
+        return int(min(boundaries)) - step
+
+    def _take(self, batches: Iterator, step: int, num_steps: int) -> LoopResult:
+        """Up to `num_steps` steps. The window is emptied at the first step after a logged one: a rule of the step
+        alone, so that it is the same after a resume."""
+        empty_window = step % self._train.log_every == 0
+        self._recorder.profile.before(step, num_steps)
+        try:
+            with self._recorder.trace.span("step", step):
+                result = self._loop(batches, tf.constant(num_steps), tf.constant(empty_window))
+        except tf.errors.OpError:
+            if self._session.source.failure is not None:
+                raise self._session.source.failure from None
+            raise
+        self._recorder.profile.after(step + num_steps)
+        return result
+
+    def _log(self, step: int, result: LoopResult) -> None:
+        session = self._session
+        window = result.window.numpy()
+        layout = session.step.window
+        packed = window[: layout.metrics.size]
+        metrics = session.task.metrics(layout.metrics.unpack(packed))
+        figures = {"loss": mean_loss(packed), **metrics, **layout.figures(window)}
+        examples = session.examples(step)
+        examples_per_s, data_wait = self._clock.close_window(examples)
+        self._recorder.logged(step, figures, examples, examples_per_s, data_wait)
+
+    def _evaluate(self, step: int) -> None:
+        if self._session.evaluator is None:
+            return
+        began = time.monotonic()
+        with self._recorder.trace.span("evaluate", step):
+            metrics = self._session.evaluator.measure()
+        self._saver.metrics = metrics
+        duration_s = time.monotonic() - began
+        self._recorder.evaluated(step, self._session.evaluator.split, metrics, duration_s)
+        self._evaluation_due.done()
+        self._clock.pause(duration_s)
+
+    def _record_histograms(self, step: int) -> None:
+        variables = self._session.state.variables
+        self._recorder.histograms(step, {n: v.numpy() for n, v in variables.items() if n.startswith("model/")})
+        self._histograms_due.done()
+
+    def _roll_back(self, bad_step: int) -> int:
+        """Goes back to the last kept state and leaves out the batches since; returns that state's step.
+
+        Raises:
+            NonFiniteLoss: The config stops at a loss that is not finite, or rolled back often enough.
+        """
+        saver = self._saver
+        cause = explain(self._session, bad_step, saver.position.data_step(bad_step))
+        if self._train.on_nan == "stop" or self._rollbacks >= self._train.max_rollbacks:
+            raise cause
+        self._rollbacks += 1
+        step = saver.roll_back()
+        window = saver.position.skip(step, bad_step)
+        self._recorder.begin(self._session.total_steps, step or None)
+        self._recorder.event(
+            "rolled_back", step=step, from_step=bad_step, first=window.first, last=window.last, reason=str(cause)
+        )
+        self._recorder.warn(
+            f"step {bad_step + 1}: {'; '.join(cause.causes)}; back to step {step}, leaving out the batches of data "
+            f"steps {window.first} to {window.last}"
+        )
+        # The window must outlive a kill: without it a resumed run would take another way through the data.
+        saver.keep_for_rollback()
+        return step
+
+
+class _WindowClock:
+    """Speed and waiting time between two logged steps, evaluation not counted."""
+
+    def __init__(self) -> None:
+        self._since = time.monotonic()
+        self._examples: int | None = None
+        self._paused_s = 0.0
+        self.waited_s = 0.0
+
+    def pause(self, duration_s: float) -> None:
+        """Time that was no training."""
+        self._paused_s += duration_s
+
+    def close_window(self, examples: int) -> tuple[float, float]:
+        """Samples a second and the share of the time spent waiting for data (0 to 1), since the last call."""
+        now = time.monotonic()
+        elapsed_s = max(now - self._since - self._paused_s, 1e-9)
+        speed = (examples - self._examples) / elapsed_s if self._examples is not None else 0.0
+        share = min(self.waited_s / elapsed_s, 1.0)
+        self._since, self._examples, self._paused_s, self.waited_s = now, examples, 0.0, 0.0
+        return speed, share

@@ -1,0 +1,127 @@
+"""Everything that a run records and shows: metrics.jsonl, journal, TensorBoard, trace and the terminal."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from trainer.config.observe import ObserveConfig
+from trainer.observe.journal import Journal, next_generation
+from trainer.observe.live import Live
+from trainer.observe.metrics_log import MetricsLog
+from trainer.observe.profile import ProfileWindow
+from trainer.observe.tensorboard import TensorBoardWriter
+from trainer.observe.trace import Trace
+from trainer.run_folder import RunFolder
+
+
+class Recorder:
+    """One place for the loop to report to; each kind of record has its own file.
+
+    Args:
+        folder: Of the run.
+        observe: What to record.
+    """
+
+    def __init__(self, folder: RunFolder, observe: ObserveConfig) -> None:
+        self._folder, self._observe = folder, observe
+        self.generation = next_generation(folder.journal)
+        self.journal = Journal(folder.journal, self.generation, self._on_failure)
+        self.metrics = MetricsLog(folder.metrics, self._on_failure)
+        self.trace = Trace(folder.trace(0), on_failure=self._on_failure)
+        self.profile = ProfileWindow(folder.tensorboard, observe.profile_steps, self.warn)
+        self._tensorboard: TensorBoardWriter | None = None
+        self._live: Live | None = None
+        self._failures: set[str] = set()
+
+    def begin(self, total_steps: int, restored_step: int | None) -> None:
+        """Forgets what was recorded after the restored step (None: a fresh start), and opens the terminal's view."""
+        self.metrics.truncate_after(restored_step)
+        if self._tensorboard:
+            self._tensorboard.close()
+        if self._observe.tensorboard:
+            self._tensorboard = TensorBoardWriter(self._folder.tensorboard, restored_step, self._on_failure)
+        if self._live is None:
+            self._live = Live(total_steps, restored_step or 0)
+
+    def event(self, event: str, **fields: Any) -> None:
+        """Writes an event of this process to the journal."""
+        self.journal.write(event, rank=0, pid=os.getpid(), host=socket.gethostname(), **fields)
+
+    def logged(
+        self, step: int, figures: Mapping[str, float], examples: int, examples_per_s: float, data_wait: float
+    ) -> None:
+        """Records a window of training steps; `figures` begins with the loss."""
+        line = {"step": step, **figures, "examples": examples}
+        self.metrics.append({**line, "examples_per_s": examples_per_s, "data_wait": data_wait, "time": time.time()})
+        if self._tensorboard:
+            scalars = {f"train/{name}": value for name, value in figures.items()}
+            scalars |= {"speed/examples_per_s": examples_per_s, "speed/data_wait": data_wait}
+            self._tensorboard.scalars(step, scalars)
+        if self._live:
+            self._live.update(step, _headline(figures), examples_per_s, data_wait)
+
+    def evaluated(self, step: int, split: str, metrics: Mapping[str, float], duration_s: float) -> None:
+        """Records an evaluation."""
+        self.metrics.append({"step": step, "split": split, **metrics, "time": time.time()})
+        self.event("evaluated", step=step, split=split, duration=duration_s, **metrics)
+        if self._tensorboard:
+            self._tensorboard.scalars(step, {f"{split}/{name}": value for name, value in metrics.items()})
+        if self._live:
+            self._live.evaluation(step, split, _headline(metrics), duration_s)
+
+    def histograms(self, step: int, values: Mapping[str, Any]) -> None:
+        """Records the distribution of each array."""
+        if self._tensorboard:
+            self._tensorboard.histograms(step, values)
+
+    def graph(self, graph_def: bytes) -> None:
+        """Records the graph of the inner loop."""
+        if self._tensorboard:
+            self._tensorboard.graph(graph_def)
+
+    def sync(self) -> None:
+        """Puts the records on the disk, before a checkpoint that counts on them becomes visible. Raises OSError."""
+        self.metrics.sync()
+
+    def say(self, text: str) -> None:
+        """Prints a lasting line."""
+        if self._live:
+            self._live.message(text)
+        else:
+            print(text, flush=True)
+
+    def warn(self, text: str) -> None:
+        """Prints a lasting line that stands out."""
+        if self._live:
+            self._live.message(text, style="yellow")
+        else:
+            print(text, flush=True)
+
+    def close(self) -> None:
+        """Writes what is left and closes every file."""
+        self.profile.close()
+        for part in (self._live, self._tensorboard, self.trace, self.metrics, self.journal):
+            if part:
+                part.close()
+
+    def _on_failure(self, error: Exception) -> None:
+        """Recording must not end training: each kind of failure is said once."""
+        reason = str(error)
+        if reason not in self._failures:
+            self._failures.add(reason)
+            self.warn(f"a record of the run could not be written ({reason}): free space or check the run folder")
+
+
+def _headline(figures: Mapping[str, float]) -> dict[str, float]:
+    """The loss and the first metric: what fits on a line."""
+    shown = {}
+    for name, value in figures.items():
+        if name not in ("learning_rate", "gradient_norm", "skipped_steps"):
+            shown[name] = value
+        if len(shown) == 2:
+            break
+    return shown

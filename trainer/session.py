@@ -1,0 +1,125 @@
+"""Everything that a training consists of, built from its config: data, task, model, strategy, step and state."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import keras
+import tensorflow as tf
+
+from trainer.config.training import TrainingConfig
+from trainer.data.order import SampleOrder
+from trainer.data.pipeline import train_batches
+from trainer.data.registry import open_source
+from trainer.data.source import Schema, Source
+from trainer.evaluate import Evaluator
+from trainer.models.registry import build_model
+from trainer.optimizers.build import build_optimizer
+from trainer.optimizers.functional import make_functional
+from trainer.state import TrainState
+from trainer.step.build import Step, build_step, metric_layout
+from trainer.step.evaluation import EvaluationStep
+from trainer.strategies.build import build_strategy
+from trainer.strategies.strategy import Strategy
+from trainer.tasks.registry import build_task
+from trainer.tasks.task import Task
+
+
+@dataclass
+class Session:
+    """The parts of one training in this process.
+
+    Attributes:
+        total_steps: Where the training ends.
+        evaluator: None where nothing is held out or `evaluate.every` is null.
+    """
+
+    config: TrainingConfig
+    source: Source
+    order: SampleOrder
+    task: Task
+    model: keras.Model
+    strategy: Strategy
+    step: Step
+    state: TrainState
+    evaluator: Evaluator | None
+    total_steps: int
+
+    @property
+    def schema(self) -> Schema:
+        """Of the training data."""
+        return self.source.schema
+
+    def batches(self, first_data_step: int, num_steps: int) -> tf.data.Dataset:
+        """The global batches of `num_steps` steps from a data step on."""
+        return train_batches(
+            self.source,
+            self.order,
+            first_step=first_data_step,
+            num_steps=num_steps,
+            augment=self.config.data.augment,
+            seed=self.config.train.seed,
+        )
+
+    def examples(self, steps: int) -> int:
+        """Samples seen in so many steps, padding not counted."""
+        epochs, steps_in_epoch = divmod(steps, self.order.steps_per_epoch)
+        batch = self.order.batch_size
+        in_epoch = self.order.steps_per_epoch * batch if self.order.remainder == "drop" else self.order.num_samples
+        return epochs * in_epoch + min(steps_in_epoch * batch, in_epoch)
+
+
+def build_session(config: TrainingConfig) -> Session:
+    """Builds a training; nothing is written and no step is taken.
+
+    Raises:
+        DataError: The data is missing or damaged.
+        ValueError: Model, task and data do not fit together.
+        NotEnoughDevices: The strategy asks for more devices than there are.
+    """
+    _prepare_tensorflow(config)
+    source = open_source(config.data, "train")
+    order = SampleOrder(
+        source.schema.num_samples,
+        config.data.batch_size,
+        config.train.seed,
+        config.data.shuffle,
+        config.data.remainder,
+    )
+    total_steps = config.train.steps or math.ceil((config.train.epochs or 0) * order.steps_per_epoch)
+    strategy = build_strategy(config.strategy)
+    task = build_task(config.task, source.schema)
+    with strategy.scope():
+        model = build_model(config.model, source.schema, task, config.precision)
+        optimizer = make_functional(build_optimizer(config.optimizer, total_steps, order.steps_per_epoch))
+        optimizer.build(model.trainable_variables)
+        metrics = metric_layout(model, task, source.schema)
+        step = build_step(config, model, task, optimizer, metrics, strategy.num_replicas)
+        state = TrainState(
+            model,
+            optimizer,
+            ema=config.train.ema is not None,
+            scaled=config.precision == "mixed_float16",
+            window_size=step.window.size,
+        )
+    evaluator = None
+    if config.evaluate.every is not None:
+        evaluation = EvaluationStep(model, task, metrics, config.train.xla, config.evaluate.ema)
+        evaluator = Evaluator(
+            strategy.evaluation_loop(evaluation, state),
+            evaluation,
+            open_source(config.data, "held_out"),
+            config.evaluate.batch_size or config.data.batch_size,
+            config.data.held_out,
+        )
+    return Session(config, source, order, task, model, strategy, step, state, evaluator, total_steps)
+
+
+def _prepare_tensorflow(config: TrainingConfig) -> None:
+    keras.utils.clear_session()  # layer names, hence checkpoint names, must not depend on models built before
+    keras.utils.set_random_seed(config.train.seed)
+    for gpu in tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.set_memory_growth(gpu, True)
+    if config.train.deterministic:
+        tf.config.experimental.enable_op_determinism()

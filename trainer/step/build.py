@@ -1,0 +1,93 @@
+"""Builds the one train step from model, task, optimizer and config."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import keras
+import tensorflow as tf
+
+from trainer.config.training import TrainingConfig
+from trainer.data.source import Schema
+from trainer.step.apply import Applied, Apply
+from trainer.step.gradients import Batch, Gradients
+from trainer.step.state_tensors import Contribution, StateTensors
+from trainer.step.window import MetricLayout, WindowLayout
+from trainer.tasks.task import Task
+
+
+@dataclass
+class Step:
+    """A training step in two pure halves; a strategy reduces between them.
+
+    Attributes:
+        gradients: (state, slice of the batch, first position) -> contribution.
+        window: Layout of `StateTensors.window`.
+        xla: Whether the adapter compiles what it can.
+    """
+
+    gradients: Gradients
+    apply: Apply
+    window: WindowLayout
+    xla: bool
+
+    def finish(self, state: StateTensors, total: Contribution) -> Applied:
+        """The second half, given the contributions of all replicas together."""
+        return self.apply(state, total, self.gradients.changed)
+
+    def whole(self, state: StateTensors, batch: Batch) -> Applied:
+        """Both halves, where one device holds the whole batch."""
+        return self.finish(state, self.gradients(state, batch, tf.constant(0, tf.int64)))
+
+
+def metric_layout(model: keras.Model, task: Task, schema: Schema) -> MetricLayout:
+    """Names and lengths of the task's sums, from tracing them once on unknown samples."""
+    batch = {name: tf.TensorSpec([2, *feature.shape], feature.dtype, name) for name, feature in schema.features.items()}
+    traced = tf.function(lambda batch: task.metric_sums(model(task.inputs(batch), training=False), batch))
+    sums = traced.get_concrete_function(batch).structured_outputs
+    return MetricLayout({name: int(tf.TensorShape(s.shape).num_elements() or 1) for name, s in sums.items()})
+
+
+def build_step(
+    config: TrainingConfig,
+    model: keras.Model,
+    task: Task,
+    optimizer: keras.optimizers.Optimizer,
+    metrics: MetricLayout,
+    num_replicas: int,
+) -> Step:
+    """The step of a config.
+
+    Args:
+        config: Its train, data and optimizer sections are read.
+        model: Built.
+        task: What a batch means.
+        optimizer: Functional and built.
+        metrics: Layout of the task's sums.
+        num_replicas: Slices that the strategy cuts the global batch into.
+    """
+    tree_parts = max(1, (config.train.virtual_workers or 1) // num_replicas)
+    num_contributions = num_replicas * tree_parts * config.train.accumulate
+    window = WindowLayout(metrics)
+    gradients = Gradients(
+        model=model,
+        task=task,
+        metrics=metrics,
+        seed=config.train.seed,
+        batch_size=config.data.batch_size,
+        tree_parts=tree_parts,
+        accumulate=config.train.accumulate,
+        whole=num_contributions == 1,
+    )
+    apply = Apply(
+        model=model,
+        optimizer=optimizer,
+        window=window,
+        batch_size=config.data.batch_size,
+        num_contributions=num_contributions,
+        whole=num_contributions == 1,
+        clip_norm=config.optimizer.clip_norm,
+        clip_value=config.optimizer.clip_value,
+        ema_decay=config.train.ema,
+    )
+    return Step(gradients, apply, window, config.train.xla)

@@ -1,0 +1,1 @@
+"""One adapter per distribution: how a step is scheduled over devices, and how contributions are reduced."""

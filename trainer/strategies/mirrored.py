@@ -1,0 +1,134 @@
+"""A replica on each device of this machine, with equal weights (`tf.distribute.MirroredStrategy`).
+
+Every replica computes the gradients of its slice, the contributions are summed over the replicas in one packed
+all-reduce, and every replica applies the same sum to its own copy of the state.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import TypeVar
+
+import tensorflow as tf
+
+from trainer.state import TrainState
+from trainer.step.build import Step
+from trainer.step.evaluation import EvaluationStep, EvaluationSums
+from trainer.step.gradients import Batch
+from trainer.step.state_tensors import StateTensors
+from trainer.strategies.inner_loop import evaluation_totals, fetch, packed_status
+from trainer.strategies.strategy import EvaluationLoop, LoopResult, TrainLoop
+
+_Tensors = TypeVar("_Tensors")
+
+
+class Mirrored:
+    """Data parallelism over the devices of one process.
+
+    Args:
+        devices: TensorFlow's names of at least one device, e.g. ["GPU:0", "GPU:1"].
+    """
+
+    def __init__(self, devices: Sequence[str]) -> None:
+        self._strategy = tf.distribute.MirroredStrategy(
+            list(devices), cross_device_ops=None if "GPU" in devices[0] else tf.distribute.ReductionToOneDevice()
+        )
+        self.num_replicas = self._strategy.num_replicas_in_sync
+
+    def scope(self) -> contextlib.AbstractContextManager:
+        """Variables made within it have a copy on every device."""
+        return self._strategy.scope()
+
+    def train_loop(self, step: Step, state: TrainState) -> TrainLoop:
+        """A loop that runs all replicas step by step; the state stays in the variables of each device."""
+        gradients = tf.function(step.gradients, jit_compile=True) if step.xla else step.gradients
+        finish = tf.function(step.finish, jit_compile=True) if step.xla else step.finish
+
+        def replica_step(batch: Batch) -> tf.Tensor:
+            values = state.read(_own_copy)
+            contribution = gradients(values, _own_slice(batch, self.num_replicas), _first_position(batch))
+            new, finite = finish(values, _sum_over_replicas(contribution))
+            # The loss is the sum over all replicas, so that all of them decide alike.
+            tf.cond(finite, lambda: _written(state, new), lambda: finite)
+            return finite
+
+        @tf.function
+        def loop(iterator, num_steps: tf.Tensor, empty_window: tf.Tensor) -> LoopResult:
+            window = state.variables["window"]
+            window.assign(tf.where(empty_window, tf.zeros_like(window), window))
+
+            def body(done, waited_s, _):
+                batch, wait_s = fetch(iterator, done)
+                finite = self._strategy.run(replica_step, args=(batch,))
+                return done + 1, waited_s + wait_s, self._strategy.experimental_local_results(finite)[0]
+
+            _, waited_s, finite = tf.while_loop(
+                lambda done, _, finite: tf.logical_and(done < num_steps, finite),
+                body,
+                (tf.constant(0), tf.constant(0.0, tf.float64), tf.constant(True)),
+            )
+            end: StateTensors = state.read()
+            return LoopResult(end.window, packed_status(end.step, waited_s, finite))
+
+        return loop
+
+    def evaluation_loop(self, step: EvaluationStep, state: TrainState) -> EvaluationLoop:
+        """All batches, each spread over the replicas."""
+        compute = tf.function(step, jit_compile=True) if step.xla else step
+
+        def replica_sums(batch: Batch) -> EvaluationSums:
+            trainable = [_own_copy(v).read_value() for v in state.evaluation_weights(step.ema)]
+            own = _own_slice(batch, self.num_replicas)
+            sums, collected = compute(trainable, list(state.read(_own_copy).non_trainable), own)
+            return EvaluationSums(_sum_over_replicas(sums), collected)
+
+        def evaluate(batch: Batch) -> EvaluationSums:
+            sums, collected = self._strategy.run(replica_sums, args=(batch,))
+            local = self._strategy.experimental_local_results
+            return EvaluationSums(
+                local(sums)[0], {name: tf.concat(local(values), 0) for name, values in collected.items()}
+            )
+
+        @tf.function
+        def loop(iterator, num_batches: tf.Tensor) -> EvaluationSums:
+            return evaluation_totals(iterator, num_batches, step.metrics.size, evaluate)
+
+        return loop
+
+
+def _replica() -> int:
+    replica = tf.get_static_value(tf.distribute.get_replica_context().replica_id_in_sync_group)
+    assert replica is not None, "MirroredStrategy traces each replica with a constant id"
+    return int(replica)
+
+
+def _own_copy(variable: tf.Variable) -> tf.Variable:
+    """The replica's own component, written without the reduction that TensorFlow would ask for."""
+    return variable.values[_replica()]  # type: ignore[attr-defined]
+
+
+def _slice_size(batch: Batch, num_replicas: int) -> int:
+    return next(iter(batch.values())).shape[0] // num_replicas
+
+
+def _own_slice(batch: Batch, num_replicas: int) -> Batch:
+    size, replica = _slice_size(batch, num_replicas), _replica()
+    return {name: value[replica * size : (replica + 1) * size] for name, value in batch.items()}
+
+
+def _first_position(batch: Batch) -> tf.Tensor:
+    num_replicas = tf.distribute.get_replica_context().num_replicas_in_sync
+    return tf.constant(_replica() * _slice_size(batch, num_replicas), tf.int64)
+
+
+def _sum_over_replicas(values: _Tensors) -> _Tensors:
+    """The sum of each tensor over the replicas, in one packed reduction."""
+    flat = tf.nest.flatten(values)
+    reduced = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, flat)
+    return tf.nest.pack_sequence_as(values, reduced)
+
+
+def _written(state: TrainState, values: StateTensors) -> tf.Tensor:
+    state.write(values, _own_copy)
+    return tf.constant(True)

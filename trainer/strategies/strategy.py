@@ -1,0 +1,58 @@
+"""What an adapter must offer, and what a loop over several steps returns."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import tensorflow as tf
+
+from trainer.state import TrainState
+from trainer.step.build import Step
+from trainer.step.evaluation import EvaluationStep, EvaluationSums
+
+
+class LoopResult(NamedTuple):
+    """Outcome of a call of the inner loop.
+
+    Attributes:
+        window: float32 [K], the sums since the last logged step.
+        status: float64 [3]: steps done since the start of the run, seconds waited for data, and 1 if the last computed
+            step was not finite (its update is then not applied, and `steps` does not count it).
+    """
+
+    window: tf.Tensor
+    status: tf.Tensor
+
+
+TrainLoop = Callable[[object, tf.Tensor, tf.Tensor], LoopResult]
+"""(iterator of global batches, most steps int32, whether to empty the window first bool) -> result."""
+
+EvaluationLoop = Callable[[object, tf.Tensor], EvaluationSums]
+"""(iterator of batches, number of batches int32) -> sums and collected outputs of all of them."""
+
+
+class Strategy(Protocol):
+    """Spreads a step over devices.
+
+    The step itself never learns which adapter runs it: it is given the position of its slice in the global batch, and
+    what lies between gradients and apply is the adapter's.
+
+    Attributes:
+        num_replicas: Over how many replicas the global batch is spread.
+    """
+
+    num_replicas: int
+
+    def scope(self) -> contextlib.AbstractContextManager:
+        """Within it model, optimizer and state are created."""
+        ...
+
+    def train_loop(self, step: Step, state: TrainState) -> TrainLoop:
+        """The inner loop: one traced function over many steps; it stops early at a step that is not finite."""
+        ...
+
+    def evaluation_loop(self, step: EvaluationStep, state: TrainState) -> EvaluationLoop:
+        """One traced function over a whole evaluation."""
+        ...

@@ -1,0 +1,95 @@
+"""Trains a config in its run folder: build, restore, loop, save."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from trainer.checkpoint.host_buffer import ArraySpec
+from trainer.config.training import TrainingConfig
+from trainer.config.warm_start import WarmStartConfig
+from trainer.loop import Loop
+from trainer.recorder import Recorder
+from trainer.run_folder import RunFolder
+from trainer.saving import Saver
+from trainer.session import Session, build_session
+from trainer.stop_request import StopRequest
+from trainer.warm_start import plan_warm_start, read_weights
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a training ended.
+
+    Attributes:
+        status: "finished", or "stopped" on request with the state saved.
+        step: Steps done.
+        metrics: Of the newest evaluation, by name; empty without one.
+        wall_time_s: Seconds of all processes that worked on the run.
+        session: Still holds the trained model.
+    """
+
+    status: Literal["finished", "stopped"]
+    step: int
+    metrics: dict[str, float]
+    wall_time_s: float
+    session: Session
+
+
+def run_training(config: TrainingConfig, folder: RunFolder, stop: StopRequest) -> Outcome:
+    """Trains from the newest good checkpoint of the folder, or from the start, to the end of the config.
+
+    The caller holds the run's lock and has written its config.
+
+    Args:
+        config: What to train.
+        folder: Of the run; exists.
+        stop: Asks for an early end, with the state saved.
+
+    Raises:
+        DataError: The data is missing or damaged.
+        NonFiniteLoss: The loss became NaN or infinite.
+        WarmStartError: The weights to begin with cannot be loaded.
+        ValueError: Model, task, data and checkpoint do not fit together.
+    """
+    recorder = Recorder(folder, config.observe)
+    try:
+        with recorder.trace.span("startup"):
+            session = build_session(config)
+            saver = Saver(session, folder, recorder)
+            restored_step = saver.restore()
+            if restored_step is None and config.warm_start is not None:
+                _start_warm(session, config.warm_start, recorder)
+            recorder.begin(session.total_steps, restored_step)
+            loop = Loop(session, recorder, saver, stop)
+        recorder.event("started" if restored_step is None else "resumed", step=session.state.step)
+        try:
+            loop.run()
+        finally:
+            saver.close()
+        status = "finished" if session.state.step >= session.total_steps else "stopped"
+        recorder.event(status, step=session.state.step, reason=stop.reason, **saver.metrics)
+        return Outcome(status, session.state.step, saver.metrics, saver.wall_time_s, session)
+    except BaseException as error:
+        recorder.event("failed", reason=str(error) or type(error).__name__, kind=type(error).__name__)
+        raise
+    finally:
+        recorder.close()
+
+
+def _start_warm(session: Session, config: WarmStartConfig, recorder: Recorder) -> None:
+    """Loads what fits of another model's weights, and says what does not."""
+    specs = {name: ArraySpec(*spec) for name, spec in session.state.shapes().items()}
+    wanted = {name.removeprefix("model/"): spec for name, spec in specs.items() if name.startswith("model/")}
+    plan = plan_warm_start(read_weights(config.path), wanted, config.include, config.exclude)
+    session.state.start_from(plan.loaded)
+    recorder.event(
+        "warm_started",
+        path=str(config.path),
+        loaded=plan.sources,
+        skipped={variable.path: variable.reason for variable in plan.skipped},
+        unused=plan.unused,
+    )
+    recorder.say(f"warm start from {config.path}: {len(plan.loaded)} of {len(wanted)} variables loaded")
+    for variable in plan.skipped:
+        recorder.warn(f"  not loaded: {variable.path} ({variable.reason})")
