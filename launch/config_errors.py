@@ -14,7 +14,7 @@ from launch.yaml_text import Location, dotted, parse_value
 from trainer.config.choice import TAG
 
 
-class ConfigError(Exception):
+class ConfigError(ValueError):
     """The config cannot be used.
 
     Attributes:
@@ -133,8 +133,6 @@ def _unknown_key(location: Location, root: type[BaseModel], values: dict[str, An
         return f"{begin} of {_title(outer, values)}: remove it, or use one of {', '.join(keys)}"
     if elsewhere:
         return f"{begin}: did you mean {elsewhere[0]}?"
-    if guess := difflib.get_close_matches(name, sorted(set(all_settings(root))), n=1, cutoff=0.7):
-        return f"{begin}: did you mean {guess[0]}?"
     where = f" of {_title(outer, values)}" if outer else ""
     return f"{begin}{where}: remove it, or use one of {', '.join(keys)}"
 

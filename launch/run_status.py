@@ -1,0 +1,119 @@
+"""How far a run is, read from its folder alone."""
+
+import math
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from cluster.run_lock import RunLockError, read_holder
+from trainer.observe.number_text import format_count, format_duration, format_number
+from trainer.report.reading import read_run
+from trainer.report.wall_time import status as journal_status
+from trainer.report.wall_time import wall_time
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """The state of a run.
+
+    Attributes:
+        run: the folder.
+        state: running, finished, stopped, failed, or interrupted for a run that was killed.
+        pid: of the process that runs it, if any.
+        host: where that process runs.
+        step: the last step in the metrics, 0 before the first.
+        total_steps: where the run ends, None when that is not recorded.
+        training: the last training line of metrics.jsonl.
+        evaluation: the last evaluation line.
+        checkpoints: steps of the checkpoints on disk, oldest first.
+        seconds: wall time so far.
+        silent_s: seconds since the last line of metrics.
+    """
+
+    run: str
+    state: str
+    pid: int | None
+    host: str | None
+    step: int
+    total_steps: int | None
+    training: dict[str, Any]
+    evaluation: dict[str, Any]
+    checkpoints: list[int]
+    seconds: float | None
+    silent_s: float | None
+
+    def as_json(self) -> dict[str, Any]:
+        """As one JSON object; JSON has no NaN, so that and infinity are named."""
+        return {key: _finite(value) for key, value in asdict(self).items()}
+
+
+def read_status(folder: Path) -> RunStatus:
+    """Read a run folder.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+    """
+    record = read_run(folder)
+    try:
+        holder = read_holder(folder)
+    except RunLockError:
+        holder = None
+    ended = journal_status(record.journal)
+    state = "running" if holder else "interrupted" if ended == "unfinished" else ended
+    training = record.training[-1] if record.training else {}
+    evaluation = record.evaluations[-1] if record.evaluations else {}
+    last = max((line["time"] for line in (training, evaluation) if "time" in line), default=None)
+    totals = [event["total_steps"] for event in record.journal if isinstance(event.get("total_steps"), int)]
+    return RunStatus(
+        run=str(folder),
+        state=state,
+        pid=holder.process.pid if holder else None,
+        host=holder.process.host if holder else None,
+        step=max(training.get("step", 0), evaluation.get("step", 0)),
+        total_steps=totals[-1] if totals else record.config.get("train", {}).get("steps"),
+        training=training,
+        evaluation=evaluation,
+        checkpoints=[checkpoint.step for checkpoint in record.checkpoints if checkpoint.state == "kept"],
+        seconds=wall_time(record).duration,
+        silent_s=time.time() - last if last is not None and holder else None,
+    )
+
+
+def describe(status: RunStatus) -> str:
+    """The status as a few lines for people."""
+    rows = [("run", status.run), ("state", status.state)]
+    if status.pid is not None:
+        rows[-1] = ("state", f"running, process {status.pid} on {status.host}")
+    rows.append(("step", f"{status.step}/{status.total_steps}" if status.total_steps else str(status.step)))
+    if status.training:
+        rows.append(("training", _metrics(status.training)))
+        if "examples_per_s" in status.training:
+            rows.append(("speed", f"{format_count(status.training['examples_per_s'])} samples/s"))
+    if status.evaluation:
+        rows.append((str(status.evaluation["split"]), _metrics(status.evaluation)))
+    rows.append(("checkpoints", ", ".join(map(str, status.checkpoints)) or "none"))
+    if status.seconds is not None:
+        rows.append(("time", format_duration(status.seconds)))
+    if status.silent_s is not None:
+        rows.append(("last line", f"{format_duration(status.silent_s)} ago"))
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+
+_NOT_METRICS = {"time", "examples", "examples_per_s", "data_wait", "split", "learning_rate"}
+
+
+def _metrics(line: dict[str, Any]) -> str:
+    numbers = {name: value for name, value in line.items() if name not in _NOT_METRICS and not isinstance(value, str)}
+    step = numbers.pop("step", None)
+    text = "  ".join(f"{name} {format_number(value)}" for name, value in numbers.items())
+    return f"{text}  (step {step})"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value

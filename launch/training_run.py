@@ -1,0 +1,97 @@
+"""One run from its folder to its SavedModel: what `phalanx train` and `phalanx resume` have in common."""
+
+import sys
+from typing import TYPE_CHECKING
+
+import typer
+
+from cluster.run_lock import RunLock
+from launch.config import RunConfig, write_config
+from launch.exit_code import ExitCode, RequestError
+from launch.run_log import write_log
+from launch.yaml_text import read_document
+from trainer.config_changes import config_changes
+from trainer.environment import version_changes
+from trainer.observe.journal import next_generation
+from trainer.run_folder import RunFolder
+from trainer.stop_request import StopRequest, stop_on_signals
+
+if TYPE_CHECKING:
+    from trainer.training import Outcome
+
+
+def carry_out(config: RunConfig, *, accept_config_change: bool = False) -> ExitCode:
+    """Train a run, or go on with it, and export what it trained.
+
+    Args:
+        config: what to train and where.
+        accept_config_change: go on although settings that change the curve differ from the stored ones.
+
+    Raises:
+        RunFolderError: the folder cannot be used.
+        RunLockError: another process has it.
+        RequestError: the config differs from the stored one and nobody agreed to that.
+    """
+    folder = RunFolder(config.run.folder)
+    folder.create()
+    with RunLock(folder.path, sys.argv), stop_on_signals(StopRequest()) as stop:
+        _compare_config(folder, config, accept_config_change)
+        folder.write_config(write_config(config))
+        _compare_environment(folder)
+        generation = next_generation(folder.journal)
+        with write_log(folder.log(generation, rank=0)):
+            outcome = _train(config, folder, stop)
+    return _conclude(folder, outcome)
+
+
+def _train(config: RunConfig, folder: RunFolder, stop: StopRequest) -> "Outcome":
+    from trainer.training import run_training
+
+    return run_training(config, folder, stop)
+
+
+def _compare_config(folder: RunFolder, config: RunConfig, accept: bool) -> None:
+    if not folder.exists:
+        return
+    stored = read_document(folder.config.read_text(encoding="utf-8"), str(folder.config))
+    changes = config_changes(stored.values, config.model_dump(mode="json"))
+    asked = [change for change in changes if not change.free]
+    if asked and not accept:
+        listed = "\n".join(f"  {change}" for change in asked)
+        raise RequestError(
+            f"{folder.path} was begun with another config:\n{listed}\n"
+            "go on with --accept-config-change, or begin a new run with run.name=..."
+        )
+    for change in changes:
+        typer.echo(f"changed  {change}")
+
+
+def _compare_environment(folder: RunFolder) -> None:
+    before = folder.read_environment()
+    now = folder.write_environment(sys.argv)
+    for change in version_changes(before, now) if before else ():
+        typer.echo(f"changed  {change} (the curve may differ in its last bits)")
+
+
+def _conclude(folder: RunFolder, outcome: "Outcome") -> ExitCode:
+    """Say where everything is."""
+    if outcome.stopped is not None:
+        typer.echo(f"stopped by {outcome.stopped} after step {outcome.step}, with the state saved")
+        typer.echo(f"go on with: phalanx resume {folder.path}")
+        return ExitCode.STOPPED
+    from trainer.report import write_report
+
+    write_report(folder.path)
+    metrics = "  ".join(f"{name} {value:.4g}" for name, value in outcome.metrics.items())
+    typer.echo(f"done after step {outcome.step}  {metrics}".rstrip())
+    places = [
+        ("model", folder.export(1)),
+        ("report", folder.report),
+        ("metrics", folder.metrics),
+        ("checkpoints", folder.checkpoints),
+        ("tensorboard", folder.tensorboard),
+    ]
+    for name, path in places:
+        if path.exists():
+            typer.echo(f"  {name:<11}  {path}")
+    return ExitCode.DONE

@@ -1,0 +1,83 @@
+import re
+
+import pytest
+
+from launch.config import ConfigError, load_config
+
+PYDANTIC = re.compile(r"Input should|Extra inputs|Field required|Value error|validation error|pydantic|\[type=", re.I)
+
+
+def problems(*overrides) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as caught:
+        load_config("configs/mnist.yaml", overrides)
+    return caught.value.problems
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ("train.steps=abc", "train.steps=abc must be a whole number: write it without quotes, as in 200"),
+        ("train.steps=1.5", "train.steps=1.5 must be a whole number: .*"),
+        ("train.steps=true", "train.steps=true must be a whole number: .*"),
+        ("optimizer.learning_rate=fast", "optimizer.learning_rate=fast must be a number: .*"),
+        ("optimizer.learning_rate=0", "optimizer.learning_rate=0 must be above 0: choose a larger value"),
+        ("train.seed=-1", "train.seed=-1 must be at least 0: choose a larger value"),
+        ("train.ema=1.0", "train.ema=1 must be below 1: choose a smaller value"),
+        ("optimizer.clip_norm=.inf", "optimizer.clip_norm=inf must be a finite number: choose one"),
+        ("train.xla=1", "train.xla=1 must be true or false: .*"),
+        ("model.hidden=128", r"model.hidden=128 must be a list: write it in brackets, as in \[1, 2\]"),
+        ("model.hidden=[1,a]", r"model.hidden\[1\]=a must be a whole number: .*"),
+        ("observe.profile_steps=[5]", r"observe.profile_steps must have more values than 1: add the missing ones"),
+        ("observe.profile_steps=[5,6,7]", r"observe.profile_steps=\[5, 6, 7\] must have at most 2 values: remove some"),
+        ("model=mlp", "model=mlp must be a section: write model.name=mlp"),
+        ("train=5", "train=5 must be a section of keys and values: indent its keys below it"),
+        ("model.name=lstm", "model.name=lstm must be one of mlp, cnn, .*, package.module:function: choose one of these"),
+        ("data.name=mnist_sampel", "data.name=mnist_sampel must be one of .*: did you mean mnist_sample?"),
+        ("optimizer.schedule.name=cosin", "optimizer.schedule.name=cosin must be .*: did you mean cosine?"),
+        ("precision=fp32", "precision=fp32 must be one of float32, mixed_bfloat16, mixed_float16: .*"),
+        ("cluster.workers=2", "cluster.workers=2 must be 1: set cluster.workers=1"),
+        ("trian.steps=5", "trian is not a setting: did you mean train?"),
+        ("train.step_per_loop=5", "train.step_per_loop is not a setting: did you mean train.steps_per_loop?"),
+        ("train.batch_size=5", "train.batch_size is not a setting: did you mean data.batch_size?"),
+        ("batch_size=5", "batch_size is not a setting: did you mean data.batch_size?"),
+        ("model.layers=2", "model.layers is not a setting of model.name=mlp: remove it, or use one of activation, .*"),
+        ("train.zzz=2", "train.zzz is not a setting of train: remove it, or use one of accumulate, .*"),
+        ("data.name=csv data.target=y", r"data.path is missing \(a file, .*\): add it"),
+        ("warm_start.exclude=[]", r"warm_start.path is missing \(a run folder, .*\): add it"),
+        ("run.name=a/b", r"run.name=a/b has a form that is not allowed \(letters, digits, .*\): write it differently"),
+        ("run.dir=''", 'run.dir="" must have at least 1 characters: add some'),
+        ("data.cache_limit=3q", "data.cache_limit: '3q' is not a size: .*"),
+        ("checkpoint.every=10min", 'checkpoint.every=10min must have the unit .*'),
+        ("data.augment=[spin]", r"data.augment\[0\]: augmentation 'spin' does not exist: .*"),
+        ("task.label_smoothing=1", "task.label_smoothing=1 must be below 1: .*"),
+    ],
+)  # fmt: skip
+def test_sentence_names_value_rule_and_change(overrides, expected):
+    (problem,) = problems(*overrides.split())
+    assert re.fullmatch(expected.replace("?", r"\?"), problem)
+    assert not PYDANTIC.search(problem)
+
+
+def test_a_problem_in_the_file_comes_with_its_line(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("model:\n  name: mlp\n  dropout: 1.5\ndata: {name: digits}\ntrain:\n  epochs: 1\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    assert caught.value.problems == (f"model.dropout=1.5 must be below 1: choose a smaller value ({path}, line 3)",)
+
+
+def test_required_sections_are_asked_for_by_name(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("data: {batch_size: 3}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    found = "\n".join(caught.value.problems)
+    assert "model.name is missing: choose one of mlp, cnn" in found
+    assert "data.name is missing: choose one of mnist_sample" in found
+    assert "train is missing (length and execution of the training): add it" in found
+    assert not PYDANTIC.search(found)
+
+
+def test_long_values_are_cut():
+    (problem,) = problems(f"train.steps={'x' * 500}")
+    assert len(problem) < 150

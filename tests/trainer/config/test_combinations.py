@@ -1,0 +1,134 @@
+import re
+
+import pytest
+from pydantic import ValidationError
+
+from trainer.config.training import TrainingConfig
+
+MNIST = {"model": {"name": "mlp"}, "data": {"name": "mnist_sample", "batch_size": 32}, "train": {"epochs": 5}}
+TEXT = {
+    "model": {"name": "transformer_lm"},
+    "task": {"name": "language_modelling"},
+    "data": {"name": "text", "path": "texts"},
+    "train": {"steps": 10},
+}
+
+
+def merged(base, **changes):
+    values = {section: dict(keys) for section, keys in base.items()}
+    for section, keys in changes.items():
+        values[section] = {**values.get(section, {}), **keys}
+    return values
+
+
+def problems(values):
+    with pytest.raises(ValidationError) as caught:
+        TrainingConfig.model_validate(values)
+    return caught.value.errors()[0]["msg"].removeprefix("Value error, ").split("\n")
+
+
+@pytest.mark.parametrize("values", [MNIST, TEXT], ids=["mnist", "text"])
+def test_the_bases_are_possible(values):
+    TrainingConfig.model_validate(values)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train": {"accumulate": 3}}, "train.accumulate=3 must divide data.batch_size=32: .* a multiple of 3$"),
+        (
+            {"train": {"accumulate": 3}, "strategy": {"name": "mirrored", "devices": 2}},
+            "train.accumulate=3 must divide the batch 16 of each part: set data.batch_size to a multiple of 6$",
+        ),
+        (
+            {"strategy": {"name": "mirrored", "devices": 5}},
+            "strategy.devices=5 must divide data.batch_size=32: set data.batch_size to a multiple of 5$",
+        ),
+        ({"train": {"virtual_workers": 6}}, "train.virtual_workers=6 must divide data.batch_size=32"),
+        (
+            {"train": {"virtual_workers": 8}, "strategy": {"name": "mirrored", "devices": 3}},
+            "strategy.devices=3 must divide train.virtual_workers=8",
+        ),
+        (
+            {"train": {"accumulate": 2}, "data": {"remainder": "keep"}},
+            "data.remainder=keep leaves a last batch that train.accumulate=2 need not divide",
+        ),
+        ({"model": {"name": "transformer_lm"}}, "model.name=transformer_lm must have task.name=language_modelling"),
+        ({"task": {"name": "language_modelling"}}, "must have a model of token sequences, not model.name=mlp"),
+        (
+            {"data": {"name": "synthetic", "kind": "regression"}},
+            "task.name=classification does not fit data.name=synthetic with data.kind=regression",
+        ),
+        (
+            {"data": {"name": "csv", "path": "a.csv", "target": "y", "target_kind": "number"}},
+            "set task.name=regression",
+        ),
+        ({"optimizer": {"schedule": {"warmup": "5ep"}}}, "optimizer.schedule.warmup=5ep must be shorter"),
+        (
+            {"checkpoint": {"best_metric": "accuracy"}, "evaluate": {"every": None}},
+            'checkpoint.best_metric=accuracy must have evaluations .* set evaluate.every="1ep"',
+        ),
+        (
+            {"train": {"epochs": None, "steps": 100}, "observe": {"profile_steps": [90, 100]}},
+            r"observe.profile_steps=\[90, 100\] must lie within the training, train.steps=100",
+        ),
+    ],
+)
+def test_impossible_combination_is_one_sentence_with_the_change(changes, message):
+    found = problems(merged(MNIST, **changes))
+    assert len(found) == 1
+    assert re.search(message, found[0])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"train": {"accumulate": 4}, "strategy": {"name": "mirrored", "devices": 2}},
+        {"train": {"virtual_workers": 8, "accumulate": 2}, "strategy": {"name": "mirrored", "devices": 2}},
+        {"data": {"remainder": "keep"}},
+        {"optimizer": {"schedule": {"warmup": "4ep"}}},
+        {"task": {"name": "my.tasks:build"}, "model": {"name": "transformer_lm"}},
+        {"model": {"name": "my.models:build"}, "task": {"name": "language_modelling"}},
+    ],
+)
+def test_possible_combination_is_accepted(changes):
+    TrainingConfig.model_validate(merged(MNIST, **changes))
+
+
+def test_all_impossible_combinations_are_found_at_once():
+    found = problems(
+        merged(
+            MNIST,
+            train={"accumulate": 3},
+            task={"name": "language_modelling"},
+            checkpoint={"best_metric": "loss"},
+            evaluate={"every": None},
+        )
+    )
+    assert len(found) == 3
+
+
+@pytest.mark.parametrize(("steps", "epochs"), [(None, None), (10, 1)])
+def test_exactly_one_length_is_given(steps, epochs):
+    with pytest.raises(ValidationError, match="train.steps.* and train.epochs"):
+        TrainingConfig.model_validate(merged(MNIST, train={"steps": steps, "epochs": epochs}))
+
+
+def test_one_device_is_one():
+    with pytest.raises(ValidationError, match="strategy.devices=2 must be 1"):
+        TrainingConfig.model_validate(merged(MNIST, strategy={"devices": 2}))
+
+
+def test_profile_steps_are_in_order():
+    with pytest.raises(ValidationError, match="must be the first and the last step"):
+        TrainingConfig.model_validate(merged(MNIST, observe={"profile_steps": [20, 10]}))
+
+
+def test_histograms_need_tensorboard():
+    with pytest.raises(ValidationError, match="observe.histograms_every=1ep needs observe.tensorboard=true"):
+        TrainingConfig.model_validate(merged(MNIST, observe={"histograms_every": "1ep", "tensorboard": False}))
+
+
+def test_warm_start_patterns_are_regular_expressions():
+    with pytest.raises(ValidationError, match="must be a regular expression"):
+        TrainingConfig.model_validate(merged(MNIST, warm_start={"path": "runs/x", "include": ["("]}))
