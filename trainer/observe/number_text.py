@@ -6,8 +6,8 @@ import math
 def format_count(value: float) -> str:
     """A count in three or four digits.
 
-    >>> format_count(950), format_count(41_234), format_count(2_500_000)
-    ('950', '41.2k', '2.50M')
+    >>> format_count(9_500), format_count(41_234), format_count(2_500_000)
+    ('9,500', '41.2k', '2.50M')
     """
     if not math.isfinite(value):
         return "-"
@@ -15,7 +15,7 @@ def format_count(value: float) -> str:
         if abs(value) >= size:
             scaled = value / (1e3 if suffix == "k" else size)
             return f"{scaled:.2f}{suffix}" if scaled < 10 else f"{scaled:.1f}{suffix}"
-    return f"{value:.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.1f}"
+    return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.1f}"
 
 
 def format_duration(seconds: float) -> str:
