@@ -1,0 +1,58 @@
+"""From the `model` section to the model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from trainer.config.model import (
+    CnnModel,
+    CustomModel,
+    MlpModel,
+    ModelConfig,
+    ResnetModel,
+    TabularModel,
+    TransformerLmModel,
+)
+from trainer.data.source import Schema
+from trainer.models.building import building
+from trainer.models.cnn import cnn
+from trainer.models.custom import custom_model
+from trainer.models.mlp import mlp
+from trainer.models.resnet import resnet
+from trainer.models.tabular import tabular
+from trainer.models.transformer_lm import transformer_lm
+from trainer.tasks.task import Task
+
+# Each is a plain function (config, schema, task) -> keras.Model; adding a model is adding a line, and a section.
+BUILDERS: dict[type, Any] = {
+    MlpModel: mlp,
+    CnnModel: cnn,
+    ResnetModel: resnet,
+    TabularModel: tabular,
+    TransformerLmModel: transformer_lm,
+    CustomModel: custom_model,
+}
+
+
+def build_model(
+    config: ModelConfig, schema: Schema, task: Task, *, precision: str = "float32", seed: int = 0
+) -> keras.Model:
+    """The model of a config, built, for data of this schema.
+
+    Args:
+        config: The `model` section.
+        schema: Of the training data.
+        task: Names the model's inputs and the shape of its output.
+        precision: As in `trainer.models.building`.
+        seed: Of the initial weights.
+
+    Returns:
+        A model whose output is logits of shape [B, *task.output_shape].
+
+    Raises:
+        ValueError: The model and the data do not fit, or the user's own model is no such model.
+    """
+    with building(precision, seed):
+        return BUILDERS[type(config)](config, schema, task)

@@ -1,0 +1,73 @@
+"""A decoder-only transformer (Radford et al., "Language models are unsupervised multitask learners", 2019).
+
+Shape legend: B batch, T context, D width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import layers
+
+from trainer.config.model import TransformerLmModel
+from trainer.data.source import Schema
+from trainer.models.attention import CausalAttention, LearnedPositions
+from trainer.models.inputs import as_logits, model_input
+from trainer.tasks.task import Task
+
+
+def transformer_lm(config: TransformerLmModel, schema: Schema, task: Task) -> keras.Model:
+    """Tokens [B, T] to logits [B, T, V]; each block normalises its input, not its output.
+
+    Raises:
+        ValueError: The task is not to predict tokens from tokens.
+    """
+    name, feature = next(iter(task.input_features.items()))
+    if len(task.input_features) > 1 or len(feature.shape) != 1 or len(task.output_shape) != 2:
+        raise ValueError(
+            "model.name=transformer_lm predicts a token at every position of a token sequence, but the model's input "
+            f"is {name!r} of shape {list(feature.shape)}: set task.name=language_modelling"
+        )
+    vocabulary = task.output_shape[-1]
+    inputs = model_input(name, feature)
+    embedding = layers.ReversibleEmbedding(
+        vocabulary, config.width, config.tie_embedding, _initial(), name="token_embedding"
+    )
+    x = embedding(inputs)
+    if config.positions == "learned":
+        x = LearnedPositions(name="position_embedding")(x)
+    x = _dropped(x, config, "embedding_dropout")
+    for i in range(config.layers):
+        x = _block(x, config, f"block_{i}")
+    x = _norm("final_norm")(x)
+    return keras.Model(inputs, as_logits(embedding(x, reverse=True)), name=config.name)
+
+
+def _block(x_BTD: Any, config: TransformerLmModel, name: str) -> Any:
+    # What the blocks add to x shrinks with their number, so that x starts with the same size in any depth.
+    last = _initial((2 * config.layers) ** -0.5)
+    rotary = config.positions == "rotary"
+    y = _norm(f"{name}_attention_norm")(x_BTD)
+    y = layers.Dense(3 * config.width, kernel_initializer=_initial(), name=f"{name}_queries_keys_values")(y)
+    y = CausalAttention(config.heads, rotary, name=f"{name}_attention")(y)
+    y = layers.Dense(config.width, kernel_initializer=last, name=f"{name}_attention_output")(y)
+    x_BTD = layers.Add(name=f"{name}_attention_add")([x_BTD, _dropped(y, config, f"{name}_attention_dropout")])
+    y = _norm(f"{name}_feed_forward_norm")(x_BTD)
+    feed_forward = config.feed_forward or 4 * config.width
+    y = layers.Dense(feed_forward, kernel_initializer=_initial(), name=f"{name}_feed_forward_hidden")(y)
+    y = layers.Activation(keras.activations.silu, name=f"{name}_activation")(y)
+    y = layers.Dense(config.width, kernel_initializer=last, name=f"{name}_feed_forward_output")(y)
+    return layers.Add(name=f"{name}_feed_forward_add")([x_BTD, _dropped(y, config, f"{name}_feed_forward_dropout")])
+
+
+def _dropped(x: Any, config: TransformerLmModel, name: str) -> Any:
+    return layers.Dropout(config.dropout, name=name)(x) if config.dropout else x
+
+
+def _norm(name: str) -> keras.layers.Layer:
+    return layers.LayerNormalization(epsilon=1e-5, name=name)
+
+
+def _initial(scale: float = 1.0) -> Any:  # Keras declares its initializer arguments as strings.
+    return keras.initializers.RandomNormal(stddev=0.02 * scale)
