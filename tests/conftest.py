@@ -84,7 +84,7 @@ def _may_mount() -> bool:
 
 @pytest.fixture(params=["file size limit", "full disk"] if _may_mount() else ["file size limit"])
 def small_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SmallDisk]:
-    """A disk of 2 MB that can be filled up; a limit on the size of files besides, or alone without the right to mount."""
+    """A disk of 2 MB that can be filled up, where one may be mounted; everywhere, a limit on the size of files."""
     folder = tmp_path / "disk"
     folder.mkdir()
     if request.param == "full disk":

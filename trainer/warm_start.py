@@ -1,7 +1,7 @@
 """Weights to begin with, from another run, a checkpoint or a Keras file; as much of them as fits."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,8 +81,8 @@ def plan_warm_start(
 ) -> WarmStart:
     """Decides which variable takes which array.
 
-    A variable takes the array of its own path. Where there is none, the first part of the path, which is the name of
-    the model, may differ: `mlp/dense/kernel` takes `sequential_3/dense/kernel` if no other array ends alike.
+    A variable takes the array of its own path. The name of the model, which Keras puts before the paths of some models
+    and numbers as models are made, does not count: `mlp/dense/kernel` takes `sequential_3/dense/kernel`.
 
     Args:
         available: arrays by path.
@@ -102,9 +102,8 @@ def plan_warm_start(
 old/head/kernel is (3, 10)')])
     """
     included, excluded = _compile("include", include, wanted), _compile("exclude", exclude, wanted)
-    by_tail: dict[str, list[str]] = {}
-    for name in available:
-        by_tail.setdefault(_tail(name), []).append(name)
+    own_name, other_name = _model_name(wanted), _model_name(available)
+    by_path = {name.removeprefix(other_name): name for name in available}
     loaded, sources, skipped = {}, {}, []
     for path, spec in wanted.items():
         if not any(pattern.search(path) for pattern in included):
@@ -113,12 +112,10 @@ old/head/kernel is (3, 10)')])
         if match := next((pattern for pattern in excluded if pattern.search(path)), None):
             skipped.append(Skipped(path, f"warm_start.exclude has {match.pattern}"))
             continue
-        candidates = [path] if path in available else by_tail.get(_tail(path), [])
-        if len(candidates) != 1:
-            reason = f"{' and '.join(sorted(candidates))} both fit" if candidates else "there is no array of that path"
-            skipped.append(Skipped(path, reason))
+        source = by_path.get(path.removeprefix(own_name))
+        if source is None:
+            skipped.append(Skipped(path, "there is no array of that path"))
             continue
-        source = candidates[0]
         if reason := _misfit(source, available[source], spec):
             skipped.append(Skipped(path, reason))
             continue
@@ -164,7 +161,7 @@ def _read_keras(path: Path) -> dict[str, np.ndarray]:
             f"warm_start.path={path} cannot be loaded ({reason}): save it anew with Keras {keras.__version__}, or use "
             "a checkpoint"
         ) from None
-    return {variable.path: np.asarray(variable) for variable in model.variables}
+    return {variable.path: np.asarray(variable.value) for variable in model.variables}
 
 
 def _compile(setting: str, patterns: Sequence[str], wanted: Mapping[str, ArraySpec]) -> list[re.Pattern[str]]:
@@ -185,9 +182,10 @@ def _compile(setting: str, patterns: Sequence[str], wanted: Mapping[str, ArraySp
     return compiled
 
 
-def _tail(path: str) -> str:
-    """The path without the model's own name, which Keras numbers as models are made."""
-    return path.partition("/")[2] or path
+def _model_name(paths: Collection[str]) -> str:
+    """The first part that all paths share, with its slash, if a layer and a variable still follow it; else nothing."""
+    firsts = {path.partition("/")[0] for path in paths}
+    return f"{firsts.pop()}/" if len(firsts) == 1 and all(path.count("/") >= 2 for path in paths) else ""
 
 
 def _misfit(source: str, array: np.ndarray, spec: ArraySpec) -> str | None:

@@ -50,7 +50,7 @@ def test_every_view_is_aligned_to_its_type():
 
 def test_a_second_filling_changes_only_the_values():
     buffer = HostBuffer({"a": ArraySpec((2,), "float32")})
-    buffer.fill({"a": np.float32([1, 2])})
+    buffer.fill({"a": np.array([1, 2], np.float32)})
     before = bytes(buffer.image)
     buffer.views["a"][:] = [3, 4]
     assert bytes(buffer.image)[:-8] == before[:-8]

@@ -55,7 +55,7 @@ class WriterProcess:
 
     def write_until_killed(self, kind: str, folder: Path, delay_s: float, *, after_commit: bool) -> None:
         """Lets it write and kills it `delay_s` after its start, or after its first commit."""
-        self.say(f"{kind} {folder}")
+        self.say(f"{kind} 0 {folder}")
         pid = int(self.hear_until("pid").split()[1])
         if after_commit:
             self.hear_until("committed")
@@ -65,6 +65,11 @@ class WriterProcess:
         os.kill(pid, signal.SIGKILL)
         self.hear_until("gone")
 
+    def write_until_call(self, kind: str, folder: Path, calls: int) -> None:
+        """Lets it write and kill itself right before a call to the file system, counted from its first commit."""
+        self.say(f"{kind} {calls} {folder}")
+        self.hear_until("gone")
+
 
 @pytest.fixture(scope="module")
 def writer_process() -> Iterator[WriterProcess]:
@@ -72,6 +77,22 @@ def writer_process() -> Iterator[WriterProcess]:
     yield writer
     writer.input.close()
     assert writer.process.wait(LIMIT_S) == 0
+
+
+def check(folder: Path, committed: int) -> None:
+    """The store gives a whole checkpoint, no older than the last one that was reported."""
+    store = CheckpointStore(folder)
+    store.prepare()
+    damages = []
+    newest = store.newest_verified(lambda damage, _: damages.append(damage))
+    assert damages == []
+    if newest is None:
+        assert committed == 0
+        return
+    count = newest.metadata["count"]
+    assert count >= committed
+    for array in newest.arrays.values():
+        assert np.all(array == count % 256)
 
 
 @pytest.mark.processes
@@ -84,18 +105,20 @@ def test_a_kill_never_loses_a_checkpoint_that_was_reported(kind: str, writer_pro
         writer_process.write_until_killed(kind, tmp_path, rng.uniform(0.0, 0.05), after_commit=attempt % 3 > 0)
         interrupted += any(name.startswith(".writing") for name in os.listdir(tmp_path))
 
-        store = CheckpointStore(tmp_path)
-        store.prepare()
-        damages = []
-        newest = store.newest_verified(lambda damage, _, damages=damages: damages.append(damage))
-        assert damages == []
-        if newest is None:
-            assert writer_process.committed == 0
-            continue
-        count = newest.metadata["count"]
-        assert count >= writer_process.committed
-        for array in newest.arrays.values():
-            assert np.all(array == count % 256)
+        check(tmp_path, writer_process.committed)
     assert writer_process.committed > 0
     # Without kills in the middle of a write nothing would have been shown.
     assert interrupted >= 3
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("kind", ["keep-one", "keep-two", "same-step"])
+def test_a_kill_before_any_call_to_the_file_system_is_survived(
+    kind: str, writer_process: WriterProcess, tmp_path: Path
+):
+    writer_process.committed = 0
+    # Two saves and a little more in each kind; the first of them already writes over a retired folder.
+    for calls in range(1, 28):
+        writer_process.write_until_call(kind, tmp_path, calls)
+        check(tmp_path, writer_process.committed)
+    assert writer_process.committed >= 27

@@ -100,7 +100,7 @@ def test_with_a_damaged_newest_the_one_before_is_used(store: CheckpointStore, da
         [(error, place)] = reports
         assert str(error).startswith(f"{store.path(3)} is damaged: {STATE} ")
         assert place == store.folder / "damaged-step-00000003"
-        assert place.is_dir()
+        assert place is not None and place.is_dir()
 
 
 def test_damaged_ones_of_one_step_do_not_overwrite_each_other(store: CheckpointStore):
