@@ -8,11 +8,12 @@ import typer
 from cluster.run_lock import RunLock
 from launch.config import RunConfig, write_config
 from launch.exit_code import ExitCode, RequestError
+from launch.quiet_start import import_tensorflow
 from launch.run_log import write_log
 from launch.yaml_text import read_document
 from trainer.config_changes import config_changes
 from trainer.environment import version_changes
-from trainer.observe.journal import next_generation
+from trainer.observe.journal import next_generation, read_journal
 from trainer.run_folder import RunFolder
 from trainer.stop_request import StopRequest, stop_on_signals
 
@@ -45,9 +46,20 @@ def carry_out(config: RunConfig, *, accept_config_change: bool = False) -> ExitC
 
 
 def _train(config: RunConfig, folder: RunFolder, stop: StopRequest) -> "Outcome":
+    import_tensorflow()
+    from delivery.run_export import export_run
     from trainer.training import run_training
 
-    return run_training(config, folder, stop)
+    outcome = run_training(config, folder, stop)
+    if outcome.stopped is None and config.export.enabled and not _is_exported(folder, outcome.step):
+        export_run(config, folder, outcome.session)
+    return outcome
+
+
+def _is_exported(folder: RunFolder, step: int) -> bool:
+    """Whether the model of this step is there already, because the command was repeated after the end."""
+    exported = [event.get("step") for event in read_journal(folder.journal) if event["event"] == "exported"]
+    return exported[-1:] == [step] and folder.export(1).is_dir()
 
 
 def _compare_config(folder: RunFolder, config: RunConfig, accept: bool) -> None:

@@ -23,7 +23,7 @@ class Named(Section):
 
 class Anything(Section):
     name: Annotated[str, Field(pattern="^[a-z]+:[a-z]+$")]
-    options: dict = {}
+    options: dict = Field(default_factory=dict)
 
 
 VARIANTS = (Circle, Square, Named, Anything)

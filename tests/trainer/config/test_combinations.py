@@ -110,12 +110,12 @@ def test_all_impossible_combinations_are_found_at_once():
 
 @pytest.mark.parametrize(("steps", "epochs"), [(None, None), (10, 1)])
 def test_exactly_one_length_is_given(steps, epochs):
-    with pytest.raises(ValidationError, match="train.steps.* and train.epochs"):
+    with pytest.raises(ValidationError, match=r"train.steps.* and train.epochs"):
         TrainingConfig.model_validate(merged(MNIST, train={"steps": steps, "epochs": epochs}))
 
 
 def test_one_device_is_one():
-    with pytest.raises(ValidationError, match="strategy.devices=2 must be 1"):
+    with pytest.raises(ValidationError, match=r"strategy.devices=2 must be 1"):
         TrainingConfig.model_validate(merged(MNIST, strategy={"devices": 2}))
 
 
@@ -125,7 +125,7 @@ def test_profile_steps_are_in_order():
 
 
 def test_histograms_need_tensorboard():
-    with pytest.raises(ValidationError, match="observe.histograms_every=1ep needs observe.tensorboard=true"):
+    with pytest.raises(ValidationError, match=r"observe.histograms_every=1ep needs observe.tensorboard=true"):
         TrainingConfig.model_validate(merged(MNIST, observe={"histograms_every": "1ep", "tensorboard": False}))
 
 

@@ -26,7 +26,7 @@ def test_text_reads_back_to_the_same_interval(value, unit):
 
 @pytest.mark.parametrize("text", ["500", "st", "-5st", "0s", "1.5st", "5min", "1e3st", "nanep", ""])
 def test_refuses_what_is_not_an_interval(text):
-    with pytest.raises(ValueError, match="^must "):
+    with pytest.raises(ValueError, match=r"^must "):
         Interval.parse(text)
 
 

@@ -1,0 +1,211 @@
+"""A run tried out: its data opened, its model built, a few of its steps taken, nothing written."""
+
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from launch.config import RunConfig
+from launch.quiet_start import import_tensorflow
+from trainer.observe.number_text import format_bytes, format_count, format_duration, format_number
+from trainer.run_folder import RunFolder
+
+MEASURED_S = 2.0
+"""How long steps are measured."""
+
+MOST_STEPS = 200
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What was found.
+
+    Attributes:
+        samples: in the training data.
+        held_out_samples: None where nothing is evaluated.
+        features: shape and type of each, and what the first sample of the first batch holds.
+        parameters: of the model.
+        steps: in the whole training.
+        steps_per_epoch: in one pass over the data.
+        batch_size: samples in the global batch.
+        loss: of the first batch, with the initial weights.
+        first_step_s: seconds until the first step was done, tracing and compiling included.
+        step_s: seconds a step after that.
+        examples_per_s: samples a second after that.
+        training_s: seconds that the whole training would take at this speed, evaluation and start-up not counted.
+        peak_memory_bytes: most that this process, or a GPU, held so far.
+        checkpoint_bytes: of one checkpoint.
+        kept_bytes: of all checkpoints that are on disk at once.
+        free_bytes: on the disk of the run folder.
+        begun: whether the run folder holds a run already, so that `phalanx train` would go on with it.
+        problems: why the run would fail, one sentence each.
+    """
+
+    samples: int
+    held_out_samples: int | None
+    features: dict[str, str]
+    parameters: int
+    steps: int
+    steps_per_epoch: int
+    batch_size: int
+    loss: float
+    first_step_s: float
+    step_s: float
+    examples_per_s: float
+    training_s: float
+    peak_memory_bytes: int
+    checkpoint_bytes: int
+    kept_bytes: int
+    free_bytes: int
+    begun: bool
+    problems: list[str] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """As one JSON object."""
+        return asdict(self)
+
+
+def try_out(config: RunConfig) -> Preflight:
+    """Open the data, build the model and take steps on the initial weights.
+
+    Raises:
+        DataError: the data is missing or damaged.
+        NonFiniteLoss: the loss of a first step is NaN or infinite.
+        ValueError: model, task and data do not fit together.
+    """
+    import_tensorflow()
+    import tensorflow as tf
+
+    from trainer.non_finite import explain
+    from trainer.session import build_session
+    from trainer.step.window import mean_loss
+
+    session = build_session(config)
+    loop = session.strategy.train_loop(session.step, session.state)
+    batches = iter(session.batches(0, min(session.total_steps, MOST_STEPS)))
+    first_batch = next(iter(session.batches(0, 1)))
+
+    def take(num_steps: int) -> Any:
+        result = loop(batches, tf.constant(num_steps), tf.constant(True))
+        step, _, not_finite = result.status.numpy()
+        if not_finite:
+            raise explain(session, int(step), int(step))
+        return result
+
+    began = time.monotonic()
+    try:
+        window = take(1).window.numpy()
+        first_step_s = time.monotonic() - began
+        taken, step_s = _measure(take, min(session.total_steps, MOST_STEPS) - 1)
+    except tf.errors.OpError:
+        if session.source.failure is not None:
+            raise session.source.failure from None
+        raise
+    step_s = step_s if taken else first_step_s
+    loss = mean_loss(window[: session.step.window.metrics.size])
+    checkpoint_bytes = sum(int(np.prod(shape)) * np.dtype(_stored(kind)).itemsize for shape, kind in _state(session))
+    # The one being written and, before it is retired, the oldest one; the best may be kept besides.
+    kept_bytes = checkpoint_bytes * (config.checkpoint.keep + 1 + (config.checkpoint.best_metric is not None))
+    free_bytes = _free(config.run.folder)
+    problems = []
+    if kept_bytes > free_bytes:
+        problems.append(
+            f"the checkpoints need {format_bytes(kept_bytes)} and {config.run.dir} has {format_bytes(free_bytes)} "
+            f"free: free space, lower checkpoint.keep={config.checkpoint.keep}, or choose another disk with run.dir"
+        )
+    return Preflight(
+        samples=session.schema.num_samples,
+        held_out_samples=session.evaluator.source.schema.num_samples if session.evaluator else None,
+        features={name: _describe_feature(value) for name, value in first_batch.items()},
+        parameters=session.model.count_params(),
+        steps=session.total_steps,
+        steps_per_epoch=session.order.steps_per_epoch,
+        batch_size=config.data.batch_size,
+        loss=loss,
+        first_step_s=first_step_s,
+        step_s=step_s,
+        examples_per_s=config.data.batch_size / step_s,
+        training_s=session.total_steps * step_s,
+        peak_memory_bytes=_peak_memory(tf),
+        checkpoint_bytes=checkpoint_bytes,
+        kept_bytes=kept_bytes,
+        free_bytes=free_bytes,
+        begun=RunFolder(config.run.folder).exists,
+        problems=problems,
+    )
+
+
+def _measure(take: Any, most: int) -> tuple[int, float]:
+    """Steps taken, at most `most`, and the seconds of one; longer and longer calls, so that the last ones count."""
+    taken, num_steps, step_s = 0, 1, 0.0
+    began = time.monotonic()
+    while taken + num_steps <= most and time.monotonic() - began < MEASURED_S:
+        call_began = time.monotonic()
+        take(num_steps)
+        step_s = (time.monotonic() - call_began) / num_steps
+        taken += num_steps
+        num_steps *= 2
+    return taken, step_s
+
+
+def _state(session: Any) -> list[tuple[tuple[int, ...], str]]:
+    return list(session.state.shapes().values())
+
+
+def _stored(kind: str) -> str:
+    """numpy knows no bfloat16 by name; it takes as many bytes as float16."""
+    return "float16" if kind == "bfloat16" else kind
+
+
+def _free(folder: Path) -> int:
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def _peak_memory(tf: Any) -> int:
+    gpus = tf.config.list_logical_devices("GPU")
+    if gpus:
+        return max(tf.config.experimental.get_memory_info(gpu.name)["peak"] for gpu in gpus)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _describe_feature(value: Any) -> str:
+    """Shape and type, and the first sample's range or its first values."""
+    array = np.asarray(value.numpy())
+    sample = array[0]
+    text = f"{array.dtype} {list(array.shape[1:])}"
+    if sample.ndim == 0:
+        return f"{text}, first {sample}"
+    if array.dtype.kind in "fiu" and sample.size > 4:
+        return f"{text}, first from {sample.min():g} to {sample.max():g}"
+    return f"{text}, first {sample.tolist()}"
+
+
+def describe(found: Preflight) -> str:
+    """What was found, as a few lines for people."""
+    held_out = f", {found.held_out_samples} held out" if found.held_out_samples is not None else ""
+    rows: Mapping[str, str] = {
+        "data": f"{found.samples} samples{held_out}",
+        **{f"  {name}": text for name, text in found.features.items()},
+        "model": f"{format_count(found.parameters)} parameters",
+        "training": f"{found.steps} steps of {found.batch_size} samples, {found.steps_per_epoch} an epoch",
+        "first step": f"{format_duration(found.first_step_s)}, loss {format_number(found.loss)}",
+        "speed": f"{format_count(found.examples_per_s)} samples/s, {format_duration(found.step_s)} a step, about "
+        f"{format_duration(found.training_s)} in all",
+        "peak memory": format_bytes(found.peak_memory_bytes),
+        "checkpoint": f"{format_bytes(found.checkpoint_bytes)}, {format_bytes(found.kept_bytes)} with those that stay",
+        "run folder": "holds a run already: train goes on with it" if found.begun else "new",
+    }
+    width = max(len(name) for name in rows)
+    lines = [f"{name:<{width}}  {text}" for name, text in rows.items()]
+    return "\n".join(
+        [*lines, *(f"problem: {problem}" for problem in found.problems), *([] if found.problems else ["ok"])]
+    )
