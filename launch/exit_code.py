@@ -28,7 +28,7 @@ def exit_code_of(error: BaseException) -> ExitCode:
     """
     if isinstance(error, KeyboardInterrupt):
         return ExitCode.STOPPED
-    if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+    if isinstance(error, MemoryError) or type(error).__name__ in ("ResourceExhaustedError", "NotEnoughDevices"):
         return ExitCode.NO_RESOURCES
     if isinstance(error, ValueError) and type(error).__name__ != "DataError":
         return ExitCode.WRONG_REQUEST

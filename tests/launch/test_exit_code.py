@@ -1,0 +1,53 @@
+import errno
+from pathlib import Path
+
+import pytest
+
+from cluster.run_lock import RunBusy
+from launch.config_errors import ConfigError
+from launch.exit_code import ExitCode, RequestError, exit_code_of, explanation_of
+from trainer.data.checks import DataError
+from trainer.run_folder import RunFolderError
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ConfigError(["a", "b"]), ExitCode.WRONG_REQUEST),
+        (RequestError("no such run"), ExitCode.WRONG_REQUEST),
+        (ValueError("model and data do not fit"), ExitCode.WRONG_REQUEST),
+        (RunBusy(Path("runs/x"), None), ExitCode.WRONG_REQUEST),
+        (RunFolderError("runs/x is a file"), ExitCode.WRONG_REQUEST),
+        (DataError("a.csv", "line 3", "NaN"), ExitCode.FAILED),
+        (RuntimeError("broken"), ExitCode.FAILED),
+        (OSError(errno.EIO, "I/O error"), ExitCode.FAILED),
+        (MemoryError(), ExitCode.NO_RESOURCES),
+        (KeyboardInterrupt(), ExitCode.STOPPED),
+    ],
+)
+def test_exit_code(error, code):
+    assert exit_code_of(error) is code
+
+
+def test_too_few_devices_and_full_memory_are_missing_resources():
+    from tensorflow.errors import ResourceExhaustedError  # pyright: ignore[reportMissingImports]
+
+    from trainer.strategies.build import NotEnoughDevices
+
+    assert exit_code_of(NotEnoughDevices("4 asked for, 1 there")) is ExitCode.NO_RESOURCES
+    assert exit_code_of(ResourceExhaustedError(None, None, "out of memory")) is ExitCode.NO_RESOURCES
+
+
+def test_own_sentences_stay_as_they_are():
+    assert explanation_of(RunFolderError("runs/x is a file: move it")) == "runs/x is a file: move it"
+    assert explanation_of(ConfigError(["a", "b"])) == "a\nb"
+
+
+def test_an_unexpected_error_is_one_line_with_a_way_to_learn_more():
+    assert explanation_of(RuntimeError("first\nsecond")) == "RuntimeError: first (phalanx --debug shows where)"
+    assert explanation_of(KeyError()) == "KeyError: no message (phalanx --debug shows where)"
+
+
+def test_a_refusal_of_the_disk_names_the_file():
+    error = PermissionError(errno.EACCES, "Permission denied", "/x/y")
+    assert explanation_of(error).startswith("/x/y: Permission denied: check ")
