@@ -12,7 +12,7 @@ _LAYER_COUNTS = "object_name_uids"
 
 
 @contextlib.contextmanager
-def building(precision: str, seed: int) -> Iterator[None]:
+def building(precision: str, seed: int | None) -> Iterator[None]:
     """Within it, new layers compute in `precision`, draw their weights from `seed`, and have names of their own.
 
     Keras takes all three from global state. The precision and the names are put back at the end: a second model, or a
@@ -21,12 +21,13 @@ def building(precision: str, seed: int) -> Iterator[None]:
 
     Args:
         precision: "float32", "mixed_bfloat16" or "mixed_float16". Weights are float32 in each.
-        seed: In [0, 2**32).
+        seed: In [0, 2**32); None goes on with the random numbers as they are.
     """
     policy, counts = keras.config.dtype_policy(), global_state.get_global_attribute(_LAYER_COUNTS)
     keras.config.set_dtype_policy(precision)
     global_state.set_global_attribute(_LAYER_COUNTS, None)
-    keras.utils.set_random_seed(seed)
+    if seed is not None:
+        keras.utils.set_random_seed(seed)
     try:
         yield
     finally:

@@ -37,7 +37,7 @@ BUILDERS: dict[type, Any] = {
 
 
 def build_model(
-    config: ModelConfig, schema: Schema, task: Task, *, precision: str = "float32", seed: int = 0
+    config: ModelConfig, schema: Schema, task: Task, precision: str = "float32", seed: int | None = None
 ) -> keras.Model:
     """The model of a config, built, for data of this schema.
 
@@ -46,7 +46,7 @@ def build_model(
         schema: Of the training data.
         task: Names the model's inputs and the shape of its output.
         precision: As in `trainer.models.building`.
-        seed: Of the initial weights.
+        seed: Of the initial weights; None goes on with the random numbers as they are.
 
     Returns:
         A model whose output is logits of shape [B, *task.output_shape].

@@ -53,7 +53,7 @@ class LanguageModelling(Task):
         """
         logits, targets = tf.cast(outputs, tf.float32), batch[TOKENS][:, 1:]
         shifted = logits - tf.stop_gradient(tf.reduce_max(logits, -1, keepdims=True))
-        is_target = tf.equal(tf.range(self._vocabulary, dtype=targets.dtype), targets[..., None])
+        is_target = tf.equal(tf.range(self._vocabulary, dtype=targets.dtype), tf.expand_dims(targets, -1))
         target_logits = tf.reduce_sum(tf.where(is_target, shifted, 0.0), -1)
         return tf.math.log(tf.reduce_sum(tf.exp(shifted), -1)) - target_logits
 
