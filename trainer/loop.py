@@ -175,6 +175,6 @@ class _WindowClock:
         now = time.monotonic()
         elapsed_s = max(now - self._since - self._paused_s, 1e-9)
         speed = (examples - self._examples) / elapsed_s if self._examples is not None else 0.0
-        share = min(self.waited_s / elapsed_s, 1.0)
+        share = self.waited_s / elapsed_s  # NaN where it could not be measured
         self._since, self._examples, self._paused_s, self.waited_s = now, examples, 0.0, 0.0
         return speed, share

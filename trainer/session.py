@@ -16,7 +16,6 @@ from trainer.data.source import Schema, Source
 from trainer.evaluate import Evaluator
 from trainer.models.registry import build_model
 from trainer.optimizers.build import build_optimizer
-from trainer.optimizers.functional import make_functional
 from trainer.state import TrainState
 from trainer.step.build import Step, build_step, metric_layout
 from trainer.step.evaluation import EvaluationStep
@@ -91,9 +90,8 @@ def build_session(config: TrainingConfig) -> Session:
     strategy = build_strategy(config.strategy)
     task = build_task(config.task, source.schema)
     with strategy.scope():
-        model = build_model(config.model, source.schema, task, config.precision)
-        optimizer = make_functional(build_optimizer(config.optimizer, total_steps, order.steps_per_epoch))
-        optimizer.build(model.trainable_variables)
+        model = build_model(config.model, source.schema, task, precision=config.precision, seed=config.train.seed)
+        optimizer = build_optimizer(config.optimizer, total_steps, order.steps_per_epoch, model.trainable_variables)
         metrics = metric_layout(model, task, source.schema)
         step = build_step(config, model, task, optimizer, metrics, strategy.num_replicas)
         state = TrainState(
@@ -119,7 +117,10 @@ def build_session(config: TrainingConfig) -> Session:
 def _prepare_tensorflow(config: TrainingConfig) -> None:
     keras.utils.clear_session()  # layer names, hence checkpoint names, must not depend on models built before
     keras.utils.set_random_seed(config.train.seed)
-    for gpu in tf.config.list_physical_devices("GPU"):
+    gpus = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)
-    if config.train.deterministic:
+    if gpus and config.train.deterministic:
+        # On a CPU the kernels of a step are deterministic as they are, and the flag would forbid the clock that
+        # measures the waiting for data.
         tf.config.experimental.enable_op_determinism()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from trainer.checkpoint.host_buffer import ArraySpec
 from trainer.config.training import TrainingConfig
@@ -22,14 +21,14 @@ class Outcome:
     """How a training ended.
 
     Attributes:
-        status: "finished", or "stopped" on request with the state saved.
+        stopped: Why the run ended early, with its state saved, such as "SIGTERM"; None at the end of the config.
         step: Steps done.
         metrics: Of the newest evaluation, by name; empty without one.
         wall_time_s: Seconds of all processes that worked on the run.
         session: Still holds the trained model.
     """
 
-    status: Literal["finished", "stopped"]
+    stopped: str | None
     step: int
     metrics: dict[str, float]
     wall_time_s: float
@@ -67,9 +66,10 @@ def run_training(config: TrainingConfig, folder: RunFolder, stop: StopRequest) -
             loop.run()
         finally:
             saver.close()
-        status = "finished" if session.state.step >= session.total_steps else "stopped"
-        recorder.event(status, step=session.state.step, reason=stop.reason, **saver.metrics)
-        return Outcome(status, session.state.step, saver.metrics, saver.wall_time_s, session)
+        step = session.state.step
+        stopped = None if step >= session.total_steps else stop.reason
+        recorder.event("stopped" if stopped else "finished", step=step, reason=stopped, **saver.metrics)
+        return Outcome(stopped, step, saver.metrics, saver.wall_time_s, session)
     except BaseException as error:
         recorder.event("failed", reason=str(error) or type(error).__name__, kind=type(error).__name__)
         raise

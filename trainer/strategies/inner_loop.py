@@ -5,17 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import tensorflow as tf
+from tensorflow.python.framework.config import is_op_determinism_enabled
 
 from trainer.step.evaluation import EvaluationSums
 from trainer.step.gradients import Batch
 
 
-def fetch(iterator, after: tf.Tensor) -> tuple[Batch, tf.Tensor]:
-    """The next batch, and the seconds (float64) that the loop waited for it; not begun before `after` is known."""
+def fetch(iterator: object, after: tf.Tensor) -> tuple[Batch, tf.Tensor]:
+    """The next batch, and the seconds (float64) that the loop waited for it; not begun before `after` is known.
+
+    With TensorFlow's op determinism, which forbids the clock, the seconds are NaN.
+    """
+    if is_op_determinism_enabled():
+        return iterator.get_next(), tf.constant(float("nan"), tf.float64)  # type: ignore[attr-defined]
     with tf.control_dependencies([after]):
         begin = tf.timestamp()
     with tf.control_dependencies([begin]):
-        batch = iterator.get_next()
+        batch = iterator.get_next()  # type: ignore[attr-defined]
     with tf.control_dependencies(tf.nest.flatten(batch)):
         return batch, tf.timestamp() - begin
 
