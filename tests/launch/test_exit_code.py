@@ -1,4 +1,5 @@
 import errno
+import json
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,7 @@ import pytest
 from cluster.run_lock import RunBusy
 from launch.config_errors import ConfigError
 from launch.exit_code import ExitCode, RequestError, exit_code_of, explanation_of
+from trainer.config.interval import Interval
 from trainer.data.checks import DataError
 from trainer.run_folder import RunFolderError
 
@@ -15,7 +17,7 @@ from trainer.run_folder import RunFolderError
     [
         (ConfigError(["a", "b"]), ExitCode.WRONG_REQUEST),
         (RequestError("no such run"), ExitCode.WRONG_REQUEST),
-        (ValueError("model and data do not fit"), ExitCode.WRONG_REQUEST),
+        (ValueError("of a library"), ExitCode.FAILED),
         (RunBusy(Path("runs/x"), None), ExitCode.WRONG_REQUEST),
         (RunFolderError("runs/x is a file"), ExitCode.WRONG_REQUEST),
         (DataError("a.csv", "line 3", "NaN"), ExitCode.FAILED),
@@ -27,6 +29,20 @@ from trainer.run_folder import RunFolderError
 )
 def test_exit_code(error, code):
     assert exit_code_of(error) is code
+
+
+def raised_by(function, *arguments) -> ValueError:
+    with pytest.raises(ValueError) as caught:
+        function(*arguments)
+    return caught.value
+
+
+def test_a_value_error_of_ours_is_a_wrong_request_and_one_of_a_library_is_not():
+    ours, theirs = raised_by(Interval.parse, "5 minutes"), raised_by(json.loads, "{")
+    assert exit_code_of(ours) is ExitCode.WRONG_REQUEST
+    assert explanation_of(ours).startswith("must be a number and a unit")
+    assert exit_code_of(theirs) is ExitCode.FAILED
+    assert explanation_of(theirs).startswith("JSONDecodeError: ")
 
 
 def test_too_few_devices_and_full_memory_are_missing_resources():
@@ -46,6 +62,12 @@ def test_own_sentences_stay_as_they_are():
 def test_an_unexpected_error_is_one_line_with_a_way_to_learn_more():
     assert explanation_of(RuntimeError("first\nsecond")) == "RuntimeError: first (phalanx --debug shows where)"
     assert explanation_of(KeyError()) == "KeyError: no message (phalanx --debug shows where)"
+
+
+def test_a_heading_comes_with_the_line_below_it():
+    assert "Graph execution error: Detected at node x (" in explanation_of(
+        RuntimeError("Graph execution error:\n\nDetected at node x\nmore")
+    )
 
 
 def test_a_refusal_of_the_disk_names_the_file():
