@@ -38,7 +38,7 @@ def raised_by(function, *arguments) -> ValueError:
 
 
 def test_a_value_error_of_ours_is_a_wrong_request_and_one_of_a_library_is_not():
-    ours, theirs = raised_by(Interval.parse, "5 minutes"), raised_by(json.loads, "{")
+    ours, theirs = raised_by(Interval.parse, "five"), raised_by(json.loads, "{")
     assert exit_code_of(ours) is ExitCode.WRONG_REQUEST
     assert explanation_of(ours).startswith("must be a number and a unit")
     assert exit_code_of(theirs) is ExitCode.FAILED
