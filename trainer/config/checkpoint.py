@@ -19,5 +19,5 @@ class CheckpointConfig(Section):
     best_mode: Literal["max", "min"] = Field(default="max", description="whether the largest or the smallest is best")
     max_overhead: Annotated[float, Field(gt=0, le=1)] | None = Field(
         default=0.005,
-        description="most of the run's time that saving may take; a save that would cost more is put off; null: no limit",
+        description="most of the run's time that saving may take; a save beyond it is put off; null: no limit",
     )
