@@ -13,7 +13,6 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 
 from trainer.config.data_streams import RecordFeature
-from trainer.data.image_decoding import ImageFault, decode_image
 
 _LISTS = {"integer": "int64_list", "float": "float_list", "image": "bytes_list", "raw": "bytes_list"}
 _TYPES = {"integer": tf.int64, "float": tf.float32, "image": tf.string, "raw": tf.string}
@@ -24,24 +23,20 @@ class ExampleFault(ValueError):
 
 
 class ExampleParser:
-    """Parses the features that the config declares.
+    """Parses the features that the config declares; images stay encoded.
 
     Args:
         features: What a record holds, by the name to give it.
-        image_size: Height and width of images.
-        resize: How images are brought to that size, see `decode_image`.
     """
 
-    def __init__(self, features: Mapping[str, RecordFeature], image_size: tuple[int, int], resize: str):
+    def __init__(self, features: Mapping[str, RecordFeature]):
         self._features = dict(features)
-        self._image_size = image_size
-        self._resize = resize
         self._specs = {
             feature.key or name: tf.io.FixedLenFeature(_stored_shape(feature), _TYPES[feature.kind])
             for name, feature in self._features.items()
         }
 
-    def parse(self, payloads: Sequence[bytes]) -> list[dict[str, np.ndarray] | ExampleFault]:
+    def parse(self, payloads: Sequence[bytes]) -> list[dict[str, np.ndarray | bytes] | ExampleFault]:
         """Parses records: for each its arrays, or the rule that it breaks."""
         if not payloads:
             return []
@@ -58,18 +53,16 @@ class ExampleParser:
             parsed = tf.io.parse_example(tf.constant(payloads, tf.string), self._specs)
         return {key: values.numpy() for key, values in parsed.items()}
 
-    def _sample(self, stored: Mapping[str, Any]) -> dict[str, np.ndarray] | ExampleFault:
+    def _sample(self, stored: Mapping[str, Any]) -> dict[str, np.ndarray | bytes] | ExampleFault:
         sample = {}
         for name, feature in self._features.items():
             value = stored[feature.key or name]
             try:
-                if feature.kind == "image":
-                    value = decode_image(value, self._image_size, feature.channels, self._resize)
-                elif feature.kind == "raw":
+                if feature.kind == "raw":
                     value = _raw(value, feature)
                 elif feature.kind == "integer":
                     value = value + feature.offset
-            except (ImageFault, ExampleFault) as fault:
+            except ExampleFault as fault:
                 return ExampleFault(f"feature {feature.key or name!r}: {fault}")
             sample[name] = value
         return sample

@@ -9,10 +9,10 @@ import numpy as np
 from trainer.config.data_streams import ImagesData
 from trainer.data.checks import DataError
 from trainer.data.held_out import Split, choose_split, draw_names
-from trainer.data.image_decoding import SUFFIXES, ImageFault, decode_image
+from trainer.data.image_decoding import SUFFIXES
 from trainer.data.places import find_path
 from trainer.data.source import Feature, Schema
-from trainer.data.streaming import Sample, StreamingSource
+from trainer.data.streaming import Sample, Stored, StreamingSource
 
 IMAGE, LABEL = "image", "label"
 
@@ -23,8 +23,8 @@ class ImageFolderSource(StreamingSource):
     def __init__(self, data: ImagesData, root: Path, class_names: Sequence[str], files: Sequence[str]):
         features = {IMAGE: Feature((*data.image_size, data.channels), "float32"), LABEL: Feature((), "int32")}
         schema = Schema(features, LABEL, len(files), len(class_names), tuple(class_names))
-        super().__init__(schema, data.skip_bad_records, {IMAGE: "uint8"})
-        self._data, self._root, self._files = data, root, list(files)
+        super().__init__(schema, data.skip_bad_records, Stored({}, frozenset({IMAGE}), data.resize))
+        self._root, self._files = root, list(files)
         numbers = {name: number for number, name in enumerate(class_names)}
         self._labels = np.asarray([numbers[file.split("/", 1)[0]] for file in files], np.int32)
 
@@ -33,17 +33,14 @@ class ImageFolderSource(StreamingSource):
         return str(self._root / self._files[index]), ""
 
     def load(self, index: np.ndarray) -> Sequence[Sample | DataError]:
-        """Reads and decodes the files at `index`."""
+        """Reads the files at `index`."""
         return [self._load_one(int(i)) for i in index]
 
     def _load_one(self, index: int) -> Sample | DataError:
         try:
-            encoded = (self._root / self._files[index]).read_bytes()
-            image = decode_image(encoded, self._data.image_size, self._data.channels, self._data.resize)
+            image = (self._root / self._files[index]).read_bytes()
         except OSError as error:
             return self.error(index, f"the file cannot be read ({error.strerror})")
-        except ImageFault as fault:
-            return self.error(index, str(fault))
         return {IMAGE: image, LABEL: self._labels[index]}
 
 

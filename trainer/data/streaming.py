@@ -1,8 +1,7 @@
 """What sources that read samples from files while training runs have in common.
 
-A batch is loaded by Python inside one `tf.numpy_function`: reading, decompression and resizing release the interpreter
-lock, so that the batches that tf.data loads in parallel keep all cores busy, and a record that cannot be used is told
-apart from the rest of its batch, which an operation on the whole batch could not do.
+A batch is loaded by Python inside a `tf.numpy_function`, which tells a record that cannot be used from the rest of its
+batch. It does little there, since one thread at a time runs Python: images stay encoded and are decoded in the graph.
 
 Shape legend: B batch, H height, W width, C channels.
 """
@@ -10,37 +9,52 @@ Shape legend: B batch, H height, W width, C channels.
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
 
 from trainer.data.checks import SKIP_HINT, DataError, bad_rows
+from trainer.data.image_decoding import decode_images, image_fault
 from trainer.data.source import Schema, SkippedRecords
 
-Sample = Mapping[str, np.ndarray]
+Sample = Mapping[str, np.ndarray | bytes]
 
 WEIGHT = "sample_weight"
 
 
-class StreamingSource(ABC):
-    """A `Source` whose subclass loads samples as numpy arrays.
+@dataclass(frozen=True)
+class Stored:
+    """How `StreamingSource.load` gives the features.
 
-    Images are kept as uint8 until they are inside the graph, where they become float32 in [0, 1].
+    Attributes:
+        types: numpy types of those whose type is not that of the schema.
+        images: Those given as encoded images, which the schema has as float32 [H, W, C].
+        resize: How images are brought to their size, see `decode_images`.
+    """
+
+    types: Mapping[str, str]
+    images: frozenset[str] = frozenset()
+    resize: str = "crop"
+
+
+class StreamingSource(ABC):
+    """A `Source` whose subclass loads samples as numpy arrays and encoded images.
 
     Args:
         schema: Names, shapes, types and length.
         skip_bad_records: The most records that may be left out, each then a sample of zeros with weight 0.
-        storage: numpy types in which `load` gives features whose type differs from that of the schema.
+        stored: How `load` gives the features.
     """
 
     in_memory = False
 
-    def __init__(self, schema: Schema, skip_bad_records: int, storage: Mapping[str, str]):
+    def __init__(self, schema: Schema, skip_bad_records: int, stored: Stored):
         self.schema = schema
         self.skipped = SkippedRecords(skip_bad_records)
         self.may_skip = skip_bad_records > 0
         self.failure: DataError | None = None
-        self._storage = {name: storage.get(name, feature.dtype) for name, feature in schema.features.items()}
+        self._stored = stored
         self._failure_lock = threading.Lock()
 
     @abstractmethod
@@ -66,45 +80,96 @@ class StreamingSource(ABC):
         With `may_skip` there is also "sample_weight", float32 [B].
         """
         index = tf.cast(index, tf.int64)
-        types = [*self._storage.values(), "float32"]
-        *values, weight = tf.numpy_function(self._load_batch, [index], types, stateful=False)
+        *values, weight = tf.numpy_function(self._load_batch, [index], [*self._types(), tf.float32], stateful=False)
+        weight.set_shape([index.shape[0]])
         batch = {}
         for (name, feature), value in zip(self.schema.features.items(), values, strict=True):
-            value.set_shape([index.shape[0], *feature.shape])
-            if value.dtype == tf.uint8 and feature.dtype == "float32":
-                value = tf.cast(value, tf.float32) / 255.0
-            batch[name] = tf.cast(value, feature.dtype)
+            if name in self._stored.images:
+                height, width, channels = feature.shape
+                value.set_shape([index.shape[0]])
+                batch[name], decoded = decode_images(value, (height, width), channels, self._stored.resize)
+                weight = self._without_undecoded(index, name, value, decoded, weight)
+            else:
+                value.set_shape([index.shape[0], *feature.shape])
+                batch[name] = tf.cast(value, feature.dtype)
         if self.may_skip:
-            weight.set_shape([index.shape[0]])
             batch[WEIGHT] = weight
+        elif self._stored.images:
+            # Nothing may be skipped, so the weights say nothing; but the check that made them has to run.
+            with tf.control_dependencies([weight]):
+                batch = {name: tf.identity(value) for name, value in batch.items()}
         return batch
 
-    def _load_batch(self, index: np.ndarray) -> list[np.ndarray]:
-        try:
-            return self._gather(index)
-        except DataError as error:
-            with self._failure_lock:
-                self.failure = self.failure or error
-            raise
-
-    def _gather(self, index: np.ndarray) -> list[np.ndarray]:
-        arrays = {
-            name: np.zeros((len(index), *feature.shape), self._storage[name])
+    def _types(self) -> list[tf.DType]:
+        stored = self._stored
+        return [
+            tf.string if name in stored.images else tf.as_dtype(stored.types.get(name, feature.dtype))
             for name, feature in self.schema.features.items()
-        }
-        weight = np.ones(len(index), np.float32)
+        ]
+
+    def _without_undecoded(
+        self, index: tf.Tensor, name: str, encoded: tf.Tensor, decoded: tf.Tensor, weight: tf.Tensor
+    ) -> tf.Tensor:
+        """Sets the weight of images that could not be decoded to 0, and notes them as skipped."""
+        undecoded = tf.logical_and(tf.logical_not(decoded), weight > 0)
+
+        def note() -> tf.Tensor:
+            def skip(index: np.ndarray, encoded: np.ndarray, undecoded: np.ndarray, weight: np.ndarray) -> np.ndarray:
+                errors = {}
+                for row in np.flatnonzero(undecoded).tolist():
+                    errors[row] = self.error(int(index[row]), f"feature {name!r}: {image_fault(bytes(encoded[row]))}")
+                return self._skip(errors, weight)
+
+            lighter = tf.numpy_function(skip, [index, encoded, undecoded, weight], tf.float32, stateful=False)
+            return tf.ensure_shape(lighter, weight.shape)
+
+        return tf.cond(tf.reduce_any(undecoded), note, lambda: weight)
+
+    def _load_batch(self, index: np.ndarray) -> list[np.ndarray]:
+        arrays = {}
+        for (name, feature), dtype in zip(self.schema.features.items(), self._types(), strict=True):
+            is_image = name in self._stored.images
+            # Type "S" of numpy would drop the zero bytes at the end of an image.
+            arrays[name] = (
+                np.full(len(index), b"", object)
+                if is_image
+                else np.zeros((len(index), *feature.shape), dtype.as_numpy_dtype)
+            )
         errors: dict[int, DataError] = {}
-        for row, sample in enumerate(self.load(index)):
+        for row, sample in enumerate(self._load(index)):
             if isinstance(sample, DataError):
                 errors[row] = sample
                 continue
             for name, values in arrays.items():
                 values[row] = sample[name]
-        for row, rule in bad_rows(self.schema, arrays).items():
+        numbers = {name: values for name, values in arrays.items() if name not in self._stored.images}
+        for row, rule in bad_rows(self.schema, numbers).items():
             errors.setdefault(row, self.error(int(index[row]), rule))
-        for row in sorted(errors):
-            self.skipped.add(errors[row])
-            weight[row] = 0
-            for values in arrays.values():
-                values[row] = 0
+        weight = self._skip(errors, np.ones(len(index), np.float32))
+        for row in errors:
+            for name, values in arrays.items():
+                values[row] = b"" if name in self._stored.images else 0
         return [*arrays.values(), weight]
+
+    def _load(self, index: np.ndarray) -> Sequence[Sample | DataError]:
+        try:
+            return self.load(index)
+        except DataError as error:
+            self._fail(error)
+            raise
+
+    def _skip(self, errors: Mapping[int, DataError], weight: np.ndarray) -> np.ndarray:
+        """Notes bad rows as skipped and gives the weights with 0 for them."""
+        weight = weight.copy()
+        for row in sorted(errors):
+            try:
+                self.skipped.add(errors[row])
+            except DataError as error:
+                self._fail(error)
+                raise
+            weight[row] = 0
+        return weight
+
+    def _fail(self, error: DataError) -> None:
+        with self._failure_lock:
+            self.failure = self.failure or error

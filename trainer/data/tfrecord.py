@@ -15,7 +15,7 @@ from trainer.data.places import find_files
 from trainer.data.record_format import payload_of
 from trainer.data.record_index import RecordIndex, open_index
 from trainer.data.source import Feature, Schema
-from trainer.data.streaming import Sample, StreamingSource
+from trainer.data.streaming import Sample, Stored, StreamingSource
 
 INDEXING_THREADS = 8
 
@@ -44,9 +44,11 @@ class RecordSource(StreamingSource):
             self._records = choose_split(pattern, np.concatenate(drawn), data.held_out_fraction, split)
         features = {name: _feature(name, feature, data) for name, feature in data.features.items()}
         schema = Schema(features, data.target, len(self._records), data.num_classes)
-        storage = {name: _stored_type(feature) for name, feature in data.features.items()}
-        super().__init__(schema, data.skip_bad_records, storage)
-        self._parser = ExampleParser(data.features, data.image_size, data.resize)
+        images = frozenset(name for name, feature in data.features.items() if feature.kind == "image")
+        # Integers come as int64, so that one that does not fit is seen before it is narrowed.
+        types = {name: "int64" for name, feature in data.features.items() if feature.kind == "integer"}
+        super().__init__(schema, data.skip_bad_records, Stored(types, images, data.resize))
+        self._parser = ExampleParser(data.features)
         self._leave_out_cut_off_records()
 
     def place(self, index: int) -> tuple[str, str]:
@@ -55,7 +57,7 @@ class RecordSource(StreamingSource):
         return str(self._shards[shard]), f"record {record}"
 
     def load(self, index: np.ndarray) -> Sequence[Sample | DataError]:
-        """Reads, checks, parses and decodes the records at `index`."""
+        """Reads, checks and parses the records at `index`."""
         payloads = self._read_payloads(index)
         sound = [row for row, payload in enumerate(payloads) if isinstance(payload, bytes)]
         parsed = self._parser.parse([payload for payload in payloads if isinstance(payload, bytes)])
@@ -143,7 +145,3 @@ def _feature(name: str, feature: RecordFeature, data: TfrecordData) -> Feature:
     # What is known to fit is narrowed; a number that is not bounded could wrap around without a word.
     dtype = "int32" if bounded and stored == "int64" else stored
     return Feature(feature.shape, dtype, num_values=feature.num_values)
-
-
-def _stored_type(feature: RecordFeature) -> str:
-    return {"image": "uint8", "float": "float32", "integer": "int64", "raw": feature.dtype}[feature.kind]

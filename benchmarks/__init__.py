@@ -1,0 +1,1 @@
+"""Published figures, each reproducible with one command."""
