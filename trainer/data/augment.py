@@ -97,7 +97,7 @@ def _contrast(images: tf.Tensor, keys: tf.Tensor, draw: int, amount: float) -> t
 
 
 def _noise(images: tf.Tensor, keys: tf.Tensor, draw: int, amount: float) -> tf.Tensor:
-    return tf.clip_by_value(images + amount * normal(keys, draw, tuple(images.shape[1:])), 0.0, 1.0)
+    return tf.clip_by_value(images + amount * normal(keys, draw, _sample_shape(images)), 0.0, 1.0)
 
 
 def _erase(images: tf.Tensor, keys: tf.Tensor, draw: int, amount: float) -> tf.Tensor:
@@ -107,13 +107,17 @@ def _erase(images: tf.Tensor, keys: tf.Tensor, draw: int, amount: float) -> tf.T
         place = tf.range(size, dtype=tf.float32)[None, :]
         return (place >= first) & (place < first + length)
 
-    height, width = images.shape[1:3]
+    height, width, _ = _sample_shape(images)
     erased = inside(height, draw)[:, :, None, None] & inside(width, draw + 1)[:, None, :, None]
     return tf.where(erased, 0.0, images)
 
 
 def _between(keys: tf.Tensor, draw: int, low: float, high: float) -> tf.Tensor:
     return low + (high - low) * uniform(keys, draw)
+
+
+def _sample_shape(images: tf.Tensor) -> tuple[int, ...]:
+    return tuple(size for size in images.shape[1:] if size is not None)
 
 
 def _spread(values: tf.Tensor) -> tf.Tensor:

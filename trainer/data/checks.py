@@ -85,9 +85,7 @@ def check_shapes(file: object, arrays: Mapping[str, np.ndarray]) -> int:
 
 
 def _rows_where(broken: np.ndarray) -> list[int]:
-    if broken.ndim > 1:
-        broken = broken.reshape(len(broken), -1).any(axis=1)
-    return np.flatnonzero(broken).tolist()
+    return np.flatnonzero(broken.reshape(len(broken), -1).any(axis=1)).tolist()
 
 
 def _first_not_finite(sample: np.ndarray) -> str:

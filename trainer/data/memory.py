@@ -5,7 +5,7 @@ Shape legend: B batch, N number of samples.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -19,55 +19,66 @@ from trainer.data.source import Schema, SkippedRecords
 LARGEST_FLOAT_COPY = 512 * 2**20
 
 
+Place = Callable[[int], tuple[str, str]]
+"""Names the file of a sample, and the record in it."""
+
+
+def numbered(file: object, rows: np.ndarray | None = None, noun: str = "row") -> Place:
+    """Makes the `Place` of samples that are numbered in one file.
+
+    Args:
+        file: The file or data set.
+        rows: The number of each sample there; without it, its index.
+        noun: What such a number counts: "row", "image".
+    """
+    return lambda index: (str(file), f"{noun} {index if rows is None else rows[index]}")
+
+
 class MemorySource:
     """Samples held as tensors on the host.
 
     Args:
         schema: Names, shapes and types; `num_samples` is set to what is left after bad samples are taken out.
         arrays: Values by feature, each [N, ...]. uint8 for a float32 feature means [0, 255] for [0, 1].
-        file: Where the samples come from, for messages.
-        rows: Number of each sample in that place, int64 [N].
-        noun: What such a number counts: "row", "image", "line".
-        skip_bad_records: The most samples that may be left out.
+        place: Where each sample comes from, for messages.
+        skipped: Counts the bad samples that are left out, and bounds them. Without it there may be none.
+        broken: Rules already known to be broken, by index into the arrays.
 
     Raises:
-        DataError: More samples than that are bad.
+        DataError: More samples are bad than may be left out, or all of them.
     """
 
     in_memory = True
     may_skip = False
-    failure: DataError | None = None
 
     def __init__(
         self,
         schema: Schema,
         arrays: Mapping[str, np.ndarray],
+        place: Place,
         *,
-        file: object,
-        rows: np.ndarray | None = None,
-        noun: str = "row",
-        skip_bad_records: int = 0,
+        skipped: SkippedRecords | None = None,
+        broken: Mapping[int, str] | None = None,
     ):
-        self.skipped = SkippedRecords(skip_bad_records)
-        self._file, self._noun = str(file), noun
-        self._rows = np.arange(schema.num_samples) if rows is None else rows
-        bad = bad_rows(schema, arrays)
-        for row, rule in bad.items():
-            self.skipped.add(DataError(self._file, self._record(row), rule))
+        self.failure: DataError | None = None
+        self.skipped = SkippedRecords() if skipped is None else skipped
+        self._place = place
+        self._index = np.arange(len(next(iter(arrays.values()))))
+        bad = bad_rows(schema, arrays) | dict(broken or {})
+        for index in sorted(bad):
+            self.skipped.add(DataError(*place(index), bad[index]))
         if bad:
-            good = np.ones(len(self._rows), bool)
-            good[list(bad)] = False
-            arrays = {name: values[good] for name, values in arrays.items()}
-            self._rows = self._rows[good]
-            if not len(self._rows):
-                raise DataError(self._file, "", "every sample in it is bad", "correct the data")
-        self.schema = replace(schema, num_samples=len(self._rows))
-        self._columns = _pack(self.schema, arrays)
+            self._index = np.delete(self._index, list(bad))
+            arrays = {name: values[self._index] for name, values in arrays.items()}
+            if not len(self._index):
+                raise DataError(place(0)[0], "", "every sample in it is bad", "correct the data")
+        self.schema = replace(schema, num_samples=len(self._index))
+        self._tables = _pack(self.schema, arrays)
 
     def read(self, index: tf.Tensor) -> dict[str, tf.Tensor]:
         """Gathers the samples at `index`, int64 [B], inside or outside a graph: every feature as [B, ...]."""
         batch = {}
-        for names, table in self._columns:
+        for names, table in self._tables:
             values = tf.gather(table, index)
             if values.dtype == tf.uint8:
                 values = tf.cast(values, tf.float32) / 255.0
@@ -76,10 +87,7 @@ class MemorySource:
 
     def locate(self, index: int) -> str:
         """Names the place of a sample for a message."""
-        return f"{self._file}, {self._record(index)}"
-
-    def _record(self, index: int) -> str:
-        return f"{self._noun} {self._rows[index]}"
+        return ", ".join(self._place(int(self._index[index])))
 
 
 def _pack(schema: Schema, arrays: Mapping[str, np.ndarray]) -> list[tuple[list[str], tf.Tensor]]:

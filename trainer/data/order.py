@@ -89,12 +89,12 @@ class SampleOrder:
         index, weight = self.batches(step, 1)
         index, weight = index[0], weight[0]
         if not self.full_batches:
-            first = tf.cast(step, tf.int64) % self.steps_per_epoch * self.batch_size
+            first = tf.math.floormod(tf.cast(step, tf.int64), self.steps_per_epoch) * self.batch_size
             size = tf.minimum(self.num_samples - first, self.batch_size)
             index, weight = index[:size], weight[:size]
         return index, weight
 
-    def batches(self, first_step: tf.Tensor, num_steps: int) -> tuple[tf.Tensor, tf.Tensor]:
+    def batches(self, first_step: tf.Tensor | int, num_steps: int) -> tuple[tf.Tensor, tf.Tensor]:
         """Gives the batches of K = `num_steps` steps in a row in one set of vectorised operations.
 
         Args:

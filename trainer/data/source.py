@@ -115,23 +115,39 @@ class SkippedRecords:
 
 @runtime_checkable
 class Source(Protocol):
-    """Samples that can be read at any index, by several threads at once.
+    """Samples that can be read at any index, by several threads at once."""
 
-    Attributes:
-        schema: Names, shapes, types, length.
-        skipped: What was left out so far.
-        in_memory: `read` is a plain gather, so that one call may read many batches cheaply.
-        may_skip: `read` may return the extra key "sample_weight", float32 [B], 0 for a record left out at reading.
-            Sources that validate everything when opened leave bad records out of `schema` instead and say False.
-        failure: The error that ended a read. TensorFlow forgets the class of an exception raised inside a graph, so the
-            caller of the pipeline looks here when an iterator fails.
-    """
+    @property
+    def schema(self) -> Schema:
+        """Names, shapes, types, length."""
+        ...
 
-    schema: Schema
-    skipped: SkippedRecords
-    in_memory: bool
-    may_skip: bool
-    failure: DataError | None
+    @property
+    def skipped(self) -> SkippedRecords:
+        """What was left out so far."""
+        ...
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether `read` is a plain gather, so that one call may read many batches cheaply."""
+        ...
+
+    @property
+    def may_skip(self) -> bool:
+        """Whether `read` returns the extra key "sample_weight", float32 [B], 0 for a record left out at reading.
+
+        Sources that validate everything when opened leave bad records out of `schema` instead and say False.
+        """
+        ...
+
+    @property
+    def failure(self) -> DataError | None:
+        """The error that ended a read.
+
+        TensorFlow forgets the class of an exception raised inside a graph, so the caller of the pipeline looks here
+        when an iterator fails.
+        """
+        ...
 
     def read(self, index: tf.Tensor) -> dict[str, tf.Tensor]:
         """Reads the samples at `index`, int64 [B], inside or outside a graph: every feature as [B, ...].

@@ -1,5 +1,6 @@
 from collections import Counter
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.data.memory import MemorySource
+from trainer.data.memory import MemorySource, numbered
 from trainer.data.order import SampleOrder
 from trainer.data.pipeline import evaluation_batches, train_batches
 from trainer.data.source import Feature, Schema
@@ -15,20 +16,20 @@ from trainer.data.source import Feature, Schema
 AUGMENT = ("flip", "shift=1", "crop", "noise=0.1")
 
 
-def numbered(num_samples: int, *, streaming: bool = False) -> MemorySource:
+def numbered_images(num_samples: int, *, streaming: bool = False) -> MemorySource:
     """Images of noise whose label is their own index."""
     schema = Schema(
         {"image": Feature((6, 6, 1), "float32"), "label": Feature((), "int32")}, "label", num_samples, num_samples
     )
     images = np.random.default_rng(0).random((num_samples, 6, 6, 1), np.float32)
-    source = MemorySource(schema, {"image": images, "label": np.arange(num_samples)}, file="numbers")
+    source = MemorySource(schema, {"image": images, "label": np.arange(num_samples)}, numbered("numbers"))
     if streaming:
         source.in_memory = False
     return source
 
 
 def elements(dataset: tf.data.Dataset) -> list[dict[str, np.ndarray]]:
-    return list(dataset.as_numpy_iterator())
+    return [{name: value.numpy() for name, value in batch.items()} for batch in dataset]
 
 
 def assert_equal(ours: list[dict], theirs: list[dict]) -> None:
@@ -53,7 +54,7 @@ def test_every_sample_once_an_epoch_over_kills_and_readers(
 ):
     """Two epochs, stopped and opened again at `cuts`, each time with another number of readers."""
     batch_size *= 12 if remainder != "drop" else 1
-    source = numbered(num_samples if remainder != "drop" else num_samples + batch_size, streaming=streaming)
+    source = numbered_images(num_samples if remainder != "drop" else num_samples + batch_size, streaming=streaming)
     order = SampleOrder(source.schema.num_samples, batch_size, seed=9, remainder=remainder)
     total = 2 * order.steps_per_epoch
     stops = sorted({0, total, *(cut % (total + 1) for cut in cuts)})
@@ -62,7 +63,7 @@ def test_every_sample_once_an_epoch_over_kills_and_readers(
         parts = 1 + (readers + part) % 4 if batch_size % 12 == 0 else 1
         for i in range(parts):
             batches = train_batches(source, order, first_step=first, num_steps=stop - first, shard=(i, parts))
-            for batch in batches.as_numpy_iterator():
+            for batch in elements(batches):
                 weight = batch.get("sample_weight", np.ones(len(batch["label"])))
                 seen.update(batch["label"][weight > 0].tolist())
     if remainder == "drop":
@@ -75,7 +76,7 @@ def test_every_sample_once_an_epoch_over_kills_and_readers(
 @pytest.mark.parametrize("streaming", [False, True])
 @pytest.mark.parametrize("remainder", ["pad", "keep"])
 def test_resume_is_the_tail_to_the_bit(streaming, remainder):
-    source = numbered(50, streaming=streaming)
+    source = numbered_images(50, streaming=streaming)
     order = SampleOrder(50, 8, seed=1, remainder=remainder)
     whole = elements(train_batches(source, order, first_step=0, num_steps=20, augment=AUGMENT, seed=3))
     for step in (1, 7):
@@ -86,7 +87,7 @@ def test_resume_is_the_tail_to_the_bit(streaming, remainder):
 @pytest.mark.parametrize("parts", [2, 8])
 @pytest.mark.parametrize("remainder", ["pad", "keep"])
 def test_shards_make_the_same_global_batch(parts, remainder):
-    source, order = numbered(50), SampleOrder(50, 16, seed=1, remainder=remainder)
+    source, order = numbered_images(50), SampleOrder(50, 16, seed=1, remainder=remainder)
 
     def read(shard: tuple[int, int]) -> list[dict]:
         return elements(train_batches(source, order, first_step=2, num_steps=5, augment=AUGMENT, seed=3, shard=shard))
@@ -100,8 +101,8 @@ def test_shards_make_the_same_global_batch(parts, remainder):
 
 def test_memory_and_streaming_paths_agree():
     order = SampleOrder(50, 8, seed=4)
-    ours = train_batches(numbered(50), order, first_step=3, num_steps=70, augment=AUGMENT)
-    theirs = train_batches(numbered(50, streaming=True), order, first_step=3, num_steps=70, augment=AUGMENT)
+    ours = train_batches(numbered_images(50), order, first_step=3, num_steps=70, augment=AUGMENT)
+    theirs = train_batches(numbered_images(50, streaming=True), order, first_step=3, num_steps=70, augment=AUGMENT)
     assert_equal(elements(ours), elements(theirs))
     assert ours.cardinality() == theirs.cardinality() == 70
     assert ours.element_spec == theirs.element_spec
@@ -124,7 +125,7 @@ class CountingSource(MemorySource):
 @pytest.mark.parametrize("first_step", [10, 10_000_000, 10**12])
 def test_opening_late_reads_nothing_more(first_step, monkeypatch):
     schema = Schema({"label": Feature((), "int32")}, "label", 5000, 5000)
-    source = CountingSource(schema, {"label": np.arange(5000)}, file="numbers")
+    source = CountingSource(schema, {"label": np.arange(5000)}, numbered("numbers"))
     monkeypatch.setattr(CountingSource, "asked", 0)
     order = SampleOrder(5000, 32, seed=1)
     batches = elements(train_batches(source, order, first_step=first_step, num_steps=3))
@@ -133,9 +134,9 @@ def test_opening_late_reads_nothing_more(first_step, monkeypatch):
 
 
 def test_weights_only_where_needed():
-    def spec(batch_size: int, remainder) -> dict:
+    def spec(batch_size: int, remainder) -> Any:
         order = SampleOrder(50, batch_size, remainder=remainder)
-        return train_batches(numbered(50), order, first_step=0, num_steps=2).element_spec
+        return train_batches(numbered_images(50), order, first_step=0, num_steps=2).element_spec
 
     assert "sample_weight" in spec(8, "pad")
     assert "sample_weight" not in spec(10, "pad") and "sample_weight" not in spec(8, "drop")
@@ -146,7 +147,7 @@ def test_weights_only_where_needed():
 
 @pytest.mark.parametrize(("num_samples", "batch_size"), [(7, 3), (6, 3), (2, 5), (1, 1)])
 def test_evaluation_is_exact(num_samples, batch_size):
-    batches = elements(evaluation_batches(numbered(num_samples), batch_size))
+    batches = elements(evaluation_batches(numbered_images(num_samples), batch_size))
     labels = np.concatenate([batch["label"] for batch in batches])
     weights = np.concatenate([batch["sample_weight"] for batch in batches])
     assert labels[weights > 0].tolist() == list(range(num_samples))
@@ -156,4 +157,4 @@ def test_evaluation_is_exact(num_samples, batch_size):
 
 def test_parts_that_do_not_divide_the_batch_are_refused():
     with pytest.raises(ValueError, match=r"data.batch_size=10 must be a multiple of the 4 parts .* to 12"):
-        train_batches(numbered(50), SampleOrder(50, 10), first_step=0, num_steps=1, shard=(0, 4))
+        train_batches(numbered_images(50), SampleOrder(50, 10), first_step=0, num_steps=1, shard=(0, 4))

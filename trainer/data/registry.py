@@ -1,0 +1,62 @@
+"""Finds the source that a config names."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+
+from trainer.config.data import DataConfig
+from trainer.data.cache import CachedSource
+from trainer.data.held_out import Split
+from trainer.data.source import Source
+
+OPENERS = {
+    "arrays": "trainer.data.arrays:open_arrays",
+    "csv": "trainer.data.tables:open_table",
+    "digits": "trainer.data.packaged:open_digits",
+    "flights": "trainer.data.flights:open_flights",
+    "images": "trainer.data.images:open_images",
+    "mnist": "trainer.data.packaged:open_mnist",
+    "mnist_sample": "trainer.data.packaged:open_mnist_sample",
+    "parquet": "trainer.data.tables:open_table",
+    "synthetic": "trainer.data.synthetic:open_synthetic",
+    "text": "trainer.data.text:open_text",
+    "tfrecord": "trainer.data.tfrecord:open_records",
+}
+"""The function that opens each source, as module:function: what a source needs is imported when it is asked for."""
+
+TFDS = "trainer.data.tfds:open_tfds"
+CUSTOM = "trainer.data.custom:open_custom"
+
+
+def open_source(data: DataConfig, split: Split) -> Source:
+    """Opens a split of the data that a config names, cached where it says so.
+
+    Args:
+        data: The options of one source.
+        split: "train" or "held_out".
+
+    Raises:
+        DataError: The data are not what the config says.
+        ValueError: A package that the source needs is not installed, or the options do not go together.
+    """
+    source = _opener(data.name)(data, split)
+    if data.cache == "none" or source.in_memory:
+        return source
+    return CachedSource(source, data.cache_limit, on_disk=data.cache == "disk")
+
+
+def _opener(name: str) -> Callable[[DataConfig, Split], Source]:
+    if name.startswith("tfds:"):
+        target = TFDS
+    elif ":" in name:
+        target = CUSTOM
+    else:
+        target = OPENERS[name]
+    module, _, function = target.partition(":")
+    try:
+        return getattr(importlib.import_module(module), function)
+    except ModuleNotFoundError as error:
+        if (error.name or "trainer").split(".")[0] == "trainer":
+            raise
+        raise ValueError(f"data.name={name} needs the package {error.name}: install phalanx[samples]") from error

@@ -1,0 +1,157 @@
+"""The sources `csv` and `parquet`: columns of categories and numbers, read through pyarrow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from trainer.config.data import CsvData, ParquetData, TableData
+from trainer.data.checks import DataError
+from trainer.data.held_out import Split, choose_split, draw_records
+from trainer.data.memory import MemorySource, Place
+from trainer.data.places import find_files
+from trainer.data.source import SkippedRecords
+from trainer.data.table_encoding import TableEncoding, choose_roles, fit_encoding
+
+
+@dataclass(frozen=True)
+class TableFiles:
+    """The rows of one or more files, and where each comes from.
+
+    Attributes:
+        table: All rows.
+        files: The files, in order.
+        starts: Index of each file's first row, and the number of all rows at the end.
+        rows: Number of each row in its file, counted from 1 after the header.
+    """
+
+    table: pa.Table
+    files: tuple[Path, ...]
+    starts: np.ndarray
+    rows: np.ndarray
+
+    def place(self, index: int) -> tuple[str, str]:
+        """Names the file and the row in it."""
+        return str(self.files[np.searchsorted(self.starts, index, "right") - 1]), f"row {self.rows[index]}"
+
+
+def open_table(data: CsvData | ParquetData, split: Split) -> MemorySource:
+    """Opens a split of CSV or Parquet files.
+
+    Raises:
+        DataError: There are no files, their columns differ or are not those that the config names, or more rows are
+            bad than data.skip_bad_records allows.
+    """
+    skipped = SkippedRecords(data.skip_bad_records)
+    found = _read_files(data, data.path, "data.path", skipped)
+    roles = choose_roles(
+        found.table,
+        data.path,
+        categorical=data.categorical,
+        numeric=data.numeric,
+        target=data.target,
+        target_kind=data.target_kind,
+    )
+    rows = np.arange(found.table.num_rows)
+    classes = found.table
+    if data.held_out_path is None:
+        drawn = np.concatenate(
+            [draw_records(f.name, n) for f, n in zip(found.files, np.diff(found.starts), strict=True)]
+        )
+        rows = choose_split(data.path, drawn, data.held_out_fraction, "train")
+    encoding = fit_encoding(
+        found.table.take(rows),
+        roles,
+        fill_missing=data.missing == "mean",
+        max_vocabulary=data.max_vocabulary,
+        class_table=classes,
+    )
+    if split == "held_out":
+        if data.held_out_path is None:
+            rows = choose_split(data.path, drawn, data.held_out_fraction, split)
+        else:
+            skipped = SkippedRecords(data.skip_bad_records)
+            found = _read_files(data, data.held_out_path, "data.held_out_path", skipped)
+            _check_columns(found.table, data.held_out_path, roles.columns)
+            rows = np.arange(found.table.num_rows)
+    return source_of_rows(encoding, found.table.take(rows), lambda index: found.place(int(rows[index])), skipped)
+
+
+def source_of_rows(encoding: TableEncoding, table: pa.Table, place: Place, skipped: SkippedRecords) -> MemorySource:
+    """Encodes rows and holds them in memory.
+
+    Raises:
+        DataError: More rows are bad than `skipped` allows.
+    """
+    arrays, broken = encoding.encode(table)
+    return MemorySource(encoding.schema, arrays, place, skipped=skipped, broken=broken)
+
+
+def _read_files(data: TableData, pattern: str, setting: str, skipped: SkippedRecords) -> TableFiles:
+    files = find_files(pattern, setting)
+    tables, rows = [], []
+    for file in files:
+        table, numbers = _read_csv(file, skipped) if isinstance(data, CsvData) else _read_parquet(file)
+        if tables:
+            _check_columns(table, file, tables[0].column_names)
+            table = table.select(tables[0].column_names)
+        tables.append(table)
+        rows.append(numbers)
+    try:
+        whole = pa.concat_tables(tables, promote_options="permissive")
+    except pa.ArrowException as error:
+        rule = f"a column has different types in different files ({error})"
+        raise DataError(pattern, "", rule, "write all files with the same types") from error
+    if not whole.num_rows:
+        raise DataError(pattern, "", "it holds no rows", f"correct {setting}")
+    starts = np.cumsum([0, *(table.num_rows for table in tables)])
+    return TableFiles(whole, tuple(files), starts, np.concatenate(rows))
+
+
+def _read_csv(file: Path, skipped: SkippedRecords) -> tuple[pa.Table, np.ndarray]:
+    """Reads a file, and the number of each row that is left."""
+    errors: list[DataError] = []
+    damaged: list[int] = []
+
+    def note(row: pyarrow.csv.InvalidRow) -> str:
+        # Counted from 1 with the header.
+        damaged.append(row.number - 1)
+        rule = f"it has {row.actual_columns} columns, the header has {row.expected_columns}"
+        errors.append(DataError(file, f"row {row.number - 1}", rule))
+        return "skip"
+
+    try:
+        table = pyarrow.csv.read_csv(
+            file,
+            # Rows have numbers only when one thread reads them.
+            read_options=pyarrow.csv.ReadOptions(use_threads=False),
+            parse_options=pyarrow.csv.ParseOptions(invalid_row_handler=note),
+            convert_options=pyarrow.csv.ConvertOptions(strings_can_be_null=True),
+        )
+    except pa.ArrowException as error:
+        raise DataError(
+            file, "", f"it cannot be read as CSV ({error})", "write a header line and one line a row"
+        ) from error
+    for error in errors:
+        skipped.add(error)
+    return table, np.delete(np.arange(1, table.num_rows + len(damaged) + 1), [number - 1 for number in damaged])
+
+
+def _read_parquet(file: Path) -> tuple[pa.Table, np.ndarray]:
+    try:
+        table = pyarrow.parquet.read_table(file)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(file, "", f"it cannot be read as Parquet ({error})", "write it again") from error
+    return table, np.arange(1, table.num_rows + 1)
+
+
+def _check_columns(table: pa.Table, file: object, expected: Sequence[str]) -> None:
+    missing = [name for name in expected if name not in table.column_names]
+    if missing:
+        raise DataError(file, "", f"it lacks the column {missing[0]!r}", "give all files the same columns")
