@@ -45,7 +45,7 @@ class Recorder:
         if self._observe.tensorboard:
             self._tensorboard = TensorBoardWriter(self._folder.tensorboard, restored_step, self._on_failure)
         if self._live is None:
-            self._live = Live(total_steps, restored_step or 0)
+            self._live = Live(total_steps)
 
     def event(self, event: str, **fields: Any) -> None:
         """Writes an event of this process to the journal."""

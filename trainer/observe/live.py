@@ -16,13 +16,16 @@ RATE_WINDOW_S = 30.0
 
 
 class Rate:
-    """Steps a second over the last half minute, pauses for evaluation and checkpoints included: what an ETA needs."""
+    """Steps a second over the last half minute, pauses for evaluation and checkpoints included: what an ETA needs.
 
-    def __init__(self, step: int, now: float) -> None:
-        self._marks = [(now, step)]
+    The time before the first mark is left out, since the first steps wait for tracing and compilation.
+    """
+
+    def __init__(self) -> None:
+        self._marks: list[tuple[float, int]] = []
 
     def advance(self, step: int, now: float) -> float:
-        """Notes that `step` steps are done at `now`; returns steps a second, 0 before anything is known."""
+        """Notes that `step` steps are done at `now`; returns steps a second, 0 at the first mark."""
         self._marks.append((now, step))
         while len(self._marks) > 2 and now - self._marks[1][0] > RATE_WINDOW_S:
             del self._marks[0]
@@ -38,7 +41,6 @@ class Live:
 
     Args:
         total_steps: where the run ends; None when it is not known, which leaves out the ETA.
-        first_step: the step that the run starts or resumes at.
         console: where to; standard output by default.
         clock: monotonic seconds.
     """
@@ -46,14 +48,13 @@ class Live:
     def __init__(
         self,
         total_steps: int | None,
-        first_step: int = 0,
         console: Console | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._total = total_steps
         self._console = console or Console(highlight=False, soft_wrap=True)
         self._clock = clock
-        self._rate = Rate(first_step, clock())
+        self._rate = Rate()
         self._drawn_at = -math.inf
         self._line: Text | None = None
         self._live = RichLive(console=self._console, auto_refresh=False) if self._console.is_terminal else None

@@ -22,6 +22,8 @@ COLUMNS = 900
 MOST_RANKS = 64
 MOST_UNSTACKED = 2  # ranks with a lane for each phase
 COLORS = 8
+# The same phase has the same colour in every report; what is not named here takes the colours after these.
+_KNOWN_PHASES = ("startup", "data", "step", "evaluate", "checkpoint", "export")
 FOLD_FROM_S = 10.0
 _LEVELS = 50  # heights that are told apart; equal neighbours become one bar
 
@@ -137,7 +139,7 @@ def _phase_lanes(
             number = element("span", f"{format_count(count)}\N{MULTIPLICATION SIGN}", class_="count")
             rows += [
                 element("div", phase, class_="lane-name"),
-                _lane([(phases.index(phase), np.zeros(COLUMNS), tops)], time, what),
+                _lane([(phase, np.zeros(COLUMNS), tops)], time, what),
                 element("div", element("span", format_duration(seconds)), share, number, class_="total"),
             ]
     return rows
@@ -150,10 +152,10 @@ def _rank_lanes(
     rows = []
     for rank, spans in ranks.items():
         layers, bottoms = [], np.zeros(COLUMNS)
-        for index, phase in enumerate(phases):
+        for phase in phases:
             own = [span for span in spans if span["name"] == phase]
             tops = np.minimum(bottoms + coverage(own, time, COLUMNS), 1.0) if own else bottoms
-            layers.append((index, bottoms, tops))
+            layers.append((phase, bottoms, tops))
             bottoms = tops
         share = 100 * phase_totals(spans).get("step", (0.0, 0))[0] / time.length
         rows += [
@@ -169,21 +171,27 @@ def _legend(spans: Sequence[Mapping[str, Any]], phases: Sequence[str], num_ranks
     keys = []
     for phase, (seconds, _) in sorted(phase_totals(spans).items(), key=lambda item: phases.index(item[0])):
         mean = seconds / num_ranks
-        swatch = element("i", class_=f"swatch phase-{phases.index(phase) % COLORS}")
+        swatch = element("i", class_=f"swatch {_color(phase)}")
         share = element("span", f"{100 * mean / time.length:.1f}%", class_="share")
         keys.append(element("span", swatch, f"{phase} {format_duration(mean)} ", share))
     return element("div", *keys, class_="phases")
 
 
-def _lane(layers: Sequence[tuple[int, np.ndarray, np.ndarray]], time: FoldedTime, what: str) -> Markup:
-    """One strip over the time: layers of (colour, bottom, top), each column 0 to 1."""
-    paths = [
-        element("path", class_=f"phase-{index % COLORS}", d=_skyline(bottoms, tops)) for index, bottoms, tops in layers
-    ]
+def _lane(layers: Sequence[tuple[str, np.ndarray, np.ndarray]], time: FoldedTime, what: str) -> Markup:
+    """One strip over the time: layers of (phase, bottom, top), each column 0 to 1."""
+    paths = [element("path", class_=_color(phase), d=_skyline(bottoms, tops)) for phase, bottoms, tops in layers]
     if folds := "".join(f"M{SIZE * place / time.length:.2f} 0V{SIZE}" for place, _ in time.folds()):
         paths.append(element("path", class_="fold", d=folds))
     svg = element("svg", *paths, viewBox=f"0 0 {SIZE} {SIZE}", preserveAspectRatio="none", role="img", aria_label=what)
     return element("div", svg, class_="lane")
+
+
+def _color(phase: str) -> str:
+    """The CSS class of a phase."""
+    if phase in _KNOWN_PHASES:
+        return f"phase-{_KNOWN_PHASES.index(phase)}"
+    others = COLORS - len(_KNOWN_PHASES)
+    return f"phase-{len(_KNOWN_PHASES) + sum(phase.encode()) % others}"
 
 
 def _skyline(bottoms: np.ndarray, tops: np.ndarray) -> str:

@@ -100,7 +100,7 @@ def _curves(record: RunRecord) -> list[Markup]:
         sections.append(_section("Metrics", note, charts, tables.evaluations(record) if record.evaluations else None))
     pace = [chart for chart in _pace(record, marks, last) if chart.series]
     if pace:
-        note = "Speed includes everything between two logged lines: steps, evaluations, checkpoints."
+        note = "Measured between two logged lines."
         sections.append(_section("Pace", note, element("div", *[draw(chart) for chart in pace], class_="charts small")))
     return sections
 

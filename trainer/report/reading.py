@@ -25,6 +25,7 @@ class SavedCheckpoint:
     size: int | None  # bytes
     time: float | None  # seconds since the epoch
     duration: float | None  # seconds that the write took, off the critical path
+    stall: float | None  # seconds that the steps waited for it
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,13 @@ def _read_checkpoints(folder: Path, journal: list[dict[str, Any]]) -> list[Saved
         event = saved.get(step, {})
         state, size = states.get(step, ("removed", None))
         checkpoints.append(
-            SavedCheckpoint(step, state, size or event.get("bytes"), event.get("time"), event.get("duration"))
+            SavedCheckpoint(
+                step,
+                state,
+                size or event.get("bytes"),
+                event.get("time"),
+                event.get("duration"),
+                event.get("stall"),
+            )
         )
     return checkpoints

@@ -47,6 +47,7 @@ def checkpoints(saved: Sequence[SavedCheckpoint], began: float | None) -> tuple[
             element("span", item.state, class_=f"state {item.state}"),
             format_bytes(item.size) if item.size else NOTHING,
             NOTHING if item.duration is None else format_duration(item.duration),
+            NOTHING if item.stall is None else format_duration(item.stall),
             _since(item.time, began),
         )
         for item in reversed(rows)
@@ -55,7 +56,7 @@ def checkpoints(saved: Sequence[SavedCheckpoint], began: float | None) -> tuple[
     disk = format_bytes(sum(item.size or 0 for item in kept))
     sentence = f"{len(saved):,} written, {len(kept)} kept ({disk})."
     return table(
-        ("step", "state", "size", "write", "at"), cells, text_columns=(1,), class_="compact"
+        ("step", "state", "size", "write", "stall", "at"), cells, text_columns=(1,), class_="compact"
     ), f"{sentence} {note}".strip()
 
 
@@ -78,23 +79,25 @@ def events(journal: Sequence[Mapping[str, Any]], began: float | None) -> tuple[M
     shown = [event for event in journal if event["event"] not in _IN_OTHER_SECTIONS]
     rows, note = shortened(shown)
     several = len({event.get("generation") for event in journal}) > 1
+    several_ranks = len({event["rank"] for event in journal if "rank" in event}) > 1
     cells = []
     for event in rows:
         name = event["event"]
         tone = "bad" if name in _BAD else "notable" if name in _NOTABLE else "good" if name == "finished" else None
         label = element("span", name.replace("_", " "), class_=f"event {tone}" if tone else "event")
         generation = [event.get("generation", "")] if several else []
-        cells.append((_since(event.get("time"), began), *generation, label, _details(event)))
+        cells.append((_since(event.get("time"), began), *generation, label, _details(event, several_ranks)))
     headers = ("at", *(["generation"] if several else []), "event", "")
     wide = (len(headers) - 2, len(headers) - 1)
     return table(headers, cells, text_columns=wide, class_="events several" if several else "events"), note
 
 
-def _details(event: Mapping[str, Any]) -> Markup:
-    pairs = [(key, value) for key, value in event.items() if key not in ("time", "event", "generation")]
+def _details(event: Mapping[str, Any], several_ranks: bool) -> Markup:
+    apart = ("time", "event", "generation") if several_ranks else ("time", "event", "generation", "rank")
+    pairs = [(key, value) for key, value in event.items() if key not in apart]
     return join(
         *[
-            element("span", element("i", key.replace("_", " ")), " ", _value(value), class_="pair")
+            element("span", element("i", key.replace("_", " ")), " ", _measure(key, value), class_="pair")
             for key, value in pairs
             if value is not None
         ]
@@ -110,6 +113,15 @@ def clock(seconds: float) -> str:
     days, rest = divmod(int(seconds), 86_400)
     text = f"{rest // 3600}:{rest % 3600 // 60:02d}:{rest % 60:02d}"
     return f"{days}d {text}" if days else text
+
+
+def _measure(key: str, value: Any) -> str:
+    """A field of an event, with the unit that its name implies."""
+    if is_number(value) and key in ("duration", "stall"):
+        return format_duration(value)
+    if is_number(value) and key == "bytes":
+        return format_bytes(value)
+    return format_number(value) if isinstance(value, float) else _value(value)
 
 
 def _since(time: float | None, began: float | None) -> Markup:

@@ -23,13 +23,16 @@ def _text(console: Console) -> str:
 
 def test_plain_lines_without_a_terminal():
     console, clock = _console(terminal=False), Clock()
-    with Live(total_steps=1000, first_step=200, console=console, clock=clock) as live:
-        clock.now = 10.0
+    with Live(total_steps=1000, console=console, clock=clock) as live:
+        clock.now = 60.0  # compiling, which says nothing about the steps to come
+        live.update(200, {"loss": 0.5}, 10.0)
+        clock.now = 70.0
         live.update(300, {"loss": 0.25, "accuracy": 0.5}, 41_234.0, data_wait=0.012)
         live.evaluation(300, "test", {"accuracy": 0.9312}, duration_s=0.5)
-        clock.now = 80.0
+        clock.now = 140.0
         live.update(1000, {"loss": float("nan")}, 900.0)
     assert _text(console).splitlines() == [
+        "step  200/1000  loss 0.5000  10 samples/s",
         "step  300/1000  loss 0.2500  accuracy 0.5000  41.2k samples/s  data 1.2%  ETA 1m10s",
         "step  300/1000  test  accuracy 0.9312  (0.5s)",
         "step 1000/1000  loss nan  900 samples/s",

@@ -117,7 +117,7 @@ class ExampleRun:
         path.mkdir(parents=True, exist_ok=True)
         (path / "arrays.safetensors").write_bytes(bytes(12_345))
         (path / "manifest.json").write_text("{}")
-        self.journal.write("checkpoint_saved", step=step, bytes=12_347, duration=0.021)
+        self.journal.write("checkpoint_saved", step=step, bytes=12_347, duration=0.021, stall=0.0004)
         for old in sorted(folder.glob("step-*"))[:-keep]:
             for file in old.iterdir():
                 file.unlink()
