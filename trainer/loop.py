@@ -38,7 +38,7 @@ class Loop:
         self._histograms_due = Due(config.observe.histograms_every, epoch)
         self._loop: TrainLoop = session.strategy.train_loop(session.step, session.state)
         self._rollbacks = 0
-        self._clock = _WindowClock()
+        self._clock = _WindowClock(session.examples(session.state.step))
 
     def run(self) -> None:
         """Takes steps until the end or until a stop is requested, whichever is first.
@@ -137,14 +137,15 @@ class Loop:
         Raises:
             NonFiniteLoss: The config stops at a loss that is not finite, or rolled back often enough.
         """
-        saver = self._saver
-        cause = explain(self._session, bad_step, saver.position.data_step(bad_step))
+        session, saver = self._session, self._saver
+        cause = explain(session, bad_step, saver.position.data_step(bad_step))
         if self._train.on_nan == "stop" or self._rollbacks >= self._train.max_rollbacks:
             raise cause
         self._rollbacks += 1
         step = saver.roll_back()
+        self._clock = _WindowClock(session.examples(step))
         window = saver.position.skip(step, bad_step)
-        self._recorder.begin(self._session.total_steps, step or None)
+        self._recorder.begin(session.total_steps, step or None)
         self._recorder.event(
             "rolled_back", step=step, from_step=bad_step, first=window.first, last=window.last, reason=str(cause)
         )
@@ -160,9 +161,9 @@ class Loop:
 class _WindowClock:
     """Speed and waiting time between two logged steps, evaluation not counted."""
 
-    def __init__(self) -> None:
+    def __init__(self, examples: int) -> None:
         self._since = time.monotonic()
-        self._examples: int | None = None
+        self._examples = examples
         self._paused_s = 0.0
         self.waited_s = 0.0
 
@@ -174,7 +175,7 @@ class _WindowClock:
         """Samples a second and the share of the time spent waiting for data (0 to 1), since the last call."""
         now = time.monotonic()
         elapsed_s = max(now - self._since - self._paused_s, 1e-9)
-        speed = (examples - self._examples) / elapsed_s if self._examples is not None else 0.0
+        speed = (examples - self._examples) / elapsed_s
         share = self.waited_s / elapsed_s  # NaN where it could not be measured
         self._since, self._examples, self._paused_s, self.waited_s = now, examples, 0.0, 0.0
         return speed, share

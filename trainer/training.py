@@ -80,7 +80,12 @@ def run_training(config: TrainingConfig, folder: RunFolder, stop: StopRequest) -
 def _start_warm(session: Session, config: WarmStartConfig, recorder: Recorder) -> None:
     """Loads what fits of another model's weights, and says what does not."""
     specs = {name: ArraySpec(*spec) for name, spec in session.state.shapes().items()}
-    wanted = {name.removeprefix("model/"): spec for name, spec in specs.items() if name.startswith("model/")}
+    wanted = {
+        name.removeprefix("model/"): spec
+        for name, spec in specs.items()
+        # A layer's random seed is no knowledge, and the step does not draw from it.
+        if name.startswith("model/") and not name.endswith("seed_generator_state")
+    }
     plan = plan_warm_start(read_weights(config.path), wanted, config.include, config.exclude)
     session.state.start_from(plan.loaded)
     recorder.event(

@@ -1,0 +1,174 @@
+"""Whole trainings in a run folder, in this process: what is recorded, stopped, resumed, rolled back."""
+
+import json
+import math
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.trainer.sessions import small_config
+from trainer.checkpoint.store import CheckpointStore
+from trainer.non_finite import NonFiniteLoss
+from trainer.observe.journal import read_journal
+from trainer.observe.metrics_log import read_metrics
+from trainer.run_folder import RunFolder
+from trainer.stop_request import StopRequest
+from trainer.training import Outcome, run_training
+
+EVERY = {"evaluate": {"every": "1ep"}, "checkpoint": {"every": "4st", "max_overhead": None}}
+NOT_REPEATED = {"time", "examples_per_s", "data_wait"}
+
+
+def train(folder: Path, stop: StopRequest | None = None, **change) -> Outcome:
+    run = RunFolder(folder)
+    run.create()
+    change = {**EVERY, **change, "train": {"log_every": 2, "steps_per_loop": 5, **change.get("train", {})}}
+    return run_training(small_config(**change), run, StopRequest() if stop is None else stop)
+
+
+def curve(folder: Path) -> list[dict]:
+    return [{k: v for k, v in line.items() if k not in NOT_REPEATED} for line in read_metrics(folder / "metrics.jsonl")]
+
+
+class StopAt(StopRequest):
+    """A request that the loop sees once `step` steps are logged: stops in the middle, without a clock."""
+
+    def __init__(self, metrics: Path, step: int) -> None:
+        super().__init__()
+        self._metrics, self._step = metrics, step
+
+    def __bool__(self) -> bool:
+        if self._metrics.exists() and any(line["step"] >= self._step for line in read_metrics(self._metrics)):
+            self.request("SIGTERM")
+        return super().__bool__()
+
+
+def test_a_run_records_every_step_once_and_ends_with_everything_saved(tmp_path):
+    outcome = train(tmp_path)
+    lines = curve(tmp_path)
+    assert [line["step"] for line in lines if "split" not in line] == [2, 4, 6, 8, 10, 12]
+    assert [line["step"] for line in lines if "split" in line] == [6, 12]
+    assert outcome.stopped is None and outcome.step == 12
+    assert outcome.metrics["accuracy"] == lines[-1]["accuracy"]
+    assert CheckpointStore(tmp_path / "checkpoints").steps()[-1] == 12
+    events = [event["event"] for event in read_journal(tmp_path / "journal.jsonl")]
+    assert events[0] == "started" and events[-1] == "finished"
+
+
+@pytest.mark.parametrize("step", [2, 6, 10])
+def test_a_stopped_run_goes_on_with_the_same_curve(tmp_path, step):
+    train(tmp_path / "whole")
+    stopped = train(tmp_path / "halved", StopAt(tmp_path / "halved/metrics.jsonl", step))
+    assert stopped.stopped == "SIGTERM" and stopped.step < 12
+    resumed = train(tmp_path / "halved")
+    assert resumed.step == 12
+    assert curve(tmp_path / "halved") == curve(tmp_path / "whole")
+    events = read_journal(tmp_path / "halved/journal.jsonl")
+    assert [e["step"] for e in events if e["event"] == "resumed"] == [stopped.step]
+    assert {event["generation"] for event in events} == {0, 1}
+
+
+def test_a_damaged_newest_checkpoint_is_set_aside_and_the_one_before_it_used(tmp_path):
+    train(tmp_path / "whole")
+    train(tmp_path / "run", StopAt(tmp_path / "run/metrics.jsonl", 10))
+    newest = sorted((tmp_path / "run/checkpoints").glob("step-*"))[-1]
+    state = newest / "state.safetensors"
+    damaged = bytearray(state.read_bytes())
+    damaged[-5] ^= 1
+    state.write_bytes(damaged)
+    train(tmp_path / "run")
+    assert curve(tmp_path / "run") == curve(tmp_path / "whole")
+    assert (newest.parent / f"damaged-{newest.name}").is_dir()
+    [event] = [e for e in read_journal(tmp_path / "run/journal.jsonl") if e["event"] == "checkpoint_damaged"]
+    assert "state.safetensors" in event["reason"]
+
+
+def test_repeating_a_finished_run_changes_nothing(tmp_path):
+    train(tmp_path)
+    before = (tmp_path / "metrics.jsonl").read_bytes()
+    outcome = train(tmp_path)
+    assert outcome.step == 12 and (tmp_path / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_longer_run_goes_on_from_the_end_of_the_shorter(tmp_path):
+    train(tmp_path / "whole", train={"steps": 18})
+    train(tmp_path / "longer", train={"steps": 12})
+    train(tmp_path / "longer", train={"steps": 18})
+    assert curve(tmp_path / "longer") == curve(tmp_path / "whole")
+
+
+def exploding(schema) -> keras.Model:
+    """Divides by zero where a sample's first number is above 0.98: some batches of an epoch."""
+    inputs = keras.Input((12,))
+    hidden = keras.layers.Dense(4, name="before")(inputs)
+    ratio = keras.layers.Lambda(
+        lambda x: x[0] / tf.where(tf.reduce_max(x[1], -1, keepdims=True) > 0.98, 0.0, 1.0), name="ratio"
+    )([hidden, inputs])
+    return keras.Model(inputs, keras.layers.Dense(3)(ratio))
+
+
+EXPLODING = {"model": {"name": "tests.trainer.test_training:exploding"}}
+
+
+def test_a_loss_that_is_not_finite_names_step_samples_and_layer(tmp_path):
+    with pytest.raises(NonFiniteLoss, match=r"layer .*ratio \(Lambda\) is the first") as caught:
+        train(tmp_path, **EXPLODING)
+    assert f"the loss of step {caught.value.step + 1} is not finite" in str(caught.value)
+    assert len(caught.value.sample_ids) == 16
+    assert all(math.isfinite(line["loss"]) for line in curve(tmp_path))
+    assert read_journal(tmp_path / "journal.jsonl")[-1]["event"] == "failed"
+
+
+def test_a_roll_back_skips_the_window_records_it_and_repeats_to_the_bit(tmp_path):
+    rolling = {**EXPLODING, "train": {"on_nan": "rollback", "max_rollbacks": 8}}
+    train(tmp_path / "one", **rolling)
+    lines = curve(tmp_path / "one")
+    assert [line["step"] for line in lines if "split" not in line] == [2, 4, 6, 8, 10, 12]
+    rolled = [e for e in read_journal(tmp_path / "one/journal.jsonl") if e["event"] == "rolled_back"]
+    assert rolled and all(e["first"] <= e["last"] for e in rolled)
+    checkpoint = CheckpointStore(tmp_path / "one/checkpoints").newest_verified()
+    assert checkpoint is not None and len(checkpoint.metadata["skipped_windows"]) == len(rolled)
+
+    train(tmp_path / "two", StopAt(tmp_path / "two/metrics.jsonl", 8), **rolling)
+    train(tmp_path / "two", **rolling)
+    assert curve(tmp_path / "two") == lines
+
+
+def test_too_many_roll_backs_end_the_run(tmp_path):
+    with pytest.raises(NonFiniteLoss):
+        train(tmp_path, **EXPLODING, train={"on_nan": "rollback", "max_rollbacks": 0})
+
+
+def overflowing(schema) -> keras.Model:
+    """Float16 overflows in the gradient while the loss stays finite."""
+    inputs = keras.Input((12,))
+    return keras.Model(inputs, keras.layers.Dense(3, dtype="float32")(keras.layers.Rescaling(300.0)(inputs)))
+
+
+@pytest.mark.parametrize("devices", [None, 2])
+def test_float16_skips_a_step_whose_gradient_overflows_on_all_replicas_together(tmp_path, devices):
+    strategy = {"name": "mirrored", "devices": devices} if devices else {"name": "one_device"}
+    model = {"name": "tests.trainer.test_training:overflowing"}
+    outcome = train(tmp_path, model=model, precision="mixed_float16", strategy=strategy)
+    variables = outcome.session.state.variables
+    assert all(np.isfinite(v.numpy().astype(np.float64)).all() for v in variables.values())
+    skipped = sum(line.get("skipped_steps", 0) for line in curve(tmp_path))
+    halvings = math.log2(2**15 / float(variables["loss_scale/scale"].numpy()))
+    assert skipped == halvings
+    iterations = next(v for name, v in variables.items() if name.endswith("iteration"))
+    assert int(iterations.numpy()) == 12 - skipped
+
+
+def test_a_warm_start_loads_what_fits_and_says_what_does_not(tmp_path, capsys):
+    train(tmp_path / "first")
+    train(tmp_path / "second", train={"steps": 2}, warm_start={"path": str(tmp_path / "first"), "exclude": ["bias"]})
+    out = capsys.readouterr().out
+    assert "2 of 4 variables loaded" in out and "warm_start.exclude has bias" in out
+    [event] = [e for e in read_journal(tmp_path / "second/journal.jsonl") if e["event"] == "warm_started"]
+    assert len(event["loaded"]) == 2 and len(event["skipped"]) == 2
+    first = json.loads((tmp_path / "first/metrics.jsonl").read_text().splitlines()[0])
+    warm = json.loads((tmp_path / "second/metrics.jsonl").read_text().splitlines()[0])
+    assert warm["loss"] < first["loss"]
