@@ -92,10 +92,11 @@ def list_models() -> list[ListedModel]:
             all_tasks = [*SAMPLES, "language_modelling"]
             listed.append(ListedModel(IMPORTABLE, description, all_tasks, None, None, None, {"options": {}}))
             continue
-        config, example = section(), EXAMPLES[names[0]]
+        config: Any = section()
+        example = EXAMPLES[names[0]]
         task = LanguageModellingTask() if "language_modelling" in example.tasks else ClassificationTask()
         model = build_model(config, example.schema, build_task(task, example.schema))
-        size = sum(variable.value.dtype.size * int(variable.value.shape.num_elements()) for variable in model.variables)
+        size = sum(variable.value.dtype.size * int(variable.value.shape.num_elements()) for variable in model.weights)
         options = config.model_dump(mode="json", exclude={"name"})
         listed.append(
             ListedModel(names[0], description, example.tasks, example.data, model.count_params(), size, options)

@@ -13,11 +13,9 @@ import numpy as np
 
 from launch.config import RunConfig
 from launch.quiet_start import import_tensorflow
+from launch.step_speed import measure_step
 from trainer.observe.number_text import format_bytes, format_count, format_duration, format_number
 from trainer.run_folder import RunFolder
-
-MEASURED_S = 2.0
-"""How long steps are measured."""
 
 MOST_STEPS = 200
 
@@ -102,12 +100,11 @@ def try_out(config: RunConfig) -> Preflight:
     try:
         window = take(1).window.numpy()
         first_step_s = time.monotonic() - began
-        taken, step_s = _measure(take, min(session.total_steps, MOST_STEPS) - 1)
+        step_s = measure_step(take, min(session.total_steps, MOST_STEPS) - 1) or first_step_s
     except tf.errors.OpError:
         if session.source.failure is not None:
             raise session.source.failure from None
         raise
-    step_s = step_s if taken else first_step_s
     loss = mean_loss(window[: session.step.window.metrics.size])
     checkpoint_bytes = sum(int(np.prod(shape)) * np.dtype(_stored(kind)).itemsize for shape, kind in _state(session))
     # The one being written and, before it is retired, the oldest one; the best may be kept besides.
@@ -139,19 +136,6 @@ def try_out(config: RunConfig) -> Preflight:
         begun=RunFolder(config.run.folder).exists,
         problems=problems,
     )
-
-
-def _measure(take: Any, most: int) -> tuple[int, float]:
-    """Steps taken, at most `most`, and the seconds of one; longer and longer calls, so that the last ones count."""
-    taken, num_steps, step_s = 0, 1, 0.0
-    began = time.monotonic()
-    while taken + num_steps <= most and time.monotonic() - began < MEASURED_S:
-        call_began = time.monotonic()
-        take(num_steps)
-        step_s = (time.monotonic() - call_began) / num_steps
-        taken += num_steps
-        num_steps *= 2
-    return taken, step_s
 
 
 def _state(session: Any) -> list[tuple[tuple[int, ...], str]]:

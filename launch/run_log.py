@@ -31,7 +31,9 @@ def write_log(path: Path) -> Iterator[None]:
     root.addHandler(handler)
     root.setLevel(min(level, logging.INFO) if level else logging.INFO)
     logging.captureWarnings(True)
-    faulthandler.enable(handler.stream)
+    # A descriptor of its own: the stacks of a crash are written when Python's objects cannot be trusted any more.
+    stacks = path.open("a", encoding="utf-8")
+    faulthandler.enable(stacks)
     root.info("%s on %s, process %d", shlex.join(sys.argv), socket.gethostname(), os.getpid())
     try:
         yield
@@ -40,6 +42,7 @@ def write_log(path: Path) -> Iterator[None]:
         raise
     finally:
         faulthandler.disable()
+        stacks.close()
         logging.captureWarnings(False)
         root.setLevel(level)
         root.removeHandler(handler)
