@@ -6,7 +6,7 @@ Shape legend: B batch, H height, W width, C channels, T context.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import tensorflow as tf
@@ -40,6 +40,12 @@ def tensor_input(name: str, feature: Feature) -> ServedInput:
     """The feature as the model takes it."""
     spec = tf.TensorSpec((None, *feature.shape), feature.dtype, name)
     return ServedInput(spec, lambda sent: sent, lambda values: values.astype(feature.dtype))
+
+
+def number_input(name: str, feature: Feature, mean: float) -> ServedInput:
+    """Numbers of a column, [B, ...]; a missing one is sent as NaN and counts as the mean of the training split."""
+    served = tensor_input(name, feature)
+    return replace(served, decode=lambda sent: tf.where(tf.math.is_nan(sent), tf.constant(mean, sent.dtype), sent))
 
 
 def image_input(name: str, feature: Feature) -> ServedInput:
@@ -111,6 +117,8 @@ def raw_inputs(
             inputs[name] = token_input(name, feature)
         elif is_image(name, feature, samples[name]):
             inputs[name] = image_input(name, feature)
+        elif feature.mean is not None and feature.dtype.startswith("float"):
+            inputs[name] = number_input(name, feature, feature.mean)
         else:
             inputs[name] = tensor_input(name, feature)
     return inputs

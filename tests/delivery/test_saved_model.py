@@ -92,6 +92,17 @@ def test_categories_are_sent_as_strings_and_unknown_ones_count_as_missing(table_
     np.testing.assert_allclose(answers["values"], expected, rtol=1e-4, atol=1e-4)
 
 
+def test_a_missing_number_counts_as_the_mean(table_regressor, tmp_path: Path):
+    result = _export(table_regressor, tmp_path / "export")
+    loaded = tf.saved_model.load(str(result.path))
+    answers = loaded.signatures["regress"](
+        carrier=tf.constant(["AA"] * 3),
+        month=tf.constant([5] * 3),
+        distance=tf.constant([np.nan, 1000.0, 3000.0]),
+    )["values"].numpy()
+    assert answers[0] == answers[1] != answers[2]
+
+
 def test_tokens_may_be_fewer_than_the_context_and_not_more(language_model, tmp_path: Path):
     result = _export(language_model, tmp_path / "export")
     loaded = tf.saved_model.load(str(result.path))

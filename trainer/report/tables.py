@@ -70,7 +70,7 @@ def evaluations(record: RunRecord) -> Markup:
         values = [format_number(line[name]) if is_number(line.get(name)) else NOTHING for name in names]
         cells.append((f"{line['step']:,}", *([line["split"]] if several else []), *values))
     headers = ("step", *(["split"] if several else []), *(name.replace("_", " ") for name in names))
-    summary = element("summary", note or f"All {len(record.evaluations):,} evaluations")
+    summary = element("summary", note or f"All evaluations ({len(record.evaluations):,})")
     return element("details", summary, table(headers, cells, text_columns=(1,) if several else (), class_="compact"))
 
 
