@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -85,7 +86,7 @@ def check_shapes(file: object, arrays: Mapping[str, np.ndarray]) -> int:
 
 
 def _rows_where(broken: np.ndarray) -> list[int]:
-    return np.flatnonzero(broken.reshape(len(broken), -1).any(axis=1)).tolist()
+    return np.flatnonzero(broken.reshape(len(broken), math.prod(broken.shape[1:])).any(axis=1)).tolist()
 
 
 def _first_not_finite(sample: np.ndarray) -> str:

@@ -12,6 +12,7 @@ Shape legend: B batch.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -82,6 +83,11 @@ def open_custom(data: CustomData, split: Split) -> Source:
         DataError: It returns something else, or its samples are not what training needs.
     """
     function = import_function(data.name, "data.name")
+    if "split" not in inspect.signature(function).parameters:
+        raise ValueError(
+            f"data.name={data.name}: it has no parameter split, so both splits would be the same samples: "
+            'give it one, which is "train" or "held_out"'
+        )
     made: Any = call_with(function, data.name, "data.name", {"split": split}, data.options)
     if isinstance(made, Source):
         return made

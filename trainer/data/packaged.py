@@ -73,7 +73,8 @@ def _stratified_rows(name: str, labels: np.ndarray, fraction: float, split: Spli
         rows = np.flatnonzero(labels == label)
         held_out[rows[np.argsort(drawn[rows])[: round(len(rows) * fraction)]]] = True
     rows = np.flatnonzero(held_out if split == "held_out" else ~held_out)
-    return rows[np.argsort(drawn[rows])]
+    # Not by the draw that chose the rows: of the classes whose share ended early, low draws would all come first.
+    return rows[np.argsort(draw_records(f"{name} order", len(labels))[rows])]
 
 
 def _digits(name: str, images: np.ndarray, labels: np.ndarray, rows: np.ndarray, skip_bad_records: int) -> MemorySource:

@@ -97,8 +97,7 @@ class SkippedRecords:
                 raise DataError(
                     error.file,
                     error.record,
-                    f"{error.rule}, after {self.limit} records skipped before it, the most that "
-                    f"data.skip_bad_records={self.limit} allows",
+                    f"{error.rule}, after as many records as data.skip_bad_records={self.limit} allows were left out",
                     "correct the records or raise data.skip_bad_records",
                 )
             self._records[record] = None

@@ -77,7 +77,8 @@ def _regression(data: SyntheticData, size: int, draw: np.random.Generator) -> Ma
     weights = np.random.default_rng(data.data_seed).standard_normal(math.prod(data.shape)).astype(np.float32)
     inputs = draw.random((size, *data.shape), np.float32)
     values = inputs.reshape(size, -1) @ weights - weights.sum() / 2
-    values = values * np.float32(np.sqrt(12 / len(weights))) + 0.1 * draw.standard_normal(size, np.float32)
+    # A number from [0, 1) has a variance of 1 / 12, so the function's deviation becomes 1.
+    values = values * np.float32(np.sqrt(12)) / np.linalg.norm(weights) + 0.1 * draw.standard_normal(size, np.float32)
     name = _input_name(data)
     return {name: inputs, "label": values.astype(np.float32)}, {
         name: Feature(data.shape, "float32"),
