@@ -9,24 +9,29 @@ from pathlib import Path
 from trainer.data.checks import DataError
 
 
-def cache_folder(kind: str) -> Path:
-    """Gives the folder of one kind of cached file, made if it is missing.
+def cache_path(kind: str) -> Path:
+    """Gives the place of the folder of one kind of cached file.
 
     It lies in $PHALANX_CACHE_DIR, else in $XDG_CACHE_HOME/phalanx, else in ~/.cache/phalanx.
-
-    Raises:
-        DataError: The folder cannot be made or written to.
     """
     root = os.environ.get("PHALANX_CACHE_DIR")
     if not root:
         root = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.join(Path.home(), ".cache"), "phalanx")
-    folder = Path(root, kind)
+    return Path(root, kind)
+
+
+def cache_folder(kind: str) -> Path:
+    """Gives the folder of one kind of cached file, made if it is missing.
+
+    Raises:
+        DataError: The folder cannot be made.
+    """
+    folder = cache_path(kind)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _not_writable(folder, error) from error
-    if not os.access(folder, os.W_OK):
-        raise _not_writable(folder, None)
+        rule = f"the cache folder cannot be made ({error.strerror})"
+        raise DataError(folder, "", rule, "set PHALANX_CACHE_DIR to a folder that can be written to") from error
     return folder
 
 
@@ -52,10 +57,3 @@ def written_whole(path: Path) -> Iterator[Path]:
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
-
-
-def _not_writable(folder: Path, error: OSError | None) -> DataError:
-    reason = f" ({error.strerror})" if error else ""
-    return DataError(
-        folder, "", f"the cache folder cannot be written to{reason}", "set PHALANX_CACHE_DIR to a folder that can be"
-    )

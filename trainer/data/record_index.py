@@ -14,7 +14,7 @@ from pathlib import Path
 import google_crc32c
 import numpy as np
 
-from trainer.data.cache_folder import cache_folder, written_whole
+from trainer.data.cache_folder import cache_folder, cache_path, written_whole
 from trainer.data.checks import DataError
 from trainer.data.record_format import FRAME_BYTES, HEADER_BYTES, payload_length
 
@@ -59,20 +59,20 @@ def open_index(shard: Path) -> RecordIndex:
         status = shard.stat()
     except OSError as error:
         raise _unreadable(shard, error) from error
-    places = [shard.with_name(f".{shard.name}.index")]
-    if not os.access(shard.parent, os.W_OK):
-        digest = hashlib.blake2b(os.fsencode(shard.resolve()), digest_size=12).hexdigest()
-        places.append(cache_folder("record-index") / f"{shard.name}-{digest}.index")
-    for place in places:
-        index = _load(place, status.st_size, status.st_mtime_ns)
-        if index is not None:
-            return index
+    beside = shard.with_name(f".{shard.name}.index")
+    index = _load(beside, status.st_size, status.st_mtime_ns)
+    if index is not None:
+        return index
+    digest = hashlib.blake2b(os.fsencode(shard.resolve()), digest_size=12).hexdigest()
+    cached = cache_path("record-index") / f"{shard.name}-{digest}.index"
+    index = _load(cached, status.st_size, status.st_mtime_ns)
+    if index is not None:
+        return index
     index = build_index(shard)
     try:
-        _store(places[-1], index)
-    except OSError as error:
-        reason = f"the index cannot be stored ({error.strerror})"
-        raise DataError(places[-1], "", reason, "make room on that disk") from error
+        _store(beside, index)
+    except OSError:
+        _store_in_cache(cached, index)
     return index
 
 
@@ -139,6 +139,15 @@ def _store(path: Path, index: RecordIndex) -> None:
     head = {"size": index.size, "modified_ns": index.modified_ns, "crc32c": google_crc32c.value(body)}
     with written_whole(path) as temporary:
         temporary.write_bytes(_MAGIC + json.dumps(head).encode() + b"\n" + body)
+
+
+def _store_in_cache(path: Path, index: RecordIndex) -> None:
+    folder = cache_folder("record-index")
+    try:
+        _store(path, index)
+    except OSError as error:
+        rule = f"the index of a shard cannot be stored ({error.strerror})"
+        raise DataError(folder, "", rule, "make room there, or set PHALANX_CACHE_DIR to another folder") from error
 
 
 def _load(path: Path, size: int, modified_ns: int) -> RecordIndex | None:
