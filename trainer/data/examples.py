@@ -16,6 +16,8 @@ from trainer.config.data_streams import RecordFeature
 
 _LISTS = {"integer": "int64_list", "float": "float_list", "image": "bytes_list", "raw": "bytes_list"}
 _TYPES = {"integer": tf.int64, "float": tf.float32, "image": tf.string, "raw": tf.string}
+# TensorFlow quotes the record in the message of its error, and fails to make the error when that is no UTF-8.
+_UNPARSED = (tf.errors.InvalidArgumentError, UnicodeDecodeError)
 
 
 class ExampleFault(ValueError):
@@ -42,7 +44,7 @@ class ExampleParser:
             return []
         try:
             columns = self._parse_all(payloads)
-        except tf.errors.InvalidArgumentError:
+        except _UNPARSED:
             if len(payloads) == 1:
                 return [self._fault(payloads[0])]
             return [self.parse([payload])[0] for payload in payloads]
