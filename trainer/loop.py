@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 import tensorflow as tf
 
+from trainer.data.block_reader import BlockReader, Steps
 from trainer.due import Due
 from trainer.non_finite import explain
 from trainer.recorder import Recorder
@@ -38,6 +38,7 @@ class Loop:
         self._histograms_due = Due(config.observe.histograms_every, epoch)
         self._loop: TrainLoop = session.strategy.train_loop(session.step, session.state)
         self._rollbacks = 0
+        self._phase = "compile"  # the first call traces and compiles the loop
         self._clock = _WindowClock(session.examples(session.state.step))
 
     def run(self) -> None:
@@ -50,16 +51,13 @@ class Loop:
         session, saver = self._session, self._saver
         first_step = step = session.state.step
         saver.keep_for_rollback()
-        batches = self._batches(step)
+        blocks = self._blocks(step)
         while step < session.total_steps and not self._stop:
-            num_steps = self._steps_to_boundary(step)
-            result = self._take(batches, step, num_steps)
-            step, waited_s, not_finite = result.status.numpy()
-            step = int(step)
-            self._clock.waited_s += waited_s
+            result = self._take(blocks, step, self._steps_to_boundary(step))
+            step, not_finite = result.status.numpy().tolist()
             if not_finite:
                 step = self._roll_back(step)
-                batches = self._batches(step)
+                blocks = self._blocks(step)
                 continue
             if step % self._train.log_every == 0 or step == session.total_steps:
                 self._log(step, result)
@@ -72,9 +70,9 @@ class Loop:
         if step > first_step:
             saver.save(step, wait=True)
 
-    def _batches(self, step: int) -> Iterator:
+    def _blocks(self, step: int) -> BlockReader:
         remaining = self._session.total_steps - step
-        return iter(self._session.batches(self._saver.position.data_step(step), remaining))
+        return self._session.blocks(self._saver.position.data_step(step), remaining)
 
     def _steps_to_boundary(self, step: int) -> int:
         log_every = self._train.log_every
@@ -88,20 +86,31 @@ class Loop:
         ]
         return int(min(boundaries)) - step
 
-    def _take(self, batches: Iterator, step: int, num_steps: int) -> LoopResult:
-        """Up to `num_steps` steps. The window is emptied at the first step after a logged one: a rule of the step
+    def _take(self, blocks: BlockReader, step: int, most_steps: int) -> LoopResult:
+        """Up to `most_steps` steps. The window is emptied at the first step after a logged one: a rule of the step
         alone, so that it is the same after a resume."""
-        empty_window = step % self._train.log_every == 0
-        self._recorder.profile.before(step, num_steps)
+        with self._recorder.trace.span("data", step):
+            taken = self._read(blocks, most_steps)
+        self._clock.waited_s, blocks.waited_s = self._clock.waited_s + blocks.waited_s, 0.0
+        self._recorder.profile.before(step, taken.num_steps)
+        phase, self._phase = self._phase, "step"
+        with self._recorder.trace.span(phase, step):
+            result = self._loop(
+                taken.block,
+                tf.constant(taken.first),
+                tf.constant(taken.num_steps),
+                tf.constant(step % self._train.log_every == 0),
+            )
+        self._recorder.profile.after(step + taken.num_steps)
+        return result
+
+    def _read(self, blocks: BlockReader, most_steps: int) -> Steps:
         try:
-            with self._recorder.trace.span("step", step):
-                result = self._loop(batches, tf.constant(num_steps), tf.constant(empty_window))
+            return blocks.take(most_steps)
         except tf.errors.OpError:
             if self._session.source.failure is not None:
                 raise self._session.source.failure from None
             raise
-        self._recorder.profile.after(step + num_steps)
-        return result
 
     def _log(self, step: int, result: LoopResult) -> None:
         session = self._session
@@ -176,6 +185,6 @@ class _WindowClock:
         now = time.monotonic()
         elapsed_s = max(now - self._since - self._paused_s, 1e-9)
         speed = (examples - self._examples) / elapsed_s
-        share = self.waited_s / elapsed_s  # NaN where it could not be measured
+        share = self.waited_s / elapsed_s
         self._since, self._examples, self._paused_s, self.waited_s = now, examples, 0.0, 0.0
         return speed, share

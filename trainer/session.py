@@ -9,8 +9,9 @@ import keras
 import tensorflow as tf
 
 from trainer.config.training import TrainingConfig
+from trainer.data.block_reader import BlockReader
 from trainer.data.order import SampleOrder
-from trainer.data.pipeline import train_batches
+from trainer.data.pipeline import steps_of_block, train_batches, train_blocks
 from trainer.data.registry import open_source
 from trainer.data.source import Schema, Source
 from trainer.evaluate import Evaluator
@@ -60,6 +61,20 @@ class Session:
             augment=self.config.data.augment,
             seed=self.config.train.seed,
         )
+
+    def blocks(self, first_data_step: int, num_steps: int) -> BlockReader:
+        """The same, stacked for the inner loop: as many batches at once as `train.steps_per_loop` and memory allow."""
+        block_steps = steps_of_block(self.source, self.order, self.config.train.steps_per_loop)
+        blocks = train_blocks(
+            self.source,
+            self.order,
+            first_step=first_data_step,
+            num_steps=num_steps,
+            block_steps=block_steps,
+            augment=self.config.data.augment,
+            seed=self.config.train.seed,
+        )
+        return BlockReader(blocks, block_steps)
 
     def examples(self, steps: int) -> int:
         """Samples seen in so many steps, padding not counted."""

@@ -41,13 +41,18 @@ def small_session(**change: Any) -> Session:
     return build_session(small_config(**change))
 
 
-def losses(session: Session, num_steps: int, steps_per_call: int = 1, batches: Any = None) -> list[float]:
+def losses(session: Session, num_steps: int, steps_per_call: int = 1) -> list[float]:
     """The mean loss of each call of the inner loop."""
     loop = session.strategy.train_loop(session.step, session.state)
-    iterator = iter(batches if batches is not None else session.batches(session.state.step, num_steps))
+    blocks = session.blocks(session.state.step, num_steps)
     curve = []
     for _ in range(num_steps // steps_per_call):
-        result = loop(iterator, tf.constant(steps_per_call), tf.constant(True))
+        left, result = steps_per_call, None
+        while left:
+            block, first, taken = blocks.take(left)
+            result = loop(block, tf.constant(first), tf.constant(taken), tf.constant(left == steps_per_call))
+            left -= taken
+        assert result is not None
         curve.append(mean_loss(result.window.numpy()))
     return curve
 

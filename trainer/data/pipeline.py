@@ -6,7 +6,7 @@ Shape legend: B global batch, b this worker's slice of it, K steps in a block.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import tensorflow as tf
 
@@ -17,8 +17,8 @@ from trainer.data.source import Source
 from trainer.data.streaming import WEIGHT
 
 # A call of the pipeline costs some 50 microseconds, much more than to gather a small batch from memory. So a call reads
-# a block of batches, up to this many bytes (more would leave the processor's cache) and this many batches.
-BLOCK_BYTES = 4 * 2**20
+# a block of batches, up to this many bytes and this many batches.
+BLOCK_BYTES = 8 * 2**20
 BLOCK_STEPS = 32
 # Tells the random numbers of augmentation from those of the order, which has the same seed.
 AUGMENTATION_SALT = 0x5EED_A116
@@ -37,67 +37,110 @@ def train_batches(
     seed: int = 0,
     shard: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
-    """Gives the batches of `num_steps` steps from `first_step` on. Opening costs the same at any step.
+    """Gives the batches of `num_steps` steps from `first_step` on, one an element; else like `train_blocks`.
+
+    Returns:
+        Elements are the features by name, each [b, ...].
+    """
+    reader = _Reader(source, order, augment, seed, shard)
+    if not reader.reads_blocks:
+        batches = reader.steps(first_step, num_steps).prefetch(tf.data.AUTOTUNE)
+        return batches.with_options(_options())
+    blocks = reader.blocks(first_step, num_steps, steps_of_block(source, order, min(BLOCK_STEPS, num_steps)))
+    batches = blocks.prefetch(2).unbatch().take(num_steps)
+    return batches.apply(tf.data.experimental.assert_cardinality(num_steps)).with_options(_options())
+
+
+def train_blocks(
+    source: Source,
+    order: SampleOrder,
+    *,
+    first_step: int,
+    num_steps: int,
+    block_steps: int,
+    augment: Sequence[str] = (),
+    seed: int = 0,
+    shard: tuple[int, int] = (0, 1),
+) -> tf.data.Dataset:
+    """Gives the batches of `num_steps` steps from `first_step` on, stacked. Opening costs the same at any step.
 
     Args:
         source: What to read.
         order: Which samples make which batch.
         first_step: Steps done before, counted over all epochs.
-        num_steps: Number of batches to give.
+        num_steps: Number of batches to give; the last block may hold more.
+        block_steps: K, at most `steps_of_block`.
         augment: As in `data.augment`.
         seed: Of the augmentation.
         shard: (i, n): the i-th of n equal slices of each global batch.
 
     Returns:
-        Elements are the features by name, each [b, ...], and "sample_weight", float32 [b], where some weights can be 0.
-        b is static unless the order keeps smaller batches.
+        Elements are the features by name, each [K, b, ...], and "sample_weight", float32 [K, b], where some weights
+        can be 0. b is static unless the order keeps smaller batches.
 
     Raises:
         ValueError: `shard` does not divide the batch, or `augment` does not go with the samples.
     """
-    rows = _slice_of(order.batch_size, shard)
-    change = build_augmentation(augment, source.schema)
-    position = tf.range(order.batch_size, dtype=tf.int64)[rows]
-    weighted = order.weighted or source.may_skip
+    reader = _Reader(source, order, augment, seed, shard)
+    if reader.reads_blocks:
+        return reader.blocks(first_step, num_steps, block_steps).prefetch(2).with_options(_options())
+    # Whole blocks, so that their length is static: the steps after the last one are read and not taken.
+    batches = reader.steps(first_step, -(-num_steps // block_steps) * block_steps)
+    if block_steps == 1:
+        blocks = batches.map(lambda batch: {name: value[None] for name, value in batch.items()})
+    else:
+        blocks = batches.batch(block_steps, drop_remainder=True)
+    return blocks.prefetch(tf.data.AUTOTUNE).with_options(_options())
 
-    def finish(batch: dict, weight: tf.Tensor, step: tf.Tensor, position: tf.Tensor) -> dict:
-        skipped = batch.pop(WEIGHT, None)
-        if change is not None:
-            batch = change(batch, sample_keys(seed ^ AUGMENTATION_SALT, step, position))
-        if weighted:
-            batch[WEIGHT] = weight if skipped is None else weight * skipped
-        return batch
 
-    @tf.autograph.experimental.do_not_convert
-    def read_step(step: tf.Tensor) -> dict:
-        index, weight = order.batch(step)
-        index, weight = index[rows], weight[rows]
-        here = position[: tf.shape(index)[0]]
-        return finish(source.read(index), weight, tf.fill(tf.shape(here), step), here)
+class _Reader:
+    """Reads one step, or a block of steps from memory; the slice of one worker."""
 
-    def read_block(steps: int) -> Callable[[tf.Tensor], dict]:
+    def __init__(
+        self, source: Source, order: SampleOrder, augment: Sequence[str], seed: int, shard: tuple[int, int]
+    ) -> None:
+        self._source, self._order, self._seed = source, order, seed
+        self._rows = _slice_of(order.batch_size, shard)
+        self._change = build_augmentation(augment, source.schema)
+        self._position = tf.range(order.batch_size, dtype=tf.int64)[self._rows]
+        self._weighted = order.weighted or source.may_skip
+        self.reads_blocks = source.in_memory and order.full_batches
+
+    def steps(self, first_step: int, num_steps: int) -> tf.data.Dataset:
+        """Elements [b, ...], read in parallel."""
+        steps = tf.data.Dataset.range(first_step, first_step + num_steps)
+        return steps.map(self._read_step, num_parallel_calls=tf.data.AUTOTUNE)
+
+    def blocks(self, first_step: int, num_steps: int, block_steps: int) -> tf.data.Dataset:
+        """Elements [K, b, ...]; the order, the gather and the augmentation of a block are one set of operations."""
+        size = (block_steps, self._position.shape[0])
+
         @tf.autograph.experimental.do_not_convert
         def read(first: tf.Tensor) -> dict:
-            index, weight = (values[:, rows] for values in order.batches(first, steps))
-            size = (steps, position.shape[0])
-            step = first + tf.range(steps, dtype=tf.int64)
-            grid = [tf.reshape(values, [-1]) for values in tf.meshgrid(step, position, indexing="ij")]
-            batch = finish(source.read(tf.reshape(index, [-1])), tf.reshape(weight, [-1]), *grid)
+            index, weight = (values[:, self._rows] for values in self._order.batches(first, block_steps))
+            step = first + tf.range(block_steps, dtype=tf.int64)
+            grid = [tf.reshape(values, [-1]) for values in tf.meshgrid(step, self._position, indexing="ij")]
+            batch = self._source.read(tf.reshape(index, [-1]))
+            batch = self._finish(batch, tf.reshape(weight, [-1]), *grid)
             return {name: tf.reshape(values, (*size, *values.shape[1:])) for name, values in batch.items()}
 
-        return read
+        first_steps = tf.data.Dataset.range(first_step, first_step + num_steps, block_steps)
+        return first_steps.map(read, num_parallel_calls=tf.data.AUTOTUNE if self._change else None)
 
-    if source.in_memory and order.full_batches:
-        steps = _steps_of_block(source, order.batch_size, num_steps)
-        blocks = tf.data.Dataset.range(first_step, first_step + num_steps, steps)
-        blocks = blocks.map(read_block(steps), num_parallel_calls=tf.data.AUTOTUNE if change else None)
-        # Prefetching blocks instead of batches hands over between threads once a block.
-        batches = blocks.prefetch(2).unbatch().take(num_steps)
-        batches = batches.apply(tf.data.experimental.assert_cardinality(num_steps))
-    else:
-        batches = tf.data.Dataset.range(first_step, first_step + num_steps)
-        batches = batches.map(read_step, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
-    return batches.with_options(_options())
+    @tf.autograph.experimental.do_not_convert
+    def _read_step(self, step: tf.Tensor) -> dict:
+        index, weight = self._order.batch(step)
+        index, weight = index[self._rows], weight[self._rows]
+        position = self._position[: tf.shape(index)[0]]
+        return self._finish(self._source.read(index), weight, tf.fill(tf.shape(position), step), position)
+
+    def _finish(self, batch: dict, weight: tf.Tensor, step: tf.Tensor, position: tf.Tensor) -> dict:
+        skipped = batch.pop(WEIGHT, None)
+        if self._change is not None:
+            batch = self._change(batch, sample_keys(self._seed ^ AUGMENTATION_SALT, step, position))
+        if self._weighted:
+            batch[WEIGHT] = weight if skipped is None else weight * skipped
+        return batch
 
 
 def evaluation_batches(source: Source, batch_size: int) -> tf.data.Dataset:
@@ -132,9 +175,12 @@ def _slice_of(batch_size: int, shard: tuple[int, int]) -> slice:
     return slice(part * size, (part + 1) * size)
 
 
-def _steps_of_block(source: Source, batch_size: int, num_steps: int) -> int:
+def steps_of_block(source: Source, order: SampleOrder, most_steps: int) -> int:
+    """How many batches to stack: at most `most_steps` and `BLOCK_BYTES`; 1 where batches differ in size."""
+    if not order.full_batches:
+        return 1
     sample = sum(tf.as_dtype(f.dtype).size * math.prod(f.shape) for f in source.schema.features.values())
-    return max(1, min(BLOCK_STEPS, num_steps, BLOCK_BYTES // (sample * batch_size)))
+    return max(1, min(most_steps, BLOCK_BYTES // (sample * order.batch_size)))
 
 
 def _options() -> tf.data.Options:

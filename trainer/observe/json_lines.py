@@ -8,6 +8,7 @@ itself.
 import json
 import math
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,8 @@ class JsonLines:
     A write that fails (full disk, lost mount) does not stop training: the bytes are kept and written before the next
     record, and `on_failure` hears of it once for every spell of failures. Lines are never torn by it.
 
+    Safe to use from several threads: the one that writes checkpoints syncs the log while the loop appends to it.
+
     Args:
         path: the file; its folder is created. A torn last line of an earlier process is closed with a newline.
         on_failure: called with the error of a failed write.
@@ -97,6 +100,8 @@ class JsonLines:
         self._pending = b""
         self._failing = False
         self._file = -1
+        # Held over a write and the shortening of what is pending: between the two another thread would write it again.
+        self._lock = threading.RLock()
         self._open()
 
     def _open(self) -> None:
@@ -112,13 +117,17 @@ class JsonLines:
 
     def append_bytes(self, lines: bytes) -> None:
         """Writes lines that are encoded already; each ends with a newline."""
-        self._pending += lines
-        try:
-            self._write_pending()
-        except OSError as error:
-            if not self._failing and self._on_failure:
-                self._on_failure(error)
-            self._failing = True
+        with self._lock:
+            self._pending += lines
+            try:
+                self._write_pending()
+            except OSError as refused:
+                error, first, self._failing = refused, not self._failing, True
+            else:
+                return
+        # Without the lock: who hears of it may write to this very file.
+        if first and self._on_failure:
+            self._on_failure(error)
 
     def _write_pending(self) -> None:
         while self._pending:
@@ -132,7 +141,8 @@ class JsonLines:
         Raises:
             OSError: lines are still unwritten, or the disk refuses.
         """
-        self._write_pending()
+        with self._lock:
+            self._write_pending()
         os.fsync(self._file)
 
     def rewrite(self, keep: Callable[[dict[str, Any]], bool]) -> int:
@@ -141,17 +151,18 @@ class JsonLines:
         Returns:
             The number of lines dropped; the file is not touched when that is 0.
         """
-        self._write_pending()
         kept = bytearray()
         dropped = 0
-        for line in self.path.read_bytes().splitlines(keepends=True):
-            record = decode_line(line)
-            if record is not None and line.endswith(b"\n") and keep(record):
-                kept += line
-            else:
-                dropped += 1
-        if dropped:
-            self._replace(kept)
+        with self._lock:
+            self._write_pending()
+            for line in self.path.read_bytes().splitlines(keepends=True):
+                record = decode_line(line)
+                if record is not None and line.endswith(b"\n") and keep(record):
+                    kept += line
+                else:
+                    dropped += 1
+            if dropped:
+                self._replace(kept)
         return dropped
 
     def _replace(self, content: bytes | bytearray) -> None:

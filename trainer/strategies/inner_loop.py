@@ -1,34 +1,24 @@
-"""What the inner loops of all adapters share: fetching a batch with its waiting time, and adding up an evaluation."""
+"""What the inner loops of all adapters share: taking a batch from a block, and adding up an evaluation."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import tensorflow as tf
-from tensorflow.python.framework.config import is_op_determinism_enabled
 
 from trainer.step.evaluation import EvaluationSums
 from trainer.step.gradients import Batch
+from trainer.strategies.strategy import Block
 
 
-def fetch(iterator: object, after: tf.Tensor) -> tuple[Batch, tf.Tensor]:
-    """The next batch, and the seconds (float64) that the loop waited for it; not begun before `after` is known.
-
-    With TensorFlow's op determinism, which forbids the clock, the seconds are NaN.
-    """
-    if is_op_determinism_enabled():
-        return iterator.get_next(), tf.constant(float("nan"), tf.float64)  # type: ignore[attr-defined]
-    with tf.control_dependencies([after]):
-        begin = tf.timestamp()
-    with tf.control_dependencies([begin]):
-        batch = iterator.get_next()  # type: ignore[attr-defined]
-    with tf.control_dependencies(tf.nest.flatten(batch)):
-        return batch, tf.timestamp() - begin
+def batch_of(block: Block, index: tf.Tensor) -> Batch:
+    """One global batch of a block; a slice along the first dimension shares its memory."""
+    return {name: value[index] for name, value in block.items()}
 
 
-def packed_status(steps: tf.Tensor, waited_s: tf.Tensor, finite: tf.Tensor) -> tf.Tensor:
+def packed_status(steps: tf.Tensor, finite: tf.Tensor) -> tf.Tensor:
     """`LoopResult.status`: one small tensor is one transfer from the device."""
-    return tf.stack([tf.cast(steps, tf.float64), waited_s, 1.0 - tf.cast(finite, tf.float64)])
+    return tf.stack([steps, 1 - tf.cast(finite, tf.int64)])
 
 
 def evaluation_totals(

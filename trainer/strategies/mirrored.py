@@ -17,8 +17,8 @@ from trainer.step.build import Step
 from trainer.step.evaluation import EvaluationStep, EvaluationSums
 from trainer.step.gradients import Batch
 from trainer.step.state_tensors import StateTensors
-from trainer.strategies.inner_loop import evaluation_totals, fetch, packed_status
-from trainer.strategies.strategy import EvaluationLoop, LoopResult, TrainLoop
+from trainer.strategies.inner_loop import batch_of, evaluation_totals, packed_status
+from trainer.strategies.strategy import Block, EvaluationLoop, LoopResult, TrainLoop
 
 _Tensors = TypeVar("_Tensors")
 
@@ -54,22 +54,19 @@ class Mirrored:
             return finite
 
         @tf.function
-        def loop(iterator, num_steps: tf.Tensor, empty_window: tf.Tensor) -> LoopResult:
+        def loop(block: Block, first: tf.Tensor, num_steps: tf.Tensor, empty_window: tf.Tensor) -> LoopResult:
             window = state.variables["window"]
             window.assign(tf.where(empty_window, tf.zeros_like(window), window))
 
-            def body(done, waited_s, _):
-                batch, wait_s = fetch(iterator, done)
-                finite = self._strategy.run(replica_step, args=(batch,))
-                return done + 1, waited_s + wait_s, self._strategy.experimental_local_results(finite)[0]
+            def body(done, _):
+                finite = self._strategy.run(replica_step, args=(batch_of(block, first + done),))
+                return done + 1, self._strategy.experimental_local_results(finite)[0]
 
-            _, waited_s, finite = tf.while_loop(
-                lambda done, _, finite: tf.logical_and(done < num_steps, finite),
-                body,
-                (tf.constant(0), tf.constant(0.0, tf.float64), tf.constant(True)),
+            _, finite = tf.while_loop(
+                lambda done, finite: tf.logical_and(done < num_steps, finite), body, (tf.constant(0), tf.constant(True))
             )
             end: StateTensors = state.read()
-            return LoopResult(end.window, packed_status(end.step, waited_s, finite))
+            return LoopResult(end.window, packed_status(end.step, finite))
 
         return loop
 

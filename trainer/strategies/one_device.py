@@ -9,8 +9,8 @@ import tensorflow as tf
 from trainer.state import TrainState
 from trainer.step.build import Step
 from trainer.step.evaluation import EvaluationStep, EvaluationSums
-from trainer.strategies.inner_loop import evaluation_totals, fetch, packed_status
-from trainer.strategies.strategy import EvaluationLoop, LoopResult, TrainLoop
+from trainer.strategies.inner_loop import batch_of, evaluation_totals, packed_status
+from trainer.strategies.strategy import Block, EvaluationLoop, LoopResult, TrainLoop
 
 
 class OneDevice:
@@ -27,24 +27,23 @@ class OneDevice:
         compute = tf.function(step.whole, jit_compile=True) if step.xla else step.whole
 
         @tf.function
-        def loop(iterator, num_steps: tf.Tensor, empty_window: tf.Tensor) -> LoopResult:
+        def loop(block: Block, first: tf.Tensor, num_steps: tf.Tensor, empty_window: tf.Tensor) -> LoopResult:
             start = state.read()
             start = start._replace(window=tf.where(empty_window, tf.zeros_like(start.window), start.window))
 
-            def body(done, carried, waited_s, finite):
-                batch, wait_s = fetch(iterator, done)
-                new, finite = compute(carried, batch)
+            def body(done, carried, finite):
+                new, finite = compute(carried, batch_of(block, first + done))
                 # Pointers, not values, are selected: a cond over identities costs no copy.
                 kept = tf.cond(finite, lambda: new, lambda: carried)
-                return done + 1, kept, waited_s + wait_s, finite
+                return done + 1, kept, finite
 
-            _, end, waited_s, finite = tf.while_loop(
-                lambda done, _, __, finite: tf.logical_and(done < num_steps, finite),
+            _, end, finite = tf.while_loop(
+                lambda done, _, finite: tf.logical_and(done < num_steps, finite),
                 body,
-                (tf.constant(0), start, tf.constant(0.0, tf.float64), tf.constant(True)),
+                (tf.constant(0), start, tf.constant(True)),
             )
             state.write(end)
-            return LoopResult(end.window, packed_status(end.step, waited_s, finite))
+            return LoopResult(end.window, packed_status(end.step, finite))
 
         return loop
 

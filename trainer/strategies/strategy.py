@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
 import tensorflow as tf
@@ -18,16 +18,19 @@ class LoopResult(NamedTuple):
 
     Attributes:
         window: float32 [K], the sums since the last logged step.
-        status: float64 [3]: steps done since the start of the run, seconds waited for data, and 1 if the last computed
-            step was not finite (its update is then not applied, and `steps` does not count it).
+        status: int64 [2]: steps done since the start of the run, and 1 if the last computed step was not finite (its
+            update is then not applied, and the steps done do not count it).
     """
 
     window: tf.Tensor
     status: tf.Tensor
 
 
-TrainLoop = Callable[[object, tf.Tensor, tf.Tensor], LoopResult]
-"""(iterator of global batches, most steps int32, whether to empty the window first bool) -> result."""
+Block = Mapping[str, tf.Tensor]
+"""Several global batches, each feature as [K, B, ...]."""
+
+TrainLoop = Callable[[Block, tf.Tensor, tf.Tensor, tf.Tensor], LoopResult]
+"""(block, index of its first batch to take int32, number of steps int32, whether to empty the window first bool)."""
 
 EvaluationLoop = Callable[[object, tf.Tensor], EvaluationSums]
 """(iterator of batches, number of batches int32) -> sums and collected outputs of all of them."""

@@ -2,6 +2,7 @@ import json
 import math
 import os
 import struct
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -93,3 +94,21 @@ def test_a_full_disk_delays_lines_and_loses_none(tmp_path: Path, monkeypatch: py
 
 def test_a_missing_file_has_no_lines(tmp_path: Path):
     assert list(read_lines(tmp_path / "none.jsonl")) == []
+
+
+def test_two_threads_may_write_and_sync_one_file(tmp_path):
+    lines = JsonLines(tmp_path / "log.jsonl")
+    done = threading.Event()
+
+    def sync() -> None:
+        while not done.is_set():
+            lines.sync()
+
+    syncing = threading.Thread(target=sync)
+    syncing.start()
+    for i in range(5000):
+        lines.append({"i": i})
+    done.set()
+    syncing.join()
+    lines.close()
+    assert [line["i"] for line in read_lines(tmp_path / "log.jsonl")] == list(range(5000))
