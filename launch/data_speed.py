@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from trainer.data.bench import DataBench
     from trainer.session import Session
 
-MOST_STEPS = 1 << 16
+MOST_BLOCKS = 1 << 16
 
 
 def measure_data(config: RunConfig, duration_s: float = MEASURED_S) -> "DataBench":
-    """Measure each stage of the input for `duration_s` seconds, and the model on one batch over and over.
+    """Measure each stage of the input for `duration_s` seconds, and the model on a few batches over and over.
 
     Raises:
         DataError: the data is missing or damaged.
@@ -40,16 +40,16 @@ def _samples_per_s(session: "Session", duration_s: float) -> float:
     import tensorflow as tf
 
     loop = session.strategy.train_loop(session.step, session.state)
-    (batch,) = session.batches(0, 1)
-    again = iter(tf.data.Dataset.from_tensors(batch).repeat())
+    block, first, num_steps = session.blocks(0, session.total_steps).take(session.total_steps)
 
-    def take(num_steps: int) -> None:
-        loop(again, tf.constant(num_steps), tf.constant(True)).status.numpy()
+    def take(times: int) -> None:
+        for _ in range(times):
+            loop(block, tf.constant(first), tf.constant(num_steps), tf.constant(True)).status.numpy()
 
     take(1)
-    step_s = measure_step(take, MOST_STEPS, duration_s)
-    assert step_s is not None, "at least one step may be taken"
-    return session.order.batch_size / step_s
+    block_s = measure_step(take, MOST_BLOCKS, duration_s)
+    assert block_s is not None, "at least one block may be taken"
+    return session.order.batch_size * num_steps / block_s
 
 
 def describe_speed(bench: "DataBench") -> str:

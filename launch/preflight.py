@@ -1,5 +1,6 @@
 """A run tried out: its data opened, its model built, a few of its steps taken, nothing written."""
 
+import math
 import resource
 import shutil
 import sys
@@ -7,7 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from launch.quiet_start import import_tensorflow
 from launch.step_speed import measure_step
 from trainer.observe.number_text import format_bytes, format_count, format_duration, format_number
 from trainer.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from trainer.session import Session
 
 MOST_STEPS = 200
 
@@ -80,42 +84,20 @@ def try_out(config: RunConfig) -> Preflight:
     import_tensorflow()
     import tensorflow as tf
 
-    from trainer.non_finite import explain
     from trainer.session import build_session
-    from trainer.step.window import mean_loss
 
     session = build_session(config)
-    loop = session.strategy.train_loop(session.step, session.state)
-    batches = iter(session.batches(0, min(session.total_steps, MOST_STEPS)))
-    first_batch = next(iter(session.batches(0, 1)))
-
-    def take(num_steps: int) -> Any:
-        result = loop(batches, tf.constant(num_steps), tf.constant(True))
-        step, _, not_finite = result.status.numpy()
-        if not_finite:
-            raise explain(session, int(step), int(step))
-        return result
-
-    began = time.monotonic()
     try:
-        window = take(1).window.numpy()
-        first_step_s = time.monotonic() - began
-        step_s = measure_step(take, min(session.total_steps, MOST_STEPS) - 1) or first_step_s
+        first_batch = next(iter(session.batches(0, 1)))
+        speed = _take_steps(session)
     except tf.errors.OpError:
         if session.source.failure is not None:
             raise session.source.failure from None
         raise
-    loss = mean_loss(window[: session.step.window.metrics.size])
-    checkpoint_bytes = sum(int(np.prod(shape)) * np.dtype(_stored(kind)).itemsize for shape, kind in _state(session))
+    checkpoint_bytes = _checkpoint_bytes(session)
     # The one being written and, before it is retired, the oldest one; the best may be kept besides.
     kept_bytes = checkpoint_bytes * (config.checkpoint.keep + 1 + (config.checkpoint.best_metric is not None))
     free_bytes = _free(config.run.folder)
-    problems = []
-    if kept_bytes > free_bytes:
-        problems.append(
-            f"the checkpoints need {format_bytes(kept_bytes)} and {config.run.dir} has {format_bytes(free_bytes)} "
-            f"free: free space, lower checkpoint.keep={config.checkpoint.keep}, or choose another disk with run.dir"
-        )
     return Preflight(
         samples=session.schema.num_samples,
         held_out_samples=session.evaluator.source.schema.num_samples if session.evaluator else None,
@@ -124,22 +106,68 @@ def try_out(config: RunConfig) -> Preflight:
         steps=session.total_steps,
         steps_per_epoch=session.order.steps_per_epoch,
         batch_size=config.data.batch_size,
-        loss=loss,
-        first_step_s=first_step_s,
-        step_s=step_s,
-        examples_per_s=config.data.batch_size / step_s,
-        training_s=session.total_steps * step_s,
+        loss=speed.loss,
+        first_step_s=speed.first_step_s,
+        step_s=speed.step_s,
+        examples_per_s=config.data.batch_size / speed.step_s,
+        training_s=session.total_steps * speed.step_s,
         peak_memory_bytes=_peak_memory(tf),
         checkpoint_bytes=checkpoint_bytes,
         kept_bytes=kept_bytes,
         free_bytes=free_bytes,
         begun=RunFolder(config.run.folder).exists,
-        problems=problems,
+        problems=_disk_problems(config, kept_bytes, free_bytes),
     )
 
 
-def _state(session: Any) -> list[tuple[tuple[int, ...], str]]:
-    return list(session.state.shapes().values())
+class _Speed(NamedTuple):
+    loss: float
+    first_step_s: float
+    step_s: float
+
+
+def _take_steps(session: "Session") -> _Speed:
+    """Takes the first steps of the training: one, and then more for a while."""
+    import tensorflow as tf
+
+    from trainer.non_finite import explain
+    from trainer.step.window import mean_loss
+
+    loop = session.strategy.train_loop(session.step, session.state)
+    most_steps = min(session.total_steps, MOST_STEPS)
+    blocks = session.blocks(0, most_steps)
+
+    def take(num_steps: int) -> np.ndarray:
+        """Returns the sums of the last call of the inner loop."""
+        window = np.zeros(0)
+        while num_steps:
+            block, first, here = blocks.take(num_steps)
+            result = loop(block, tf.constant(first), tf.constant(here), tf.constant(True))
+            step, not_finite = result.status.numpy().tolist()
+            if not_finite:
+                raise explain(session, step, step)
+            window = result.window.numpy()
+            num_steps -= here
+        return window
+
+    began = time.monotonic()
+    loss = mean_loss(take(1)[: session.step.window.metrics.size])
+    first_step_s = time.monotonic() - began
+    return _Speed(loss, first_step_s, measure_step(take, most_steps - 1) or first_step_s)
+
+
+def _disk_problems(config: RunConfig, kept_bytes: int, free_bytes: int) -> list[str]:
+    if kept_bytes <= free_bytes:
+        return []
+    return [
+        f"the checkpoints need {format_bytes(kept_bytes)} and {config.run.dir} has {format_bytes(free_bytes)} free: "
+        f"free space, lower checkpoint.keep={config.checkpoint.keep}, or choose another disk with run.dir"
+    ]
+
+
+def _checkpoint_bytes(session: "Session") -> int:
+    sizes = ((math.prod(shape), np.dtype(_stored(kind)).itemsize) for shape, kind in session.state.shapes().values())
+    return sum(count * size for count, size in sizes)
 
 
 def _stored(kind: str) -> str:
