@@ -16,7 +16,6 @@ class ObserveConfig(Section):
     profile_steps: tuple[NonNegativeInt, NonNegativeInt] | None = Field(
         default=None, description="first and last step of a profiler trace, e.g. [100, 110]"
     )
-    trace: bool = Field(default=True, description="record the spans of each phase, which the report draws")
 
     @model_validator(mode="after")
     def _fits_together(self) -> "ObserveConfig":
