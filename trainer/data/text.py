@@ -129,13 +129,14 @@ class _Texts:
     def documents(self, split: Split, fraction: float | None) -> Iterator[Document]:
         """Gives the part of each file that belongs to a split: all of it if `fraction` is None.
 
-        Held out is the end of each file, from the first line end after `1 - fraction` of it.
+        Held out is the end of each file, from the first line end after `1 - fraction` of it, if a line follows.
         """
         for path in self._paths:
             text = self._text(path, _content(path))
             if fraction is not None:
                 cut = int(len(text) * (1 - fraction))
-                cut = text.find("\n", cut) + 1 or cut
+                line_end = text.find("\n", cut) + 1
+                cut = line_end if 0 < line_end < len(text) else cut
                 text = text[:cut] if split == "train" else text[cut:]
             if text:
                 yield Document(self._name(path), text)
