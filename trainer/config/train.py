@@ -24,6 +24,11 @@ class TrainConfig(Section):
         description="fixed parts of the global batch, so that the curve is the same on any number of workers",
     )
     xla: bool = Field(default=False, description="compile the step with XLA")
+    xla_scope: Literal["step", "loop"] = Field(
+        default="step",
+        description="what XLA compiles as one program: a step, or a loop of steps, which saves the hand-over between "
+        "them and pays for small models without convolutions; one device only",
+    )
     accumulate: PositiveInt = Field(default=1, description="micro-batches that a step adds up, to save memory")
     ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         default=None, description="decay of an exponential moving average of the weights, such as 0.999"

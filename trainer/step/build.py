@@ -23,13 +23,15 @@ class Step:
     Attributes:
         gradients: (state, slice of the batch, first position) -> contribution.
         window: Layout of `StateTensors.window`.
-        xla: Whether the adapter compiles what it can.
+        xla: Whether the adapter compiles what it can of a step.
+        xla_loop: Whether it compiles a whole loop of steps as one program.
     """
 
     gradients: Gradients
     apply: Apply
     window: WindowLayout
     xla: bool
+    xla_loop: bool
 
     def finish(self, state: StateTensors, total: Contribution) -> Applied:
         """The second half, given the contributions of all replicas together."""
@@ -90,4 +92,4 @@ def build_step(
         clip_value=config.optimizer.clip_value,
         ema_decay=config.train.ema,
     )
-    return Step(gradients, apply, window, config.train.xla)
+    return Step(gradients, apply, window, config.train.xla, config.train.xla_scope == "loop")

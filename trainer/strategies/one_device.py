@@ -9,6 +9,7 @@ import tensorflow as tf
 from trainer.state import TrainState
 from trainer.step.build import Step
 from trainer.step.evaluation import EvaluationStep, EvaluationSums
+from trainer.step.state_tensors import StateTensors
 from trainer.strategies.inner_loop import batch_of, evaluation_totals, packed_status
 from trainer.strategies.strategy import Block, EvaluationLoop, LoopResult, TrainLoop
 
@@ -24,18 +25,17 @@ class OneDevice:
 
     def train_loop(self, step: Step, state: TrainState) -> TrainLoop:
         """A loop that reads the variables once, before its first step, and writes them once, after its last."""
-        compute = tf.function(step.whole, jit_compile=True) if step.xla else step.whole
+        compute = tf.function(step.whole, jit_compile=True) if step.xla and not step.xla_loop else step.whole
+        choose = _select if step.xla_loop else _switch
 
-        @tf.function
+        @tf.function(jit_compile=step.xla_loop)
         def loop(block: Block, first: tf.Tensor, num_steps: tf.Tensor, empty_window: tf.Tensor) -> LoopResult:
             start = state.read()
             start = start._replace(window=tf.where(empty_window, tf.zeros_like(start.window), start.window))
 
             def body(done, carried, finite):
                 new, finite = compute(carried, batch_of(block, first + done))
-                # Pointers, not values, are selected: a cond over identities costs no copy.
-                kept = tf.cond(finite, lambda: new, lambda: carried)
-                return done + 1, kept, finite
+                return done + 1, choose(finite, new, carried), finite
 
             _, end, finite = tf.while_loop(
                 lambda done, _, finite: tf.logical_and(done < num_steps, finite),
@@ -60,3 +60,13 @@ class OneDevice:
             )
 
         return loop
+
+
+def _switch(condition: tf.Tensor, new: StateTensors, old: StateTensors) -> StateTensors:
+    """One of two states, by pointer: outside of XLA a cond over identities copies nothing."""
+    return tf.cond(condition, lambda: new, lambda: old)
+
+
+def _select(condition: tf.Tensor, new: StateTensors, old: StateTensors) -> StateTensors:
+    """One of two states, element by element: XLA fuses it with the update, where a cond would copy both."""
+    return tf.nest.map_structure(lambda one, other: tf.where(condition, one, other), new, old)

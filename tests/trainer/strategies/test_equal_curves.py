@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from tests.trainer.sessions import losses, small_session, weights
+from tests.trainer.sessions import losses, merged, small_session, weights
 
 STEPS = 12
 # Sums in another order differ in the last bits of float32; twelve steps of Adam make that 1e-5 at most.
@@ -12,6 +12,7 @@ TOLERANCE = 2e-5
 
 WAYS = {
     "xla": {"train": {"xla": True}},
+    "xla loop": {"train": {"xla": True, "xla_scope": "loop"}},
     "accumulate": {"train": {"accumulate": 4}},
     "virtual workers": {"train": {"virtual_workers": 4}},
     "virtual workers, accumulate, xla": {"train": {"virtual_workers": 2, "accumulate": 2, "xla": True}},
@@ -68,12 +69,20 @@ def test_replicas_stay_equal_to_the_bit():
             np.testing.assert_array_equal(copies[0], other, err_msg=name)
 
 
-@pytest.mark.parametrize("xla", [False, True])
-@pytest.mark.parametrize("strategy", ["one_device", "mirrored"])
-def test_steps_per_loop_does_not_change_a_bit(strategy, xla):
-    devices = 2 if strategy == "mirrored" else None
-    change = {"strategy": {"name": strategy, "devices": devices}, "train": {"xla": xla, "ema": 0.9}}
-    one, many = small_session(**change), small_session(**change)
+@pytest.mark.parametrize(
+    ("strategy", "devices", "compiler"),
+    [
+        ("one_device", None, {}),
+        ("one_device", None, {"xla": True}),
+        ("one_device", None, {"xla": True, "xla_scope": "loop"}),
+        ("mirrored", 2, {}),
+        ("mirrored", 2, {"xla": True}),
+    ],
+)
+def test_steps_per_loop_does_not_change_a_bit(strategy, devices, compiler):
+    change = {"strategy": {"name": strategy, "devices": devices}, "train": {**compiler, "ema": 0.9}}
+    one = small_session(**merged(change, {"train": {"steps_per_loop": 1}}))
+    many = small_session(**merged(change, {"train": {"steps_per_loop": 4}}))
     by_one = losses(one, STEPS)
     by_four = losses(many, STEPS, steps_per_call=4)
     assert by_four == pytest.approx(np.mean(np.reshape(by_one, (-1, 4)), axis=1), rel=1e-6)
