@@ -38,7 +38,7 @@ class Loop:
         self._histograms_due = Due(config.observe.histograms_every, epoch)
         self._loop: TrainLoop = session.strategy.train_loop(session.step, session.state)
         self._rollbacks = 0
-        self._phase = "compile"  # the first call traces and compiles the loop
+        self._compiled = False  # the first call traces the loop and compiles it
         self._clock = _WindowClock(session.examples(session.state.step))
 
     def run(self) -> None:
@@ -93,14 +93,17 @@ class Loop:
             taken = self._read(blocks, most_steps)
         self._clock.waited_s, blocks.waited_s = self._clock.waited_s + blocks.waited_s, 0.0
         self._recorder.profile.before(step, taken.num_steps)
-        phase, self._phase = self._phase, "step"
-        with self._recorder.trace.span(phase, step):
-            result = self._loop(
-                taken.block,
-                tf.constant(taken.first),
-                tf.constant(taken.num_steps),
-                tf.constant(step % self._train.log_every == 0),
-            )
+        arguments = (
+            taken.block,
+            tf.constant(taken.first),
+            tf.constant(taken.num_steps),
+            tf.constant(step % self._train.log_every == 0),
+        )
+        with self._recorder.trace.span("step" if self._compiled else "compile", step):
+            result = self._loop(*arguments)
+        if not self._compiled:
+            self._compiled = True
+            self._recorder.graph(self._loop.get_concrete_function(*arguments))
         self._recorder.profile.after(step + taken.num_steps)
         return result
 

@@ -78,10 +78,10 @@ class Recorder:
         if self._tensorboard:
             self._tensorboard.histograms(step, values)
 
-    def graph(self, graph_def: bytes) -> None:
+    def graph(self, concrete_function: Any) -> None:
         """Records the graph of the inner loop."""
         if self._tensorboard:
-            self._tensorboard.graph(graph_def)
+            self._tensorboard.graph(concrete_function.graph.as_graph_def().SerializeToString())
 
     def sync(self) -> None:
         """Puts the records on the disk, before a checkpoint that counts on them becomes visible. Raises OSError."""

@@ -29,8 +29,9 @@ class LoopResult(NamedTuple):
 Block = Mapping[str, tf.Tensor]
 """Several global batches, each feature as [K, B, ...]."""
 
-TrainLoop = Callable[[Block, tf.Tensor, tf.Tensor, tf.Tensor], LoopResult]
-"""(block, index of its first batch to take int32, number of steps int32, whether to empty the window first bool)."""
+TrainLoop = tf.types.experimental.PolymorphicFunction
+"""A traced function from (block, index of its first batch to take int32, number of steps int32, whether to empty the
+window first bool) to a `LoopResult`."""
 
 EvaluationLoop = Callable[[object, tf.Tensor], EvaluationSums]
 """(iterator of batches, number of batches int32) -> sums and collected outputs of all of them."""
