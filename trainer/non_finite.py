@@ -85,8 +85,8 @@ def _watched_layers(model: keras.Model, bad: list[str]) -> Iterator[None]:
     """Within it, every innermost layer adds its name to `bad` when its output is not finite."""
     leaves = [layer for layer in model._flatten_layers() if not list(layer._flatten_layers(include_self=False))]
 
-    def watched(layer: keras.Layer, call):  # noqa: ANN001, ANN202
-        def checked(*args, **kwargs):  # noqa: ANN002, ANN003, ANN202
+    def watched(layer: keras.Layer, call):
+        def checked(*args, **kwargs):
             outputs = call(*args, **kwargs)
             values = {str(i): value for i, value in enumerate(tf.nest.flatten(outputs)) if tf.is_tensor(value)}
             if _non_finite(values):

@@ -34,7 +34,7 @@ class TrainState:
     ) -> None:
         self.model = model
         self.optimizer = optimizer
-        self._step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
+        self._step = tf.Variable(tf.constant(0, tf.int64), trainable=False, name="step")
         self._window = tf.Variable(tf.zeros([window_size]), trainable=False, name="window")
         self._trainable = [_inner(v) for v in model.trainable_variables]
         self._non_trainable = [_inner(v) for v in model.non_trainable_variables]
@@ -42,8 +42,8 @@ class TrainState:
         self._ema = [tf.Variable(v.read_value(), trainable=False, name="ema") for v in self._trainable if ema]
         self._loss_scale = (
             [
-                tf.Variable(loss_scale.INITIAL, dtype=tf.float32, trainable=False, name="loss_scale"),
-                tf.Variable(0, dtype=tf.int32, trainable=False, name="loss_scale_steps"),
+                tf.Variable(tf.constant(loss_scale.INITIAL), trainable=False, name="loss_scale"),
+                tf.Variable(tf.constant(0), trainable=False, name="loss_scale_steps"),
             ]
             if scaled
             else []
@@ -99,7 +99,9 @@ class TrainState:
 
     def shapes(self) -> dict[str, tuple[tuple[int, ...], str]]:
         """Shape and numpy type name of every variable."""
-        return {name: (tuple(v.shape), v.dtype.as_numpy_dtype().dtype.name) for name, v in self.variables.items()}
+        return {  # type: ignore[return-value]
+            name: (tuple(v.shape.as_list()), v.dtype.as_numpy_dtype().dtype.name) for name, v in self.variables.items()
+        }
 
     def copy_to(self, buffers: Mapping[str, np.ndarray]) -> None:
         """Copies every variable into the array of its name."""

@@ -9,15 +9,16 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
-import numpy as np
 import tensorflow as tf
 
 from trainer.config.data import DataConfig
-from trainer.data.augment import build_augmentation
+from trainer.data.augment import Batch, build_augmentation
 from trainer.data.counter_random import sample_keys
 from trainer.data.order import SampleOrder
-from trainer.data.pipeline import train_batches
+from trainer.data.pipeline import BLOCK_STEPS, steps_of_block, train_batches
 from trainer.data.source import Source
+
+Stage = Callable[[tf.Tensor], Batch]
 
 # The model's speed varies by some percent from run to run: input that is barely faster would still be waited for.
 MARGIN = 1.1
@@ -43,7 +44,7 @@ class DataBench:
     """What `bench_data` measured.
 
     Attributes:
-        stages: Speed of each stage, each alone on one thread of the caller, and of the whole pipeline.
+        stages: Speed of each stage, each alone and one call at a time, and of the whole pipeline.
         batch_size: Samples in a batch.
         consumed_per_s: Samples a second that the model takes when it never waits; None if not measured.
     """
@@ -109,62 +110,59 @@ def bench_data(
         consume: Measures how many samples a second the model takes when it never waits for data.
     """
     order = SampleOrder(source.schema.num_samples, data.batch_size, seed, data.shuffle, data.remainder)
-    position = tf.range(data.batch_size, dtype=tf.int64)
-    pick = tf.function(lambda step: order.batches(step, 1)[0][0], autograph=False)
-    read = tf.function(source.read, autograph=False, input_signature=[tf.TensorSpec([data.batch_size], tf.int64)])
+    # As the pipeline does it: from memory, many batches in one call.
+    steps = steps_of_block(source, order, BLOCK_STEPS) if source.in_memory else 1
+    position = tf.tile(tf.range(data.batch_size, dtype=tf.int64), [steps])
 
-    def run_order(step: int) -> object:
-        return pick(tf.constant(step, tf.int64))
+    def pick(step: tf.Tensor) -> tf.Tensor:
+        return tf.reshape(order.batches(step * steps, steps)[0], [-1])
 
     # Indices are made before, so that reading is measured alone.
-    ready = [run_order(step) for step in range(min(64, order.steps_per_epoch))]
+    indices = tf.stack([pick(tf.constant(step, tf.int64)) for step in range(16)])
 
-    def run_read(step: int) -> object:
-        return read(ready[step % len(ready)])
+    def read(step: tf.Tensor) -> Batch:
+        return source.read(tf.ensure_shape(tf.gather(indices, tf.math.floormod(step, 16)), position.shape))
 
-    stages = [("order", run_order), ("read", run_read)]
-    augmentation = build_augmentation(data.augment, source.schema)
-    if augmentation is not None:
-        change = augmentation
-        batch = read(ready[0])
-        augment = tf.function(
-            lambda step: change(batch, sample_keys(seed, tf.fill(position.shape, step), position)), autograph=False
+    stages: list[tuple[str, Stage]] = [("order", lambda step: {"index": pick(step)}), ("read", read)]
+    change = build_augmentation(data.augment, source.schema)
+    if change is not None:
+        batch = read(tf.constant(0, tf.int64))
+        stages.append(
+            ("augment", lambda step: change(batch, sample_keys(seed, tf.fill(position.shape, step), position)))
         )
-        stages.append(("augment", lambda step: augment(tf.constant(step, tf.int64))))
-    speeds = [_measure(name, run, data.batch_size, duration_s) for name, run in stages]
-    speeds.append(_measure_pipeline(source, order, data, seed, duration_s))
+    speeds = [_measure(name, stage, steps, data.batch_size, duration_s) for name, stage in stages]
+    batches = train_batches(source, order, first_step=0, num_steps=2**40, augment=data.augment, seed=seed)
+    iterator = iter(batches)
+    speeds.append(_measure("pipeline", lambda _: next(iterator), 1, data.batch_size, duration_s))
     return DataBench(tuple(speeds), data.batch_size, consume() if consume else None)
 
 
-def _measure(stage: str, run: Callable[[int], object], batch_size: int, duration_s: float) -> StageSpeed:
-    """Takes the median over calls: a pause of the machine does not count."""
-    run(0)
-    times = []
-    end = time.perf_counter() + duration_s
-    while not times or time.perf_counter() < end:
+def _measure(name: str, stage: Stage, steps: int, batch_size: int, duration_s: float) -> StageSpeed:
+    """Measures a stage that makes `steps` batches a turn: more turns, until one call lasts long enough."""
+    repeat = _repeated(stage)
+    repeat(tf.constant(1, tf.int64))
+    count = 1
+    while True:
         start = time.perf_counter()
-        run(len(times))
-        times.append(time.perf_counter() - start)
-    median = float(np.median(times))
-    return StageSpeed(stage, batch_size / median, median * 1e6)
+        repeat(tf.constant(count, tf.int64))
+        taken_s = time.perf_counter() - start
+        if taken_s >= duration_s / 2:
+            batches = count * steps
+            return StageSpeed(name, batches * batch_size / taken_s, taken_s / batches * 1e6)
+        count = max(count + 1, min(count * 10, int(count * duration_s / taken_s)))
 
 
-def _measure_pipeline(source: Source, order: SampleOrder, data: DataConfig, seed: int, duration_s: float) -> StageSpeed:
-    """Takes the mean: what matters is how many batches come, prefetched in bursts."""
-    batches = train_batches(source, order, first_step=0, num_steps=2**40, augment=data.augment, seed=seed)
-    iterator = iter(batches)
+def _repeated(stage: Stage) -> Callable[[tf.Tensor], object]:
+    """Repeats a stage inside a graph, as the training loop does: a call from Python costs more than the stage."""
 
-    @tf.function(reduce_retracing=True)
-    def take(count: tf.Tensor) -> None:
-        for _ in tf.range(count):
-            next(iterator)
+    @tf.function(autograph=False)
+    def repeat(count: tf.Tensor) -> object:
+        def turn(step: tf.Tensor, used: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            # One number of each result is used: what nobody uses, TensorFlow would not compute.
+            firsts = [tf.cast(tf.reshape(values, [-1])[0], tf.float32) for values in stage(step).values()]
+            return step + 1, used + tf.add_n(firsts)
 
-    # Inside a graph, as the training loop takes them; grown until one call lasts long enough to measure.
-    count, taken = 1, 0.0
-    take(tf.constant(1))
-    while taken < duration_s and count < 2**30:
-        count = count * 2 if taken < duration_s / 4 else max(count, int(count * duration_s / taken * 1.1))
-        start = time.perf_counter()
-        take(tf.constant(count))
-        taken = time.perf_counter() - start
-    return StageSpeed("pipeline", count * data.batch_size / taken, taken / count * 1e6)
+        start = [tf.constant(0, tf.int64), tf.constant(0.0)]
+        return tf.while_loop(lambda step, used: step < count, turn, start, parallel_iterations=1)
+
+    return repeat

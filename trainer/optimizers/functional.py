@@ -65,7 +65,7 @@ def apply_update(
         optimizer._apply_weight_decay(list(variables))
         for gradient, variable in zip(gradients, variables, strict=True):
             optimizer.update_step(gradient, variable, rate)
-        optimizer.iterations.assign_add(1)
-        new_values = tuple(scope.get_current_value(v) for v in variables)
-        new_optimizer_values = tuple(scope.get_current_value(v) for v in optimizer.variables)
+        optimizer.iterations.assign_add(1)  # type: ignore[union-attr]
+        new_values: tuple = tuple(scope.get_current_value(v) for v in variables)
+        new_optimizer_values: tuple = tuple(scope.get_current_value(v) for v in optimizer.variables)
     return new_values, new_optimizer_values, tf.cast(tf.convert_to_tensor(rate), tf.float32)

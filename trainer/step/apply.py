@@ -115,8 +115,9 @@ class Apply:
         trainable, optimizer, rate = apply_update(
             self.optimizer, self.model.trainable_variables, state.trainable, state.optimizer, gradients
         )
+        rest = 1.0 - (self.ema_decay or 0.0)
         ema = tuple(
-            average + (1.0 - self.ema_decay) * (value - average)
+            average + rest * (value - average)
             for average, value in zip(state.ema, trainable if state.ema else (), strict=True)
         )
         return trainable, optimizer, ema, rate

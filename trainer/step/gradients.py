@@ -60,6 +60,7 @@ class Gradients:
         num_samples = next(iter(batch.values())).shape[0]
         if self.tree_parts * self.accumulate == 1:
             return self._micro_batch(state, batch, first_sample, num_samples)
+        assert num_samples is not None, "the config refuses parts of batches whose size differs"
         return self._tree(state, batch, first_sample, num_samples // self.tree_parts, 0, self.tree_parts)
 
     def _tree(

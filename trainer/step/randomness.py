@@ -119,12 +119,13 @@ def _rows(draws: _Draws, shape: object) -> _Rows | None:
         known = [None] * (shape.shape[0] or 0) if known is None else list(known)
     else:
         known = [tf.get_static_value(d) if isinstance(d, tf.Tensor) else d for d in shape]  # type: ignore[union-attr]
-    if not known or any(d is None for d in known[1:]):
+    rest = [int(d) for d in known[1:] if d is not None]
+    if not known or len(rest) < len(known) - 1:
         return None
-    numbers = math.prod(int(d) for d in known[1:])
+    numbers = math.prod(rest)
     if known[0] is None or draws.num_samples is None:
         return _Rows(tf.convert_to_tensor(shape), shape[0], numbers, False)  # type: ignore[index]
-    static = [int(d) for d in known]
+    static = [int(known[0]), *rest]
     if static[0] and static[0] % draws.num_samples == 0:
         return _Rows(static, static[0], numbers, False)
     return _Rows(static, 1, numbers * static[0], True)

@@ -68,7 +68,7 @@ class Mirrored:
             end: StateTensors = state.read()
             return LoopResult(end.window, packed_status(end.step, finite))
 
-        return loop
+        return loop  # type: ignore[return-value]
 
     def evaluation_loop(self, step: EvaluationStep, state: TrainState) -> EvaluationLoop:
         """All batches, each spread over the replicas."""
@@ -106,7 +106,9 @@ def _own_copy(variable: tf.Variable) -> tf.Variable:
 
 
 def _slice_size(batch: Batch, num_replicas: int) -> int:
-    return next(iter(batch.values())).shape[0] // num_replicas
+    num_samples = next(iter(batch.values())).shape[0]
+    assert num_samples is not None, "the config refuses replicas for batches whose size differs"
+    return num_samples // num_replicas
 
 
 def _own_slice(batch: Batch, num_replicas: int) -> Batch:

@@ -45,7 +45,7 @@ class OneDevice:
             state.write(end)
             return LoopResult(end.window, packed_status(end.step, finite))
 
-        return loop
+        return loop  # type: ignore[return-value]
 
     def evaluation_loop(self, step: EvaluationStep, state: TrainState) -> EvaluationLoop:
         """All batches, one after the other, in one call."""
