@@ -28,7 +28,6 @@ def problems_of(config: TrainingConfig) -> list[str]:
         *_batch_problems(config),
         *_schedule_problems(config),
         *_record_problems(config),
-        *_compiler_problems(config),
     ]
 
 
@@ -123,19 +122,5 @@ def _record_problems(config: TrainingConfig) -> list[str]:
         problems.append(
             f"observe.profile_steps={list(profile)} must lie within the training, train.steps={steps}: "
             f"choose steps below {steps}"
-        )
-    return problems
-
-
-def _compiler_problems(config: TrainingConfig) -> list[str]:
-    if config.train.xla_scope == "step":
-        return []
-    problems = []
-    if not config.train.xla:
-        problems.append("train.xla_scope=loop must have train.xla=true: set it, or remove train.xla_scope")
-    if config.strategy.name != "one_device":
-        problems.append(
-            f"train.xla_scope=loop must have strategy.name=one_device, not {config.strategy.name}, whose steps meet "
-            "between devices: set train.xla_scope=step"
         )
     return problems

@@ -26,8 +26,8 @@ class TrainConfig(Section):
     xla: bool = Field(default=False, description="compile the step with XLA")
     xla_scope: Literal["step", "loop"] = Field(
         default="step",
-        description="what XLA compiles as one program: a step, or a loop of steps, which saves the hand-over between "
-        "them and pays for small models without convolutions; one device only",
+        description="what train.xla compiles as one program: a step, or a loop of steps, which saves the hand-over "
+        "between them and pays for small models without convolutions; on several devices always a step",
     )
     accumulate: PositiveInt = Field(default=1, description="micro-batches that a step adds up, to save memory")
     ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(

@@ -92,4 +92,4 @@ def build_step(
         clip_value=config.optimizer.clip_value,
         ema_decay=config.train.ema,
     )
-    return Step(gradients, apply, window, config.train.xla, config.train.xla_scope == "loop")
+    return Step(gradients, apply, window, config.train.xla, config.train.xla and config.train.xla_scope == "loop")

@@ -36,11 +36,6 @@ def test_the_bases_are_possible(values):
     ("changes", "message"),
     [
         ({"train": {"accumulate": 3}}, "train.accumulate=3 must divide data.batch_size=32: .* a multiple of 3$"),
-        ({"train": {"xla_scope": "loop"}}, "train.xla_scope=loop must have train.xla=true"),
-        (
-            {"train": {"xla": True, "xla_scope": "loop"}, "strategy": {"name": "mirrored", "devices": 2}},
-            "train.xla_scope=loop must have strategy.name=one_device, not mirrored",
-        ),
         (
             {"train": {"accumulate": 3}, "strategy": {"name": "mirrored", "devices": 2}},
             "train.accumulate=3 must divide the batch 16 of each part: set data.batch_size to a multiple of 6$",

@@ -65,9 +65,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def opened(folder: Path, split: Any = "train", **options: Any) -> TfdsSource:
+def opened(folder: Path, part: Any = "train", **options: Any) -> TfdsSource:
     options = {"name": "tfds:tiny", "image_size": (4, 4), **options}
-    return open_tfds(TfdsData(data_dir=str(folder), **options), split)
+    return open_tfds(TfdsData(data_dir=str(folder), **options), part)
 
 
 def read(source: TfdsSource, index: list[int]) -> dict[str, np.ndarray]:
