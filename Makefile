@@ -40,6 +40,7 @@ format: $(INSTALLED) ## Format the code and fix what can be fixed
 	$(BIN)/ruff check --fix .
 
 bench: $(INSTALLED) ## Measure training speed beside its peers (long; benchmarks/single.py --quick is short)
+	$(BIN)/python -m pip install --quiet --no-build-isolation --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python -m benchmarks.single
 
 chaos: $(INSTALLED) ## Kill runs at random moments and compare their curves to the bit (long)
