@@ -106,8 +106,8 @@ def test_every_sample_is_there_once(folder: Path) -> None:
 def test_splits(folder: Path) -> None:
     assert opened(folder, "held_out").schema.num_samples == 4
     assert opened(folder, "held_out", held_out_split="train[:2]").schema.num_samples == 2
-    assert opened(folder, split_name := "train", split="train[2:]").schema.num_samples == COUNT - 2
-    assert opened(folder, split_name).locate(3) == "tfds:tiny[train], record 3"
+    assert opened(folder, split="train[2:]").schema.num_samples == COUNT - 2
+    assert opened(folder).locate(3) == "tfds:tiny[train], record 3"
 
 
 def test_chosen_features_keep_the_target(folder: Path) -> None:
