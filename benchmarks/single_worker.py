@@ -214,3 +214,5 @@ def _hand_written(model: str, jit: bool) -> Turn:
 
 if __name__ == "__main__":
     main()
+    # TensorFlow may wait for ever for its input threads, whose data set has no end.
+    os._exit(0)
