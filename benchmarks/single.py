@@ -3,189 +3,206 @@
 python -m benchmarks.single [--quick] [--json FILE] [--models mlp,cnn,transformer_lm]
 
 Every contender lives in a process of its own, built and warmed up; then they take turns, one working at a time, in an
-order that rotates. Figures are medians over the turns; a ratio is the median of the ratios of a round, so that a slow
-moment of the machine meets both sides. "Best" is the best of the others in the same round.
+order that rotates. Speeds are medians over the rounds. A ratio is the median of the ratios of the rounds, so that a
+slow moment of the machine meets both sides. "Best" is the contender other than Phalanx with the highest median: the
+best of each round would count its luck.
+
+The cost of checkpoints is measured on its own afterwards, in longer turns of two contenders that alternate: how often
+a checkpoint is taken depends on the time since the last one, and that runs on while the others work.
+
+After the warm-up each contender says its loss: all train the same. A transformer is not written for tf-keras, which
+lacks the layers it is made of.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
-import json
+import contextlib
+import importlib.metadata
 import statistics
-import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import describe_machine, print_machine, target_line, write_result
-from benchmarks.single_models import MODELS, STEPS_PER_CALL, batch_size
+from benchmarks.single_models import MODELS, batch_size
+from benchmarks.single_turns import Contender, Figures
 
-PLAIN = "fit as written"
-CONTENDERS = [
-    "phalanx",
-    "phalanx, checkpoints",
+PHALANX, CHECKPOINTS, PLAIN = "phalanx", "phalanx, checkpoints", "fit as written"
+VARIANTS = ("", ", jit", ", many a call", ", jit, many a call")
+CONTENDERS = (
+    PHALANX,
+    CHECKPOINTS,
     PLAIN,
-    "keras fit",
-    "keras fit jit",
-    "tf-keras fit",
-    "tf-keras fit jit",
+    *(f"keras fit{variant}" for variant in VARIANTS),
+    *(f"tf-keras fit{variant}" for variant in VARIANTS),
     "loop",
-    "loop jit",
-]
-NOT_WRITTEN = {("transformer_lm", "tf-keras fit"), ("transformer_lm", "tf-keras fit jit")}
-ROUNDS, TURN_S = 5, 0.8
-QUICK_ROUNDS, QUICK_TURN_S = 3, 0.4
+    "loop, jit",
+)
+# Those that were the best, or near it, in the long form; a second or two of checkpoints would show nothing but noise.
+QUICK_CONTENDERS = {
+    "mlp": (PHALANX, PLAIN, "loop"),
+    "cnn": (PHALANX, "loop, jit"),
+    "transformer_lm": (PHALANX, "loop"),
+}
 
 
-class Contender:
-    """A worker process that takes turns."""
+@dataclass(frozen=True)
+class Effort:
+    """How much to measure.
 
-    def __init__(self, model: str, name: str, run_dir: str) -> None:
-        self.name, self._model = name, model
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.single_worker", model, name, run_dir],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
+    Attributes:
+        rounds: In each of which every contender has a turn.
+        turn_s: Seconds of a turn, at least.
+        checkpoint_rounds: In each of which Phalanx has a turn with checkpoints and one without.
+        checkpoint_turn_s: Seconds of these.
+    """
 
-    def turn(self, steps: int) -> dict[str, float]:
-        """Takes `steps` steps and returns their figures.
-
-        Raises:
-            RuntimeError: The worker died.
-        """
-        assert self._process.stdin and self._process.stdout
-        self._process.stdin.write(f"{steps}\n")
-        self._process.stdin.flush()
-        for line in self._process.stdout:
-            if line.startswith("answer "):
-                return json.loads(line.removeprefix("answer "))
-        raise RuntimeError(
-            f"{self.name} on {self._model} ended with code {self._process.wait()}: run "
-            f"python -m benchmarks.single_worker {self._model} {self.name!r} FOLDER and type a number of steps"
-        )
-
-    def steps_for(self, duration_s: float) -> int:
-        """Warms up; returns how many steps take `duration_s`, in whole calls."""
-        per_call = STEPS_PER_CALL[self._model]
-        self.turn(2 * per_call)
-        speed = self.turn(4 * per_call)["samples_per_s"]
-        calls = round(duration_s * speed / batch_size(self._model) / per_call)
-        return max(2, calls) * per_call
-
-    def close(self) -> None:
-        """Ends the worker by ending its input."""
-        assert self._process.stdin
-        self._process.stdin.close()
-        self._process.wait()
+    rounds: int = 15
+    turn_s: float = 0.5
+    checkpoint_rounds: int = 15
+    checkpoint_turn_s: float = 2.0
 
 
-def measure(model: str, rounds: int, turn_s: float) -> dict[str, list[dict[str, float]]]:
-    """The figures of every turn, by contender."""
-    with tempfile.TemporaryDirectory() as run_dir:
-        contenders = [Contender(model, name, run_dir) for name in CONTENDERS if (model, name) not in NOT_WRITTEN]
-        steps = {contender.name: contender.steps_for(turn_s) for contender in contenders}
-        turns: dict[str, list[dict[str, float]]] = {contender.name: [] for contender in contenders}
-        for i in range(rounds):
-            order = itertools.islice(itertools.cycle(contenders), i, i + len(contenders))
-            for contender in order:
-                turns[contender.name].append(contender.turn(steps[contender.name]))
-        for contender in contenders:
-            contender.close()
+QUICK = Effort(rounds=4, turn_s=0.25, checkpoint_rounds=0, checkpoint_turn_s=0.0)
+
+
+def contenders_of(model: str, quick: bool) -> tuple[str, ...]:
+    """Who is measured on a model."""
+    names = QUICK_CONTENDERS[model] if quick else CONTENDERS
+    return tuple(name for name in names if not (model == "transformer_lm" and name.startswith("tf-keras")))
+
+
+@contextlib.contextmanager
+def started(model: str, names: Sequence[str]) -> Iterator[list[Contender]]:
+    """Workers, warming up; they end with the block."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        worker = [sys.executable, "-m", "benchmarks.single_worker", model]
+        yield [
+            stack.enter_context(Contender(name, [*worker, name, folder], Path(folder) / f"{name}.log"))
+            for name in names
+        ]
+
+
+def take_turns(contenders: Sequence[Contender], rounds: int, turn_s: float) -> dict[str, list[Figures]]:
+    """The figures of every turn, by contender; the first of a round is another one each time."""
+    turns: dict[str, list[Figures]] = {contender.name: [] for contender in contenders}
+    for i in range(rounds):
+        start = i % len(contenders)
+        for contender in (*contenders[start:], *contenders[:start]):
+            turns[contender.name].append(contender.turn(turn_s))
     return turns
 
 
-def summarise(turns: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
-    """Medians, and the ratios that the targets are about, from the figures of every turn."""
+def measure(model: str, names: Sequence[str], effort: Effort) -> dict[str, Any]:
+    """The result for one model."""
+    with started(model, names) as contenders:
+        losses = {contender.name: contender.warmed_up()["loss"] for contender in contenders}
+        others = [contender for contender in contenders if contender.name != CHECKPOINTS]
+        pair = [contender for contender in contenders if contender.name in (PHALANX, CHECKPOINTS)]
+        take_turns(contenders, 1, effort.turn_s)  # tf.data tunes itself, caches fill
+        turns = take_turns(others, effort.rounds, effort.turn_s)
+        checkpoint_turns = take_turns(pair, effort.checkpoint_rounds, effort.checkpoint_turn_s)
+    return {**summarise(turns, checkpoint_turns), "losses": losses}
+
+
+def summarise(
+    turns: Mapping[str, Sequence[Figures]], checkpoint_turns: Mapping[str, Sequence[Figures]]
+) -> dict[str, Any]:
+    """Medians, and the ratios that the targets are about.
+
+    Args:
+        turns: Figures of every turn, by contender; as many for each.
+        checkpoint_turns: Those of Phalanx with checkpoints and without.
+
+    Returns:
+        `samples_per_s` by contender, `best` (a name), `vs_best`, `data_wait` (a share of the time, 0 to 1); where they
+        were measured, `vs_plain_fit` and `checkpoint_cost` (a share).
+    """
     speeds = {name: [turn["samples_per_s"] for turn in own] for name, own in turns.items()}
-    others = [own for name, own in speeds.items() if not name.startswith("phalanx")]
-    best = [max(round_) for round_ in zip(*others, strict=True)]
-    return {
-        "samples_per_s": {name: statistics.median(own) for name, own in speeds.items()},
-        "vs_best": _ratio(speeds["phalanx"], best),
-        "vs_plain_fit": _ratio(speeds["phalanx"], speeds[PLAIN]),
-        "checkpoint_cost": 1 - _ratio(speeds["phalanx, checkpoints"], speeds["phalanx"]),
-        "data_wait": statistics.median(turn["data_wait"] for turn in turns["phalanx"]),
+    medians = {name: statistics.median(own) for name, own in speeds.items()}
+    best = max((name for name in medians if name != PHALANX), key=medians.__getitem__)
+    result = {
+        "samples_per_s": medians,
+        "best": best,
+        "vs_best": _ratio(speeds[PHALANX], speeds[best]),
+        "data_wait": turns[PHALANX][-1]["data_wait"],
     }
+    if PLAIN in speeds:
+        result["vs_plain_fit"] = _ratio(speeds[PHALANX], speeds[PLAIN])
+    if checkpoint_turns.get(CHECKPOINTS):
+        with_, without = (
+            statistics.median(turn["samples_per_s"] for turn in checkpoint_turns[name])
+            for name in (CHECKPOINTS, PHALANX)
+        )
+        result["checkpoint_cost"] = 1 - with_ / without
+    return result
 
 
-def _ratio(ours: list[float], theirs: list[float]) -> float:
+def _ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
     return statistics.median(one / other for one, other in zip(ours, theirs, strict=True))
 
 
-def matmul_peak() -> float:
-    """float32 FLOP/s of a large matrix product, the best of ten."""
-    import time
-
-    import tensorflow as tf
-
-    size = 2048
-    a = tf.random.normal([size, size])
-    best = 0.0
-    for _ in range(10):
-        begin = time.perf_counter()
-        tf.matmul(a, a).numpy()
-        best = max(best, 2 * size**3 / (time.perf_counter() - begin))
-    return best
-
-
-def flops_per_sample(model: str) -> float:
-    """FLOPs of training on one sample: three times those of the forward pass, as TensorFlow counts them."""
-    import tensorflow as tf
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
-    from tensorflow.python.profiler import model_analyzer, option_builder
-
-    from benchmarks.single_models import keras_model
-
-    network = keras_model(model)
-    spec = tf.TensorSpec([1, *network.inputs[0].shape[1:]], network.inputs[0].dtype)
-    concrete = tf.function(lambda x: network(x)).get_concrete_function(spec)
-    graph = convert_variables_to_constants_v2(concrete).graph
-    options = option_builder.ProfileOptionBuilder
-    shown = options(options.float_operation()).with_empty_output().build()
-    return 3.0 * model_analyzer.profile(graph, options=shown).total_float_ops
-
-
-def targets_of(results: dict[str, dict[str, Any]]) -> list[str]:
-    """One line a target."""
+def targets_of(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """One line a target that was measured."""
     lines = []
     for model, result in results.items():
         lines.append(target_line(f"phalanx_vs_best_{model}", result["vs_best"], ">=1.0"))
         if model == "mlp":
             lines.append(target_line("phalanx_vs_plain_fit_mlp", result["vs_plain_fit"], ">=2.0"))
-        lines.append(target_line(f"checkpoint_cost_{model}", result["checkpoint_cost"], "<0.01"))
+        if "checkpoint_cost" in result:
+            lines.append(target_line(f"checkpoint_cost_{model}", result["checkpoint_cost"], "<0.01"))
         lines.append(target_line(f"data_wait_{model}", result["data_wait"], "<0.02"))
     return lines
+
+
+def table_of(model: str, result: Mapping[str, Any]) -> str:
+    """The result for one model as people read it."""
+    head = f"{model}, batch {batch_size(model)}"
+    lines = [f"{head:<34}{'samples/s':>10}  loss after warm-up"]
+    for name, speed in sorted(result["samples_per_s"].items(), key=lambda item: -item[1]):
+        lines.append(f"  {name:<32}{speed:>10,.0f}  {result['losses'][name]:.4f}")
+    share = 100 * result["share_of_matmul_peak"]
+    lines.append(
+        f"  phalanx: {result['vs_best']:.2f} times the speed of {result['best']!r}, {share:.1f}% of the matmul peak"
+    )
+    return "\n".join(lines)
 
 
 def main() -> None:
     """Measures, prints and keeps."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a few short turns")
+    parser.add_argument(
+        "--quick", action="store_true", help="under a minute: fewer contenders, a few short turns, no checkpoints"
+    )
     parser.add_argument("--json", type=Path, help="result file to write")
     parser.add_argument("--models", default=",".join(MODELS), help="which of mlp, cnn, transformer_lm")
     arguments = parser.parse_args()
-    rounds, turn_s = (QUICK_ROUNDS, QUICK_TURN_S) if arguments.quick else (ROUNDS, TURN_S)
+    models = arguments.models.split(",")
+    if unknown := [model for model in models if model not in MODELS]:
+        parser.error(f"--models has {unknown[0]!r}: choose from {', '.join(MODELS)}")
+    effort = QUICK if arguments.quick else Effort()
 
     machine = describe_machine(["python", "-m", "benchmarks.single", *sys.argv[1:]])
+    machine["packages"]["tf-keras"] = importlib.metadata.version("tf-keras")
     print_machine(machine)
+    from benchmarks.single_flops import flops_per_sample, matmul_peak
+
     peak = matmul_peak()
     print(f"measured float32 matmul peak: {peak / 1e9:.0f} GFLOP/s")
-    results = {}
-    for model in arguments.models.split(","):
-        result = summarise(measure(model, rounds, turn_s))
-        result["share_of_matmul_peak"] = flops_per_sample(model) * result["samples_per_s"]["phalanx"] / peak
+    results: dict[str, dict[str, Any]] = {}
+    for model in models:
+        result = measure(model, contenders_of(model, arguments.quick), effort)
+        result["flops_per_sample"] = flops_per_sample(model)
+        result["share_of_matmul_peak"] = result["flops_per_sample"] * result["samples_per_s"][PHALANX] / peak
         results[model] = result
-        print(f"\n{model}, batch {batch_size(model)}: samples/s, median of {rounds} turns")
-        for name, speed in sorted(result["samples_per_s"].items(), key=lambda item: -item[1]):
-            print(f"  {name:<22}{speed:>10,.0f}")
-        print(f"  phalanx reaches {100 * result['share_of_matmul_peak']:.1f}% of the matmul peak")
+        print("\n" + table_of(model, result), flush=True)
         if arguments.json:  # after each model, so that a long call that is interrupted leaves what it has
-            write_result(arguments.json, machine, {"matmul_peak": peak, **results}, targets_of(results))
+            figures = {"effort": vars(effort), "matmul_peak": peak, **results}
+            write_result(arguments.json, machine, figures, targets_of(results))
     print("\n" + "\n".join(targets_of(results)))
 
 

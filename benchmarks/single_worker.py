@@ -1,54 +1,73 @@
-"""One contender of benchmarks/single.py in a process of its own: takes the steps that a line of input asks for.
+"""One contender of benchmarks/single.py in a process of its own; benchmarks/single_turns.py says what it answers.
 
 python -m benchmarks.single_worker MODEL CONTENDER RUN_DIR
 
-An answer is a JSON line with `samples_per_s` of the turn; Phalanx adds `data_wait`. The process ends with its input.
+The first answer has `loss`, the mean over some training samples after the warm-up. A turn has `samples_per_s`; Phalanx
+adds `data_wait`, the share of all its turns so far that it waited for data.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from benchmarks.single_models import STEPS_PER_CALL, arrays, batch_size, keras_model, tf_keras_model, training_config
+from benchmarks.single_models import (
+    STEPS_PER_CALL,
+    STEPS_PER_EPOCH,
+    WARM_UP_STEPS,
+    arrays,
+    batch_size,
+    keras_model,
+    tf_keras_model,
+    training_config,
+)
+from benchmarks.single_turns import Figures, Turns
 
-Turn = Callable[[int], dict[str, float]]
+_LOSS_SAMPLES = 512
 
 
 def main() -> None:
-    """Builds the contender, then takes turns."""
+    """Builds the contender, then takes turns until the input ends."""
     model, contender, run_dir = sys.argv[1:]
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    os.environ["TF_USE_LEGACY_KERAS"] = "1" if contender.startswith("tf-keras") else "0"
+    legacy = contender.startswith("tf-keras")
+    os.environ["TF_USE_LEGACY_KERAS"] = "1" if legacy else "0"
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a training prints goes to the log, as in a run that nobody watches
     if contender.startswith("phalanx"):
-        _phalanx(model, run_dir, "50st" if "checkpoint" in contender else None)
+        _phalanx(model, Path(run_dir) / contender, "50st" if "checkpoint" in contender else None, answers)
         return
-    jit = contender.endswith("jit")
+    jit = ", jit" in contender
     if contender.startswith("loop"):
-        turn = _hand_written(model, jit)
+        _hand_written(model, jit, answers)
     elif contender == "fit as written":
-        turn = _plain_fit(model)
+        _plain_fit(model, answers)
     else:
-        turn = _best_fit(model, jit, legacy=contender.startswith("tf-keras"))
-    while steps := _next_turn():
-        _answer(turn(steps))
+        _best_fit(model, jit, STEPS_PER_CALL[model] if "many a call" in contender else 1, legacy, answers)
 
 
-def _next_turn() -> int:
-    line = sys.stdin.readline()
-    return int(line) if line else 0
+def _turns(model: str, network: Any, answers: TextIO) -> Turns:
+    return Turns(batch_size(model), WARM_UP_STEPS[model], _loss_figure(model, network), sys.stdin, answers)
 
 
-def _answer(figures: dict[str, float]) -> None:
-    print("answer " + json.dumps(figures), flush=True)
+def _loss_figure(model: str, network: Any) -> Callable[[], Figures]:
+    """Shows that all train the same: the same samples, the same formula, dropout off."""
+    import numpy as np
+
+    inputs, targets = (array[:_LOSS_SAMPLES] for array in arrays(model))
+
+    def measure() -> Figures:
+        logits = np.asarray(network(inputs, training=False), np.float64)
+        log_sum = np.log(np.exp(logits - logits.max(-1, keepdims=True)).sum(-1)) + logits.max(-1)
+        return {"loss": float((log_sum - np.take_along_axis(logits, targets[..., None], -1)[..., 0]).mean())}
+
+    return measure
 
 
-def _phalanx(model: str, run_dir: str, checkpoint_every: str | None) -> None:
+def _phalanx(model: str, folder: Path, checkpoint_every: str | None, answers: TextIO) -> None:
     """The whole real path: loop, recorder, checkpoints. A turn begins and ends at a boundary of the loop."""
     from trainer.loop import Loop
     from trainer.observe.metrics_log import read_metrics
@@ -58,98 +77,84 @@ def _phalanx(model: str, run_dir: str, checkpoint_every: str | None) -> None:
     from trainer.session import build_session
     from trainer.stop_request import StopRequest
 
-    config = training_config(model, run_dir, checkpoint_every)
-    folder = RunFolder(Path(run_dir) / f"{model}-{checkpoint_every}")
-    folder.create()
+    config = training_config(model, str(folder.parent), checkpoint_every)
+    run = RunFolder(folder)
+    run.create()
     session = build_session(config)
-    recorder = Recorder(folder, config.observe)
+    recorder = Recorder(run, config.observe)
+    worked_s = 0.0
 
-    class Turns(StopRequest):
+    def waited_s() -> float:
+        """Since the start. A logged share refers to a window, whose length follows from its speed."""
+        total_s, examples = 0.0, 0
+        for line in read_metrics(run.metrics):
+            total_s += line["data_wait"] * (line["examples"] - examples) / line["examples_per_s"]
+            examples = line["examples"]
+        return total_s
+
+    def warmed_up() -> Figures:
+        nonlocal waited_before_s
+        waited_before_s = waited_s()
+        return loss_figure()
+
+    def end(seconds: float) -> Figures:
+        # Over all turns: the window of a logged step may begin in one and end in another.
+        nonlocal worked_s
+        worked_s += seconds
+        return {"data_wait": (waited_s() - waited_before_s) / worked_s}
+
+    loss_figure, waited_before_s = _loss_figure(model, session.model), 0.0
+    turns = Turns(batch_size(model), WARM_UP_STEPS[model], warmed_up, sys.stdin, answers, end)
+
+    class EndOfTurns(StopRequest):
         """Read by the loop at every boundary: there a turn ends, and the next one is waited for."""
 
-        def __init__(self) -> None:
-            super().__init__()
-            self._first, self._last, self._since, self._lines = 0, 0, 0.0, 0
-
         def __bool__(self) -> bool:
-            step = session.state.step
-            if step < self._last:
-                return False
-            elapsed_s = time.perf_counter() - self._since
-            if step:
-                # The first line of a turn spans the pause before it.
-                waits = [line["data_wait"] for line in read_metrics(folder.metrics)[self._lines + 1 :]]
-                speed = (step - self._first) * config.data.batch_size / elapsed_s
-                _answer({"samples_per_s": speed, "data_wait": sum(waits) / len(waits) if waits else 0.0})
-            steps = _next_turn()
-            self._lines = len(read_metrics(folder.metrics))
-            self._first, self._last, self._since = step, step + steps, time.perf_counter()
-            return not steps
+            return not turns.boundary(session.state.step)
 
-    saver = Saver(session, folder, recorder)
+    saver = Saver(session, run, recorder)
     recorder.begin(session.total_steps, None)
-    Loop(session, recorder, saver, Turns()).run()
+    Loop(session, recorder, saver, EndOfTurns()).run()
     saver.close()
     recorder.close()
 
 
-def _compiled(model: str, keras: Any, network: Any, **options: Any) -> Any:
+def _compiled(keras: Any, network: Any, **options: Any) -> Any:
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     network.compile(keras.optimizers.Adam(1e-3), loss, metrics=["accuracy"], **options)
     return network
 
 
-def _plain_fit(model: str) -> Turn:
+def _turn_callback(keras: Any, turns: Turns, steps_per_epoch: int) -> Any:
+    """A turn of `fit` ends with an epoch; nothing is called after a batch, which would cost time."""
+
+    class EndOfTurns(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            if not turns.boundary((epoch + 1) * steps_per_epoch):
+                self.model.stop_training = True
+
+    return EndOfTurns()
+
+
+def _plain_fit(model: str, answers: TextIO) -> None:
     """`fit` as users write it: arrays and a batch size."""
     import keras
 
-    network, (x, y) = _compiled(model, keras, keras_model(model)), arrays(model)
-    clock = _EpochClock()
-
-    def turn(steps: int) -> dict[str, float]:
-        count = min(len(x), steps * batch_size(model)) // batch_size(model)
-        network.fit(
-            x[: count * batch_size(model)],
-            y[: count * batch_size(model)],
-            batch_size=batch_size(model),
-            epochs=max(1, steps // count),
-            verbose=0,
-            callbacks=[clock.callback(keras)],
-        )
-        return {"samples_per_s": count * batch_size(model) / min(clock.epochs_s)}
-
-    return turn
+    network, (x, y) = _compiled(keras, keras_model(model)), arrays(model)
+    callback = _turn_callback(keras, _turns(model, network, answers), len(x) // batch_size(model))
+    network.fit(x, y, batch_size=batch_size(model), epochs=10**9, verbose=0, callbacks=[callback])
 
 
-class _EpochClock:
-    """Times whole epochs: what `fit` does before the first is not counted against it."""
-
-    def __init__(self) -> None:
-        self.epochs_s: list[float] = []
-
-    def callback(self, keras: Any) -> Any:
-        """A Keras callback; `epochs_s` begins anew."""
-        self.epochs_s = epochs_s = []
-
-        class Clock(keras.callbacks.Callback):
-            def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-                self.since = time.perf_counter()
-
-            def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-                epochs_s.append(time.perf_counter() - self.since)
-
-        return Clock()
-
-
-def _dataset(model: str, repeat: bool = True) -> Any:
+def _dataset(model: str) -> Any:
     import tensorflow as tf
 
-    dataset = tf.data.Dataset.from_tensor_slices(arrays(model)).cache().shuffle(4096).repeat()
+    x, y = arrays(model)
+    dataset = tf.data.Dataset.from_tensor_slices((x, y)).cache().shuffle(len(x)).repeat()
     return dataset.batch(batch_size(model), drop_remainder=True).prefetch(tf.data.AUTOTUNE)
 
 
-def _best_fit(model: str, jit: bool, legacy: bool) -> Turn:
-    """`fit` at its best: many steps a call, a prefetched dataset, compiled or not; from its first call to its last."""
+def _best_fit(model: str, jit: bool, steps_per_call: int, legacy: bool, answers: TextIO) -> None:
+    """`fit` with what makes it fast: a prefetched dataset, many steps a call or one, compiled or not."""
     if legacy:
         import tf_keras as keras
 
@@ -158,58 +163,53 @@ def _best_fit(model: str, jit: bool, legacy: bool) -> Turn:
         import keras
 
         network = keras_model(model)
-    per_call = STEPS_PER_CALL[model]
-    network = _compiled(model, keras, network, jit_compile=jit, steps_per_execution=per_call)
+    network = _compiled(keras, network, jit_compile=jit, steps_per_execution=steps_per_call)
     dataset = _dataset(model)
-
-    def turn(steps: int) -> dict[str, float]:
-        ends: list[float] = []
-
-        class Clock(keras.callbacks.Callback):
-            def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-                ends.append(time.perf_counter())
-
-        calls = max(2, -(-steps // per_call) + 1)
-        network.fit(dataset, steps_per_epoch=calls * per_call, epochs=1, verbose=0, callbacks=[Clock()])
-        return {"samples_per_s": (len(ends) - 1) * per_call * batch_size(model) / (ends[-1] - ends[0])}
-
-    return turn
+    # A `fit` of its own, so that the warm-up is as long for all; the first epoch of the next one, which opens the data
+    # again, is no turn either.
+    network.fit(dataset, steps_per_epoch=WARM_UP_STEPS[model], epochs=1, verbose=0)
+    figures = _loss_figure(model, network)()
+    steps = STEPS_PER_EPOCH[model]
+    turns = Turns(batch_size(model), steps, lambda: figures, sys.stdin, answers)
+    callback = _turn_callback(keras, turns, steps)
+    network.fit(dataset, steps_per_epoch=steps, epochs=10**9, verbose=0, callbacks=[callback])
 
 
-def _hand_written(model: str, jit: bool) -> Turn:
-    """The shortest loop that a tutorial would write."""
+def _hand_written(model: str, jit: bool, answers: TextIO) -> None:
+    """The shortest loop that a tutorial would write, with the loss and the accuracy that the others keep as well."""
     import keras
     import tensorflow as tf
 
     network, optimizer = keras_model(model), keras.optimizers.Adam(1e-3)
-    loss_of = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    loss_of: Any = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     optimizer.build(network.trainable_variables)
-    per_call = STEPS_PER_CALL[model]
     batches = iter(_dataset(model))
 
     @tf.function(jit_compile=jit)
     def step(x, y):
         with tf.GradientTape() as tape:
-            loss = loss_of(y, network(x, training=True))
+            outputs = network(x, training=True)
+            loss = loss_of(y, outputs)
         gradients = tape.gradient(loss, [v.value for v in network.trainable_variables])
         optimizer.apply(gradients, network.trainable_variables)
-        return loss
+        is_hit = tf.equal(tf.argmax(outputs, -1, output_type=y.dtype), y)
+        return loss, tf.reduce_mean(tf.cast(is_hit, tf.float32))
+
+    steps = STEPS_PER_CALL[model]
 
     @tf.function
     def loop(batches):
-        loss = tf.constant(0.0)
-        for _ in tf.range(per_call):
-            loss = step(*next(batches))
-        return loss
+        loss = accuracy = tf.constant(0.0)
+        for _ in tf.range(steps):
+            batch_loss, batch_accuracy = step(*next(batches))
+            loss, accuracy = loss + batch_loss, accuracy + batch_accuracy
+        return loss / steps, accuracy / steps
 
-    def turn(steps: int) -> dict[str, float]:
-        calls = -(-steps // per_call)
-        begin = time.perf_counter()
-        for _ in range(calls):
-            loop(batches)
-        return {"samples_per_s": calls * per_call * batch_size(model) / (time.perf_counter() - begin)}
-
-    return turn
+    turns = _turns(model, network, answers)
+    done = 0
+    while turns.boundary(done):
+        loop(batches)
+        done += steps
 
 
 if __name__ == "__main__":
