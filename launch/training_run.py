@@ -1,5 +1,6 @@
 """One run from its folder to its SavedModel: what `phalanx train` and `phalanx resume` have in common."""
 
+import shutil
 import sys
 from typing import TYPE_CHECKING
 
@@ -7,7 +8,7 @@ import typer
 
 from cluster.run_lock import RunLock
 from launch.config import RunConfig, write_config
-from launch.exit_code import ExitCode, RequestError
+from launch.exit_code import ExitCode, RequestError, exit_code_of
 from launch.quiet_start import import_tensorflow
 from launch.run_log import write_log
 from launch.yaml_text import read_document
@@ -34,14 +35,22 @@ def carry_out(config: RunConfig, *, accept_config_change: bool = False) -> ExitC
         RequestError: the config differs from the stored one and nobody agreed to that.
     """
     folder = RunFolder(config.run.folder)
+    is_new = not folder.path.exists()
     folder.create()
     with RunLock(folder.path, sys.argv), stop_on_signals(StopRequest()) as stop:
         _compare_config(folder, config, accept_config_change)
         folder.write_config(write_config(config))
         _compare_environment(folder)
         generation = next_generation(folder.journal)
-        with write_log(folder.log(generation, rank=0)):
-            outcome = _train(config, folder, stop)
+        try:
+            with write_log(folder.log(generation, rank=0)):
+                outcome = _train(config, folder, stop)
+        except Exception as error:
+            # Some rules can be checked only against the data and the model. A request that breaks one leaves as little
+            # behind as one that is refused at once.
+            if is_new and not folder.has_progress and exit_code_of(error) is ExitCode.WRONG_REQUEST:
+                shutil.rmtree(folder.path, ignore_errors=True)
+            raise
     return _conclude(folder, outcome)
 
 
@@ -63,8 +72,8 @@ def _is_exported(folder: RunFolder, step: int) -> bool:
 
 
 def _compare_config(folder: RunFolder, config: RunConfig, accept: bool) -> None:
-    if not folder.exists:
-        return
+    if not folder.exists or not folder.has_progress:
+        return  # nothing of the curve would be contradicted
     stored = read_document(folder.config.read_text(encoding="utf-8"), str(folder.config))
     changes = config_changes(stored.values, config.model_dump(mode="json"))
     asked = [change for change in changes if not change.free]

@@ -55,6 +55,15 @@ class RunFolder:
         """Whether a run has been started here: its config is written before anything else."""
         return self.config.is_file()
 
+    @property
+    def has_progress(self) -> bool:
+        """Whether the run has left anything to go on with: a logged step, or a checkpoint, damaged ones included."""
+        try:
+            logged = self.metrics.stat().st_size > 0
+        except OSError:
+            logged = False
+        return logged or any(self.checkpoints.glob("*step-*"))
+
     def create(self) -> None:
         """Makes the folder where it is missing, and finds out whether it can be written.
 

@@ -79,6 +79,25 @@ def test_a_changed_config_is_shown_and_refused(finished, capsys):
     assert (folder / "tiny" / "config.yaml").read_bytes() == before
 
 
+def test_a_config_that_only_the_data_can_refute_leaves_nothing_behind(tmp_path, capsys):
+    config = tmp_path / "warm.yaml"
+    config.write_text(CONFIG + f"run: {{dir: {tmp_path / 'runs'}}}\noptimizer: {{schedule: {{warmup: 5ep}}}}\n")
+    assert run(["train", str(config)]) == ExitCode.WRONG_REQUEST
+    refusal = capsys.readouterr().err
+    assert "optimizer.schedule.warmup=5ep is 20 steps" in refusal
+    assert not (tmp_path / "runs" / "warm").exists()
+
+
+def test_a_run_that_never_took_a_step_may_change_its_config(tmp_path, capsys):
+    config = tmp_path / "late.yaml"
+    config.write_text(CONFIG + f"run: {{dir: {tmp_path}}}\n")
+    missing = ["data.name=arrays", f"data.path={tmp_path / 'late.npz'}"]
+    assert run(["train", str(config), *missing]) == ExitCode.FAILED
+    assert "late.npz" in capsys.readouterr().err
+    assert [event["event"] for event in read_journal(tmp_path / "late" / "journal.jsonl")] == ["failed"]
+    assert run(["train", str(config)]) == ExitCode.DONE
+
+
 def test_a_longer_run_needs_no_permission_and_goes_on(finished, capsys):
     folder = finished[0]
     assert run(["resume", str(folder / "tiny"), "train.steps=10"]) == ExitCode.DONE
