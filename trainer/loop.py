@@ -52,23 +52,31 @@ class Loop:
         first_step = step = session.state.step
         saver.keep_for_rollback()
         blocks = self._blocks(step)
-        while step < session.total_steps and not self._stop:
-            result = self._take(blocks, step, self._steps_to_boundary(step))
-            step, not_finite = result.status.numpy().tolist()
-            if not_finite:
-                step = self._roll_back(step)
-                blocks = self._blocks(step)
-                continue
-            if step % self._train.log_every == 0 or step == session.total_steps:
-                self._log(step, result)
-            if self._evaluation_due.reached(step) or step == session.total_steps:
-                self._evaluate(step)
-            if self._histograms_due.reached(step):
-                self._record_histograms(step)
-            if saver.due.reached(step) and step < session.total_steps:
-                saver.save(step)
+        try:
+            while step < session.total_steps and not self._stop:
+                result = self._take(blocks, step, self._steps_to_boundary(step))
+                step, not_finite = result.status.numpy().tolist()
+                if not_finite:
+                    blocks.close()
+                    step = self._roll_back(step)
+                    blocks = self._blocks(step)
+                    continue
+                self._at_boundary(step, result)
+        finally:
+            blocks.close()
         if step > first_step:
             saver.save(step, wait=True)
+
+    def _at_boundary(self, step: int, result: LoopResult) -> None:
+        last_step = self._session.total_steps
+        if step % self._train.log_every == 0 or step == last_step:
+            self._log(step, result)
+        if self._evaluation_due.reached(step) or step == last_step:
+            self._evaluate(step)
+        if self._histograms_due.reached(step):
+            self._record_histograms(step)
+        if self._saver.due.reached(step) and step < last_step:
+            self._saver.save(step)
 
     def _blocks(self, step: int) -> BlockReader:
         remaining = self._session.total_steps - step

@@ -11,7 +11,6 @@ Chidambaram, FAST 2021).
 """
 
 import contextlib
-import os
 import queue
 import threading
 import time
@@ -88,7 +87,8 @@ class CheckpointWriter:
         before_commit: called on the writer's thread when the files are on the disk and before the checkpoint becomes
             visible; for records that must not be older than the checkpoint.
         max_overhead: most of the run's time that saves may cost, as a fraction: the time that the loop is held up, and
-            the thread's own processor time as a share of this machine's cores. None takes every save that it can.
+            the thread's own processor time. All of it counts, however many cores there are: a step that is spread over
+            all cores is as slow as the slowest. None takes every save that it can.
     """
 
     def __init__(
@@ -103,7 +103,6 @@ class CheckpointWriter:
         self.store = store
         self._on_saved, self._on_failed, self._before_commit = on_saved, on_failed, before_commit
         self._max_overhead = max_overhead
-        self._num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self._buffer: HostBuffer | None = None
         self._filling_since: float | None = None
         self._not_before = 0.0
@@ -231,7 +230,7 @@ class CheckpointWriter:
             return
         self._num_failures = 0
         if self._max_overhead is not None:
-            cost_s = job.stall_s + (time.thread_time() - cpu_before) / self._num_cores
+            cost_s = job.stall_s + time.thread_time() - cpu_before
             self._not_before = job.taken_at + cost_s / self._max_overhead
         if self._on_saved:
             write_s = time.monotonic() - job.taken_at
