@@ -7,8 +7,8 @@ order that rotates. Speeds are medians over the rounds. A ratio is the median of
 slow moment of the machine meets both sides. "Best" is the contender other than Phalanx with the highest median: the
 best of each round would count its luck.
 
-The cost of checkpoints is measured on its own afterwards, in longer turns of two contenders that alternate: how often
-a checkpoint is taken depends on the time since the last one, and that runs on while the others work.
+The cost of checkpoints is measured on its own afterwards, in longer turns of one process that alternately saves and
+does not: two processes of the same program differ by more than what is to be found.
 
 After the warm-up each contender says its loss: all train the same. A transformer is not written for tf-keras, which
 lacks the layers it is made of.
@@ -57,7 +57,7 @@ class Effort:
     Attributes:
         rounds: In each of which every contender has a turn.
         turn_s: Seconds of a turn, at least.
-        checkpoint_rounds: In each of which Phalanx has a turn with checkpoints and one without.
+        checkpoint_rounds: In each of which Phalanx has a turn with checkpoints and one without, in one process.
         checkpoint_turn_s: Seconds of these.
     """
 
@@ -102,21 +102,19 @@ def measure(model: str, names: Sequence[str], effort: Effort) -> dict[str, Any]:
     with started(model, names) as contenders:
         losses = {contender.name: contender.warmed_up()["loss"] for contender in contenders}
         others = [contender for contender in contenders if contender.name != CHECKPOINTS]
-        pair = [contender for contender in contenders if contender.name in (PHALANX, CHECKPOINTS)]
-        take_turns(contenders, 1, effort.turn_s)  # tf.data tunes itself, caches fill
+        saving = [contender for contender in contenders if contender.name == CHECKPOINTS]
+        take_turns(contenders, 2, effort.turn_s)  # tf.data tunes itself, caches fill
         turns = take_turns(others, effort.rounds, effort.turn_s)
-        checkpoint_turns = take_turns(pair, effort.checkpoint_rounds, effort.checkpoint_turn_s)
-    return {**summarise(turns, checkpoint_turns), "losses": losses}
+        checkpoint_turns = take_turns(saving, 2 * effort.checkpoint_rounds, effort.checkpoint_turn_s)
+    return {**summarise(turns, checkpoint_turns.get(CHECKPOINTS, ())), "losses": losses}
 
 
-def summarise(
-    turns: Mapping[str, Sequence[Figures]], checkpoint_turns: Mapping[str, Sequence[Figures]]
-) -> dict[str, Any]:
+def summarise(turns: Mapping[str, Sequence[Figures]], checkpoint_turns: Sequence[Figures]) -> dict[str, Any]:
     """Medians, and the ratios that the targets are about.
 
     Args:
         turns: Figures of every turn, by contender; as many for each.
-        checkpoint_turns: Those of Phalanx with checkpoints and without.
+        checkpoint_turns: Those of the process that has `checkpoints` in every other one, in their order.
 
     Returns:
         `samples_per_s` by contender, `best` (a name), `vs_best`, `data_wait` (a share of the time, 0 to 1); where they
@@ -133,12 +131,12 @@ def summarise(
     }
     if PLAIN in speeds:
         result["vs_plain_fit"] = _ratio(speeds[PHALANX], speeds[PLAIN])
-    if checkpoint_turns.get(CHECKPOINTS):
+    if checkpoint_turns:
         with_, without = (
-            statistics.median(turn["samples_per_s"] for turn in checkpoint_turns[name])
-            for name in (CHECKPOINTS, PHALANX)
+            [turn["samples_per_s"] for turn in checkpoint_turns if turn["checkpoints"] is saving]
+            for saving in (True, False)
         )
-        result["checkpoint_cost"] = 1 - with_ / without
+        result["checkpoint_cost"] = 1 - _ratio(with_, without)
     return result
 
 

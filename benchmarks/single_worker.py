@@ -3,7 +3,8 @@
 python -m benchmarks.single_worker MODEL CONTENDER RUN_DIR
 
 The first answer has `loss`, the mean over some training samples after the warm-up. A turn has `samples_per_s`; Phalanx
-adds `data_wait`, the share of all its turns so far that it waited for data.
+adds `data_wait`, the share of all its turns so far that it waited for data. With checkpoints it saves in every other
+turn, and `checkpoints` says in which.
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ def _loss_figure(model: str, network: Any) -> Callable[[], Figures]:
 
 def _phalanx(model: str, folder: Path, checkpoint_every: str | None, answers: TextIO) -> None:
     """The whole real path: loop, recorder, checkpoints. A turn begins and ends at a boundary of the loop."""
+    from trainer.due import Due
     from trainer.loop import Loop
     from trainer.observe.metrics_log import read_metrics
     from trainer.recorder import Recorder
@@ -101,7 +103,9 @@ def _phalanx(model: str, folder: Path, checkpoint_every: str | None, answers: Te
         # Over all turns: the window of a logged step may begin in one and end in another.
         nonlocal worked_s
         worked_s += seconds
-        return {"data_wait": (waited_s() - waited_before_s) / worked_s}
+        figures = {"data_wait": (waited_s() - waited_before_s) / worked_s, "checkpoints": saver.due is often}
+        saver.due = never if saver.due is often else often
+        return figures
 
     loss_figure, waited_before_s = _loss_figure(model, session.model), 0.0
     turns = Turns(batch_size(model), WARM_UP_STEPS[model], warmed_up, sys.stdin, answers, end)
@@ -113,6 +117,7 @@ def _phalanx(model: str, folder: Path, checkpoint_every: str | None, answers: Te
             return not turns.boundary(session.state.step)
 
     saver = Saver(session, run, recorder)
+    often, never = saver.due, Due(None, session.order.steps_per_epoch)
     recorder.begin(session.total_steps, None)
     Loop(session, recorder, saver, EndOfTurns()).run()
     saver.close()
