@@ -115,7 +115,7 @@ def try_out(config: RunConfig) -> Preflight:
         checkpoint_bytes=checkpoint_bytes,
         kept_bytes=kept_bytes,
         free_bytes=free_bytes,
-        begun=RunFolder(config.run.folder).exists,
+        begun=RunFolder(config.run.folder).has_progress,
         problems=_disk_problems(config, kept_bytes, free_bytes),
     )
 

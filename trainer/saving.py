@@ -19,6 +19,10 @@ from trainer.run_folder import RunFolder
 from trainer.session import Session
 
 
+class StateNotSaved(RuntimeError):
+    """The last state of a run could not be written. The message is one sentence for the user."""
+
+
 class Saver:
     """Saves the training state and brings it back.
 
@@ -80,13 +84,22 @@ class Saver:
         Args:
             step: Steps done.
             wait: Return when it is durable; for the end of a run.
+
+        Raises:
+            StateNotSaved: It has to be durable and could not be written.
         """
         if not wait and not self._writer.ready:
             self.due.put_off()
             return
         buffer = self._writer.buffer(self._specs)
         self._session.state.copy_to(buffer.views)
-        self._writer.save(step, buffer, self._metadata(step), wait=wait)
+        taken = self._writer.save(step, buffer, self._metadata(step), wait=wait)
+        if wait and not taken:
+            kept = self._store.steps()
+            raise StateNotSaved(
+                f"the state of step {step} could not be saved to {self._store.folder}: free space there or make it "
+                f"writable, and repeat the command, which goes on from step {kept[-1] if kept else 0}"
+            )
         self.due.done()
         self.keep_for_rollback()
 
@@ -125,7 +138,7 @@ class Saver:
 
     def _failed(self, failed: FailedCheckpoint) -> None:
         self._recorder.event("checkpoint_failed", step=failed.step, reason=failed.reason)
-        self._recorder.warn(f"{failed.reason}; training goes on, the earlier checkpoints are kept")
+        self._recorder.warn(failed.reason)
 
     def _damaged(self, damage: Exception, place: object) -> None:
         self._recorder.event("checkpoint_damaged", reason=str(damage), path=str(place))

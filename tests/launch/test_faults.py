@@ -148,7 +148,7 @@ def test_training_outlives_a_disk_that_is_full_for_a_while(small_disk, tmp_path,
         try:
             wait_until(store.steps)
             small_disk.fill()
-            wait_until(lambda: "training goes on" in said())
+            wait_until(lambda: "the earlier ones are kept" in said())
             newest_when_full = store.steps()[-1]
             small_disk.free()
             wait_until(lambda: store.steps()[-1] > newest_when_full)

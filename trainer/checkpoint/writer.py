@@ -239,6 +239,6 @@ class CheckpointWriter:
     def _reason(self, step: int, error: Exception) -> str:
         text = error.strerror if isinstance(error, OSError) and error.strerror else f"{type(error).__name__}: {error}"
         return (
-            f"the checkpoint of step {step} could not be written to {self.store.folder}: {text}; training goes on with "
-            "the earlier ones kept: free space there, or make it writable"
+            f"the checkpoint of step {step} could not be written to {self.store.folder}: {text}; the earlier "
+            "ones are kept: free space there, or make it writable"
         )
