@@ -16,6 +16,12 @@ def batch_of(block: Block, index: tf.Tensor) -> Batch:
     return {name: value[index] for name, value in block.items()}
 
 
+def gathered_batch_of(block: Block, index: tf.Tensor) -> Batch:
+    """The same inside of an XLA program, which a slice would tie to the first index: it would be compiled anew for
+    every other one."""
+    return {name: tf.gather(value, index) for name, value in block.items()}
+
+
 def packed_status(steps: tf.Tensor, finite: tf.Tensor) -> tf.Tensor:
     """`LoopResult.status`: one small tensor is one transfer from the device."""
     return tf.stack([steps, 1 - tf.cast(finite, tf.int64)])

@@ -10,7 +10,7 @@ from trainer.state import TrainState
 from trainer.step.build import Step
 from trainer.step.evaluation import EvaluationStep, EvaluationSums
 from trainer.step.state_tensors import StateTensors
-from trainer.strategies.inner_loop import batch_of, evaluation_totals, packed_status
+from trainer.strategies.inner_loop import batch_of, evaluation_totals, gathered_batch_of, packed_status
 from trainer.strategies.strategy import Block, EvaluationLoop, LoopResult, TrainLoop
 
 
@@ -27,6 +27,7 @@ class OneDevice:
         """A loop that reads the variables once, before its first step, and writes them once, after its last."""
         compute = tf.function(step.whole, jit_compile=True) if step.xla and not step.xla_loop else step.whole
         choose = _select if step.xla_loop else _switch
+        take = gathered_batch_of if step.xla_loop else batch_of
 
         @tf.function(jit_compile=step.xla_loop)
         def loop(block: Block, first: tf.Tensor, num_steps: tf.Tensor, empty_window: tf.Tensor) -> LoopResult:
@@ -34,7 +35,7 @@ class OneDevice:
             start = start._replace(window=tf.where(empty_window, tf.zeros_like(start.window), start.window))
 
             def body(done, carried, finite):
-                new, finite = compute(carried, batch_of(block, first + done))
+                new, finite = compute(carried, take(block, first + done))
                 return done + 1, choose(finite, new, carried), finite
 
             _, end, finite = tf.while_loop(
