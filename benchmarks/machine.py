@@ -13,7 +13,9 @@ from trainer.environment import describe_environment
 
 def describe_machine(command: Sequence[str]) -> dict[str, Any]:
     """Hardware, versions, date and command."""
-    return {"date": datetime.date.today().isoformat(), **describe_environment(command)}
+    # Where it lay on that machine means nothing to a reader.
+    environment = {name: value for name, value in describe_environment(command).items() if name != "folder"}
+    return {"date": datetime.date.today().isoformat(), **environment}
 
 
 def print_machine(machine: dict[str, Any]) -> None:
