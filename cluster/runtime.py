@@ -5,7 +5,7 @@ It knows neither where the hosts are nor how a decision is made.
 
 import queue
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Protocol
 
@@ -116,32 +116,28 @@ class Runtime:
         """Opens the hosts, decides until the run is over, and closes the hosts whatever happens."""
         try:
             self._hosts.open(self.put)
-            return self._decide()
+            return next(finish for finish in map(self._handle, self._events()) if finish is not None)
         finally:
             self._hosts.close()
 
-    def _decide(self) -> Finish:
-        eventful_at = tick_at = self._clock()
+    def _events(self) -> Iterator[Event]:
+        """What the supervisor handles, without end. Events and the clock take turns: neither keeps the other away."""
+        eventful_at = self._clock()
+        tick_at = eventful_at + self._tick_s
         while True:
-            # The clock goes first, so that no flood of events keeps it from the supervisor.
             now = self._clock()
             if now >= tick_at:
                 is_quiet = now - eventful_at > _QUIET_AFTER_S
                 tick_at = now + self._tick_s * (_QUIET_TICKS if is_quiet else 1)
-                due = self._coalescing.add(Ticked(now))
-            else:
-                try:
-                    event = self._arrived.get(timeout=tick_at - now)
-                except queue.Empty:
-                    continue
-                if not isinstance(event, Progressed | Heartbeat | SnapshotTaken):
-                    eventful_at = event.at
-                    tick_at = min(tick_at, event.at + self._tick_s)
-                due = self._coalescing.add(event)
-            for event in due:
-                finish = self._handle(event)
-                if finish is not None:
-                    return finish
+                yield from self._coalescing.add(Ticked(now))
+            try:
+                event = self._arrived.get(timeout=max(0.0, tick_at - self._clock()))
+            except queue.Empty:
+                continue
+            if not isinstance(event, Progressed | Heartbeat | SnapshotTaken):
+                eventful_at = event.at
+                tick_at = min(tick_at, event.at + self._tick_s)
+            yield from self._coalescing.add(event)
 
     def _handle(self, event: Event) -> Finish | None:
         self._journal(event)

@@ -45,6 +45,7 @@ class WorkerOutput:
         self._rank: int | None = None
         self._rest = b""
         self._failed = False
+        self._is_at_line_start = True
         self._file: BinaryIO | None = None
         self._open(logs / "standby" / f"{worker}.log")
 
@@ -67,7 +68,7 @@ class WorkerOutput:
 
     def note(self, text: str) -> None:
         """Adds a line of the agent's own to the log."""
-        self._append(f"[phalanx] {text}\n".encode())
+        self._append(f"{'' if self._is_at_line_start else chr(10)}[phalanx] {text}\n".encode())
 
     def close(self) -> None:
         """Passes on what did not end with a line's end, and closes the file."""
@@ -77,6 +78,7 @@ class WorkerOutput:
 
     def _open(self, path: Path) -> None:
         self.path = path
+        self._is_at_line_start = True
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             # Unbuffered, so that the log is complete when the agent is killed. Added to, because a restarted supervisor
@@ -88,8 +90,9 @@ class WorkerOutput:
 
     def _append(self, data: bytes) -> None:
         try:
-            if self._file is not None:
+            if self._file is not None and data:
                 self._file.write(data)
+                self._is_at_line_start = data.endswith(b"\n")
         except OSError as error:
             self._report(error)
 

@@ -1,0 +1,427 @@
+import os
+import signal
+import sys
+import textwrap
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster.agent import Agent
+from cluster.assignment import ErrorReport
+from cluster.supervisor.events import (
+    Completed,
+    HostDraining,
+    HostLost,
+    Progressed,
+    SnapshotTaken,
+    WorkerExited,
+    WorkerReady,
+)
+from cluster.worker_environment import Share, WorkerProgram, python_program
+from cluster.worker_output import OutputLines
+from tests.cluster.agent_workers import Recorder, assignment, children, is_running, pid_in, program, read, wait_until
+
+pytestmark = pytest.mark.processes
+
+WAIT = """
+link.ready("127.0.0.1:4711")
+given = link.wait_for_assignment()
+"""
+OBEY = WAIT + "stop.wait()"
+SAY_PID = "print(os.getpid(), file=open(os.environ['FOLDER'] + '/pid', 'w'), flush=True)"
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+def agent(tmp_path: Path, recorder: Recorder) -> Iterator[Callable[..., Agent]]:
+    agents = []
+
+    def start(*parts: str | WorkerProgram, **settings: object) -> Agent:
+        runs = parts[0] if isinstance(parts[0], WorkerProgram) else program(*parts, FOLDER=str(tmp_path))
+        agents.append(Agent("a", runs, tmp_path / "logs", recorder, **settings))
+        return agents[-1]
+
+    yield start
+    for each in agents:
+        each.close()
+
+
+def test_a_worker_trains_from_ready_to_completed(agent, recorder: Recorder):
+    owner = agent(
+        WAIT,
+        """
+        g = given.generation
+        link.progressed(g, 0, "compile")
+        link.progressed(g, 0, "step")
+        link.progressed(g, 1, "step")
+        link.snapshot_taken(g, 1)
+        link.progressed(g, 2, "step")
+        link.completed(g, 2)
+        """,
+    )
+    owner.start("w1")
+    ready = recorder.first(WorkerReady)
+    assert (ready.worker, ready.host, ready.address) == ("w1", "a", "127.0.0.1:4711")
+    owner.form("w1", assignment("w1", generation=3))
+    recorder.exit_of("w1")
+    told = [(type(event), getattr(event, "step", None), getattr(event, "phase", None)) for event in recorder.events]
+    # The compile phase has its report whatever came after it in the same milliseconds.
+    assert told == [
+        (WorkerReady, None, None),
+        (Progressed, 0, "compile"),
+        (Progressed, 1, "step"),
+        (SnapshotTaken, 1, None),
+        (Progressed, 2, "step"),
+        (Completed, 2, None),
+        (WorkerExited, None, None),
+    ]
+    assert recorder.first(SnapshotTaken).host == "a"
+    assert {event.generation for event in recorder.of(Progressed)} == {3}
+    assert all(a.at <= b.at for a, b in zip(recorder.events, recorder.events[1:], strict=False))
+
+
+@pytest.mark.parametrize(
+    ("end", "code", "number"),
+    [
+        ("sys.exit(0)", 0, None),
+        ("os._exit(7)", 7, None),
+        ("raise KeyError", 1, None),
+        ("os.kill(os.getpid(), signal.SIGKILL)", None, signal.SIGKILL),
+        ("signal.signal(signal.SIGSEGV, signal.SIG_DFL); os.kill(os.getpid(), signal.SIGSEGV)", None, signal.SIGSEGV),
+    ],
+)
+def test_every_end_is_reported_once_and_last(agent, recorder: Recorder, end: str, code: int, number: int):
+    owner = agent(
+        f"""
+        for step in range(2000):
+            link.snapshot_taken(1, step)
+        link.failed(ErrorReport("ValueError", "no", "Traceback: no", 7, True))
+        {end}
+        """
+    )
+    for name in ("w1", "w2"):
+        owner.start(name)
+    for name in ("w1", "w2"):
+        ended = recorder.exit_of(name)
+        assert (ended.host, ended.code, ended.signal) == ("a", code, number)
+        assert ended.error == ErrorReport("ValueError", "no", "Traceback: no", 7, True)
+    owner.close()
+    assert len(recorder.of(WorkerExited)) == 2
+    # Nothing that was said before the end is missing, and nothing came after it.
+    assert len(recorder.of(SnapshotTaken)) == 4000
+    assert isinstance(recorder.events[-1], WorkerExited)
+
+
+def test_a_signal_by_somebody_else_shows_as_such(agent, recorder: Recorder, tmp_path: Path):
+    owner = agent(SAY_PID, WAIT)
+    owner.start("w1")
+    recorder.first(WorkerReady)
+    os.kill(pid_in(tmp_path / "pid"), signal.SIGTERM)
+    ended = recorder.exit_of("w1")
+    assert (ended.code, ended.signal, ended.error) == (None, signal.SIGTERM, None)
+
+
+def test_a_worker_stops_when_asked_also_as_a_standby(agent, recorder: Recorder):
+    owner = agent(
+        """
+        link.ready("127.0.0.1:4711")
+        while (given := link.wait_for_assignment()) is not None:
+            pass
+        assert stop.wait(20)
+        sys.exit(31 if link.stop_reason == "enough" else 1)
+        """
+    )
+    owner.start("w1")
+    owner.stop("w1", "enough")
+    assert recorder.exit_of("w1").code == 31
+
+
+def test_killing_ends_the_whole_process_group(agent, recorder: Recorder, tmp_path: Path):
+    owner = agent(
+        """
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        print(child.pid, file=open(os.environ["FOLDER"] + "/child", "w"), flush=True)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        """,
+        OBEY,
+    )
+    owner.start("w1")
+    child = pid_in(tmp_path / "child")
+    assert is_running(child)
+    owner.kill("w1", "generation 2 ended")
+    assert recorder.exit_of("w1").signal == signal.SIGKILL
+    wait_until(lambda: not is_running(child))
+    assert "killed by its agent: generation 2 ended" in read(tmp_path / "logs/standby/w1.log")
+
+
+def test_a_stopped_process_is_killed_too(agent, recorder: Recorder, tmp_path: Path):
+    owner = agent(SAY_PID, OBEY)
+    owner.start("w1")
+    recorder.first(WorkerReady)
+    pid = pid_in(tmp_path / "pid")
+    os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: ") T " in read(Path(f"/proc/{pid}/stat")))
+    owner.dump_stacks("w1")
+    owner.kill("w1", "no progress")
+    assert recorder.exit_of("w1").signal == signal.SIGKILL
+    assert "no stacks: the process is stopped" in read(tmp_path / "logs/standby/w1.log")
+
+
+def test_what_a_worker_leaves_behind_ends_with_it(agent, recorder: Recorder, tmp_path: Path):
+    owner = agent(
+        """
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        print(child.pid, file=open(os.environ["FOLDER"] + "/child", "w"), flush=True)
+        os._exit(3)
+        """
+    )
+    owner.start("w1")
+    child = pid_in(tmp_path / "child")
+    # The child holds the worker's standard output: its end must be seen all the same.
+    assert recorder.exit_of("w1").code == 3
+    wait_until(lambda: not is_running(child))
+
+
+def test_closing_leaves_nothing_behind(agent, recorder: Recorder):
+    before = set(children())
+    owner = agent("signal.signal(signal.SIGTERM, signal.SIG_IGN)", OBEY)
+    threads = threading.active_count()
+    for number in range(3):
+        owner.start(f"w{number}")
+    owner.start("never begun")
+    recorder.first(WorkerReady)
+    owner.close()
+    owner.close()
+    owner.kill("w1", "too late")
+    assert set(children()) == before
+    assert threading.active_count() == threads - 1
+    assert len(recorder.of(WorkerExited)) == 4
+    assert not recorder.of(HostLost)
+
+
+def test_a_program_that_is_not_there_is_an_exit_with_the_reason(agent, recorder: Recorder):
+    owner = agent(WorkerProgram(("/nowhere/python",), {}))
+    owner.start("w1")
+    ended = recorder.exit_of("w1")
+    assert (ended.code, ended.signal) == (None, None)
+    assert ended.error is not None and "/nowhere/python" in ended.error.message
+    assert not ended.error.is_user_error
+
+
+@pytest.mark.parametrize(
+    "stuck",
+    [
+        "while True: pass",
+        # Inside a library that never gives the interpreter back: no thread of Python's runs.
+        "import collections, itertools; collections.deque(itertools.repeat(0), maxlen=0)",
+    ],
+)
+def test_the_stacks_of_a_stuck_worker_reach_its_log_before_it_is_killed(agent, recorder, tmp_path: Path, stuck: str):
+    owner = agent(
+        f"""
+        def stuck_in_a_loop():
+            print("entered")
+            {stuck}
+        def waits_for_ever():
+            threading.Event().wait()
+        threading.Thread(target=waits_for_ever, daemon=True).start()
+        """,
+        WAIT,
+        "stuck_in_a_loop()",
+    )
+    owner.start("w1")
+    recorder.first(WorkerReady)
+    owner.form("w1", assignment("w1", generation=2, rank=1))
+    wait_until(lambda: "entered" in read(tmp_path / "logs/2/1.log"))
+    owner.dump_stacks("w1")
+    owner.kill("w1", "no progress for 5 s")
+    assert recorder.exit_of("w1").signal == signal.SIGKILL
+    log = read(tmp_path / "logs/2/1.log")
+    assert "in stuck_in_a_loop" in log and "in waits_for_ever" in log
+    assert "was ended by SIGKILL" in log
+
+
+def test_each_generation_has_its_log_and_the_terminal_learns_the_rank(agent, recorder: Recorder, tmp_path: Path):
+    heard: list[OutputLines] = []
+    owner = agent(
+        """
+        print("importing")
+        link.ready("127.0.0.1:4711")
+        for _ in range(2):
+            given = link.wait_for_assignment()
+            print(f"out of {given.generation}")
+            print(f"err of {given.generation}", file=sys.stderr)
+            link.progressed(given.generation, 0, "step")
+        stop.wait()
+        print("no line end", end="")
+        """,
+        on_output=heard.append,
+    )
+    owner.start("w1")
+    recorder.first(WorkerReady)
+    owner.form("w1", assignment("w1", generation=4, rank=2))
+    recorder.wait(lambda: len(recorder.of(Progressed)) == 1)
+    owner.form("w1", assignment("w1", generation=5, rank=0))
+    recorder.wait(lambda: len(recorder.of(Progressed)) == 2)
+    owner.stop("w1", "done")
+    assert recorder.exit_of("w1").code == 0
+
+    def said(path: str) -> list[str]:
+        return [line for line in read(tmp_path / "logs" / path).splitlines() if not line.startswith("[phalanx]")]
+
+    assert said("standby/w1.log") == ["importing"]
+    assert said("4/2.log") == ["out of 4", "err of 4"]
+    assert said("5/0.log") == ["out of 5", "err of 5", "no line end"]
+    lines = [(output.rank, line) for output in heard for line in output.lines]
+    assert lines == [
+        (None, "importing"),
+        *((2, "out of 4"), (2, "err of 4")),
+        *((0, "out of 5"), (0, "err of 5"), (0, "no line end")),
+    ]
+
+
+def test_a_flood_of_output_neither_blocks_the_reports_nor_loses_a_byte(agent, recorder: Recorder, tmp_path: Path):
+    owner = agent(
+        """
+        line = "x" * 99 + "\\n"
+        for step in range(100):
+            sys.stdout.write(line * 1000)
+            link.snapshot_taken(1, step)
+        link.completed(1, 100)
+        """
+    )
+    owner.start("flood")
+    owner.start("flood2")
+    for name in ("flood", "flood2"):
+        assert recorder.exit_of(name).code == 0
+        assert read(tmp_path / f"logs/standby/{name}.log").count("x" * 99 + "\n") == 100_000
+    assert len(recorder.of(SnapshotTaken)) == 200
+    assert len(recorder.of(Completed)) == 2
+
+
+def test_messages_may_come_in_pieces_and_nonsense_costs_nothing(agent, recorder: Recorder, tmp_path: Path):
+    pieces = """
+        import os, socket
+        raw = socket.socket(fileno=int(os.environ["PHALANX_LINK_FD"]))
+        raw.sendall(b'{"type":"rea')
+        raw.sendall(b'dy","address":"[::1]:1"}\\nnonsense\\n{"type":"progress","step":"x"}\\n[1]\\n{"type":"snap')
+        raw.sendall(b'shot","generation":1,"step":5}\\n\\xff\\xfe\\n{"type":"unknown"}\\n')
+        raw.sendall(b'{"type":"completed","generation":1,"step":9}')
+        os._exit(0)
+        """
+    agent(python_program("-c", textwrap.dedent(pieces))).start("w1")
+    recorder.exit_of("w1")
+    # The last one lacks its line's end: it was never said completely.
+    assert [type(event) for event in recorder.events] == [WorkerReady, SnapshotTaken, WorkerExited]
+    assert recorder.first(WorkerReady).address == "[::1]:1"
+    log = read(tmp_path / "logs/standby/w1.log")
+    assert "not a message: b'nonsense'" in log and "not a worker's message: {'type': 'unknown'}" in log
+
+
+def test_an_order_that_a_worker_does_not_read_yet_reaches_it_later(agent, recorder: Recorder, tmp_path: Path):
+    owner = agent(SAY_PID, WAIT, "link.completed(1, given.num_workers); stop.wait()")
+    owner.start("w1")
+    recorder.first(WorkerReady)
+    pid = pid_in(tmp_path / "pid")
+    os.kill(pid, signal.SIGSTOP)
+    # Far more than a socket holds.
+    owner.form("w1", assignment("w1", generation=1, rank=20_000))
+    owner.start("w2")
+    recorder.first(WorkerReady, "w2")  # the agent is not held up meanwhile
+    os.kill(pid, signal.SIGCONT)
+    assert recorder.first(Completed, "w1").step == 20_001
+
+
+def test_workers_are_held_to_the_share_that_fewest_have(agent, recorder: Recorder, tmp_path: Path):
+    owner = agent(
+        """
+        keys = ["TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "TF_GRPC_REUSE_PORT"]
+        print(*(os.environ[key] for key in keys), link.name, link.host_address)
+        print("child", [key for key in os.environ if key.startswith("PHALANX_")])
+        """,
+        OBEY,
+        shares=(Share(2, ("0",)), Share(2, ("1",))),
+        address="10.0.0.7",
+    )
+
+    def said(name: str) -> list[str]:
+        wait_until(lambda: "child" in read(tmp_path / f"logs/standby/{name}.log"))
+        return read(tmp_path / f"logs/standby/{name}.log").splitlines()[1:3]
+
+    owner.start("w1")
+    owner.start("w2")
+    assert said("w1") == ["2 2 0 1 w1 10.0.0.7", "child []"]
+    assert said("w2") == ["2 2 1 1 w2 10.0.0.7", "child []"]
+    owner.kill("w2", "test")
+    recorder.exit_of("w2")
+    owner.start("w3")
+    assert said("w3")[0] == "2 2 1 1 w3 10.0.0.7"
+
+
+def test_a_host_says_that_it_has_been_given_notice(agent, recorder: Recorder):
+    agent(OBEY).drain(30.0)
+    event = recorder.first(HostDraining)
+    assert (event.host, event.notice_s) == ("a", 30.0)
+
+
+def test_a_log_that_cannot_be_written_costs_only_itself(agent, recorder: Recorder, tmp_path: Path, caplog):
+    (tmp_path / "logs").write_text("not a folder")
+    heard: list[OutputLines] = []
+    owner = agent("print('hello'); link.completed(1, 1)", on_output=heard.append)
+    owner.start("w1")
+    assert recorder.exit_of("w1").code == 0
+    assert [output.lines for output in heard] == [("hello",)]
+    assert len([record for record in caplog.records if "cannot be written" in record.message]) == 1
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_agent_that_fails_says_so_and_ends_its_workers(agent, tmp_path: Path):
+    before = set(children())
+    told = Recorder()
+
+    def refuse(event: object) -> None:
+        if isinstance(event, WorkerReady):
+            raise RuntimeError("no room")
+        told(event)
+
+    owner = Agent("a", program(OBEY), tmp_path / "logs", refuse)
+    owner.start("w1")
+    assert "no room" in told.first(HostLost).reason
+    owner.close()
+    assert set(children()) == before
+
+
+def test_without_pidfds_ends_are_found_as_well(agent, recorder: Recorder, monkeypatch: pytest.MonkeyPatch):
+    def refuse(pid: int) -> int:
+        raise OSError("not implemented")
+
+    monkeypatch.setattr(os, "pidfd_open", refuse)
+    owner = agent("link.completed(1, 1); sys.exit(9)")
+    owner.start("w1")
+    assert recorder.exit_of("w1").code == 9
+    assert recorder.of(Completed)
+
+
+def test_workers_outlive_the_thread_that_made_the_agent(agent, recorder: Recorder):
+    owners: list[Agent] = []
+    maker = threading.Thread(target=lambda: owners.append(agent(OBEY)))
+    maker.start()
+    maker.join()
+    orders = threading.Thread(target=owners[0].start, args=("w1",))
+    orders.start()
+    orders.join()
+    recorder.first(WorkerReady)
+    owners[0].stop("w1", "enough")
+    assert recorder.exit_of("w1").code == 0
+
+
+def test_an_interpreter_is_the_one_of_the_agent(agent, recorder: Recorder, tmp_path: Path):
+    agent("print(sys.executable)").start("w1")
+    recorder.exit_of("w1")
+    assert sys.executable in read(tmp_path / "logs/standby/w1.log")
