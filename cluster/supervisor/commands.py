@@ -34,7 +34,11 @@ class Stop:
 
 @dataclass(frozen=True)
 class Kill:
-    """End a worker's process at once. Killing one that is already gone does nothing."""
+    """End a worker's process at once, and say `WorkerExited`.
+
+    Said again until the exit is known, because a message may be lost: an agent that has no such process (any more)
+    answers `WorkerExited` all the same.
+    """
 
     worker: str
     reason: str
@@ -49,7 +53,7 @@ class DumpStacks:
 
 @dataclass(frozen=True)
 class ReleaseHost:
-    """Give a host back: the run needs it no longer."""
+    """Give a host back: the run needs it no longer, or its agent does not answer. `HostLost` follows."""
 
     host: str
 
@@ -67,7 +71,7 @@ class Finish:
 
     Attributes:
         outcome: how.
-        reason: why, in one sentence; a traceback may follow on further lines.
+        reason: why, in one sentence; after an error of the user's code its traceback comes first, on lines of its own.
     """
 
     outcome: Outcome

@@ -1,4 +1,7 @@
-"""What the supervisor learns: one class an event. Each carries when it happened, `at`, in monotonic seconds."""
+"""What the supervisor learns: one class an event. Each carries when it happened, `at`, in monotonic seconds.
+
+The clock is the run's: one that never goes back, also when another supervisor takes the run over on another machine.
+"""
 
 from dataclasses import dataclass
 
@@ -138,7 +141,10 @@ class StopRequested:
 
 @dataclass(frozen=True)
 class Ticked:
-    """Time has passed. It comes about once a second; every deadline is looked at then."""
+    """Time has passed. It comes about once a second, and right after hosts have joined.
+
+    Every deadline is looked at then. New hosts are too, so that those that come together share the workers.
+    """
 
     at: float
 
