@@ -37,7 +37,8 @@ class Agent:
         logs: the folder of the workers' log files.
         on_event: gets every event, on the agent's thread, and must not block. A worker's last event is its
             `WorkerExited`, which comes once and after everything the worker has reported.
-        shares: what each of the workers that run at once may use; a new worker gets the share that fewest have.
+        shares: what each of the members that it runs at once may use. They have equal threads, which a worker is held
+            to from its start; its devices it gets with its first assignment, and keeps.
         address: the host's own address, which its workers' peers reach.
         on_output: gets the lines that workers print, on the agent's thread, and must not block.
         clock: monotonic seconds.
@@ -60,7 +61,6 @@ class Agent:
         self._on_event, self._on_output, self._clock = on_event, on_output, clock
         self._shares = tuple(shares)
         self._workers: dict[str, WorkerProcess] = {}
-        self._share_of: dict[str, int] = {}
         self._orders: deque[Callable[[], object]] = deque()
         self._closing = False
         self._selector = selectors.DefaultSelector()
@@ -78,7 +78,7 @@ class Agent:
 
     def form(self, worker: str, assignment: Assignment) -> None:
         """Hands a worker its part in a generation."""
-        self._order_worker(worker, lambda process: process.form(assignment))
+        self._order_worker(worker, lambda process: self._form(process, assignment))
 
     def stop(self, worker: str, reason: str) -> None:
         """Asks a worker to save its state and end."""
@@ -86,11 +86,11 @@ class Agent:
 
     def kill(self, worker: str, reason: str) -> None:
         """Ends a worker and all that it has started, at once."""
-        self._order_worker(worker, lambda process: process.kill(reason, self._clock()))
+        self._order_worker(worker, lambda process: process.kill(reason))
 
     def dump_stacks(self, worker: str) -> None:
         """Has a worker write the stacks of all its threads to its log."""
-        self._order_worker(worker, lambda process: process.dump_stacks(self._clock()))
+        self._order_worker(worker, lambda process: process.dump_stacks())
 
     def profile(self, worker: str, steps: int) -> None:
         """Has a worker profile its next steps."""
@@ -139,7 +139,7 @@ class Agent:
                         key.data(mask)
                 while self._orders:
                     self._orders.popleft()()
-                self._look_at_clock()
+                self._look_for_ended()
         except BaseException as error:
             # Without its agent the host is of no use, and what it ran has to end.
             with contextlib.suppress(Exception):
@@ -156,15 +156,11 @@ class Agent:
             self._wake_up.close()
 
     def _patience(self) -> float | None:
-        times = [process.kill_at for process in self._workers.values() if process.kill_at is not None]
-        patience = min(times) - self._clock() if times else None
-        if any(process.ended is None for process in self._workers.values()):
-            patience = min(_LOOK_S, _LOOK_S if patience is None else patience)
-        return None if patience is None else max(0.0, patience)
+        return _LOOK_S if any(process.ended is None for process in self._workers.values()) else None
 
-    def _look_at_clock(self) -> None:
+    def _look_for_ended(self) -> None:
+        """Does what the kernel does where it can tell of ended processes."""
         for process in list(self._workers.values()):
-            process.kill_if_due(self._clock())
             if process.ended is None and process.has_ended:
                 self._bury(process)
 
@@ -173,9 +169,10 @@ class Agent:
         if self._closing:
             return
         output = WorkerOutput(worker, self._logs, self._on_output)
-        share = self._least_used_share()
         try:
-            process = WorkerProcess(worker, self._program, self._shares[share], self._address, output)
+            process = WorkerProcess(
+                worker, self._program, output, host_address=self._address, limits=self._shares[0].at_start()
+            )
         except OSError as error:
             output.note(f"cannot start {self._program.command[0]}: {error}")
             output.close()
@@ -183,17 +180,20 @@ class Agent:
             self._on_event(WorkerExited(self._clock(), worker, self.host, None, None, report))
             return
         self._guardian.guard(process.pid)
-        self._workers[worker], self._share_of[worker] = process, share
+        self._workers[worker] = process
         self._selector.register(process.printed, selectors.EVENT_READ, partial(self._hear_output, process))
         self._selector.register(process.link, selectors.EVENT_READ, partial(self._hear_link, process))
         if process.ended is not None:
             self._selector.register(process.ended, selectors.EVENT_READ, lambda _: self._bury(process))
 
-    def _least_used_share(self) -> int:
-        return min(range(len(self._shares)), key=list(self._share_of.values()).count)
+    def _form(self, process: WorkerProcess, assignment: Assignment) -> None:
+        if process.share is None:
+            taken = [other.share for other in self._workers.values() if not other.is_killed]
+            process.share = min(range(len(self._shares)), key=taken.count)
+        process.form(assignment, self._shares[process.share].as_member())
 
     def _hear_output(self, process: WorkerProcess, mask: int) -> None:
-        if not process.read_output(self._clock()):
+        if not process.read_output():
             self._selector.unregister(process.printed)
 
     def _hear_link(self, process: WorkerProcess, mask: int) -> None:
@@ -236,11 +236,11 @@ class Agent:
         for source in (process.printed, process.link, process.ended):
             if source is not None and source in self._selector.get_map():
                 self._selector.unregister(source)
-        del self._workers[process.name], self._share_of[process.name]
+        del self._workers[process.name]
         process.close()
         self._on_event(WorkerExited(self._clock(), process.name, self.host, code, signal, process.error))
 
     def _close(self) -> None:
         self._closing = True
         for process in self._workers.values():
-            process.kill("the run is over", self._clock())
+            process.kill("the run is over")

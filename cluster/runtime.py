@@ -5,7 +5,7 @@ It knows neither where the hosts are nor how a decision is made.
 
 import queue
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -84,7 +84,8 @@ class Runtime:
         journal: gets every event that the supervisor handles, and after each the commands that it gave, before these
             are carried out. To replay a run is to handle the same events again.
         announce: gets each sentence for the person.
-        clock: monotonic seconds of this process. Events of other machines are stamped with it when they arrive.
+        clock: monotonic seconds, never before the last of a journal that is taken over. Events of other machines are
+            stamped with it when they arrive.
         tick_s: seconds between two looks at the clock while something is going on.
     """
 
@@ -112,11 +113,16 @@ class Runtime:
         """Asks the run to save its state and end, from any thread or signal handler."""
         self.put(StopRequested(0.0, reason))
 
-    def run(self) -> Finish:
-        """Opens the hosts, decides until the run is over, and closes the hosts whatever happens."""
+    def run(self, begin_with: Sequence[Command] = ()) -> Finish:
+        """Opens the hosts, decides until the run is over, and closes the hosts whatever happens.
+
+        Args:
+            begin_with: what a supervisor that was taken over had decided and not recorded.
+        """
         try:
             self._hosts.open(self.put)
-            return next(finish for finish in map(self._handle, self._events()) if finish is not None)
+            finish = self._carry_out(begin_with)
+            return finish or next(finish for finish in map(self._handle, self._events()) if finish is not None)
         finally:
             self._hosts.close()
 
@@ -141,16 +147,18 @@ class Runtime:
 
     def _handle(self, event: Event) -> Finish | None:
         self._journal(event)
-        commands = self._supervisor.handle(event)
+        return self._carry_out(self._supervisor.handle(event))
+
+    def _carry_out(self, commands: Sequence[Command]) -> Finish | None:
         for command in commands:
             self._journal(command)
         for command in commands:
             if isinstance(command, Finish):
                 return command
-            self._carry_out(command)
+            self._give(command)
         return None
 
-    def _carry_out(self, command: Command) -> None:
+    def _give(self, command: Command) -> None:
         match command:
             case StartWorker(worker, host):
                 self._hosts.start(worker, host)

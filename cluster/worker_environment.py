@@ -20,27 +20,31 @@ _THREAD_SETTINGS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM
 class Share:
     """What one of a host's workers may use.
 
+    Threads are limited from the start, for libraries make their pools when they are imported. Devices are given to
+    members only: a standby can step in for any of them, so it must not touch a device before its assignment.
+
     Attributes:
         threads: threads of each of its pools; None: as many as the libraries like.
         devices: GPUs by number or UUID; empty: none; None: all.
 
-    >>> Share(threads=2, devices=("0", "1")).environment()["CUDA_VISIBLE_DEVICES"]
-    '0,1'
-    >>> Share().environment()
-    {}
+    >>> Share(threads=2).at_start()["OMP_NUM_THREADS"]
+    '2'
+    >>> Share(devices=("0", "1")).as_member()
+    {'CUDA_VISIBLE_DEVICES': '0,1'}
+    >>> Share().at_start(), Share().as_member()
+    ({}, {})
     """
 
     threads: int | None = None
     devices: tuple[str, ...] | None = None
 
-    def environment(self) -> dict[str, str]:
-        """The variables that hold a process to the share, when they are set before it starts."""
-        variables = {}
-        if self.threads is not None:
-            variables.update(dict.fromkeys(_THREAD_SETTINGS, str(self.threads)))
-        if self.devices is not None:
-            variables["CUDA_VISIBLE_DEVICES"] = ",".join(self.devices)
-        return variables
+    def at_start(self) -> dict[str, str]:
+        """The variables that a worker is started with."""
+        return {} if self.threads is None else dict.fromkeys(_THREAD_SETTINGS, str(self.threads))
+
+    def as_member(self) -> dict[str, str]:
+        """The variables that a worker gets with its first assignment."""
+        return {} if self.devices is None else {"CUDA_VISIBLE_DEVICES": ",".join(self.devices)}
 
 
 def divide(slots: int, threads: int | None = None, devices: Sequence[str] | None = None) -> tuple[Share, ...]:
@@ -84,11 +88,12 @@ class WorkerProgram:
 
 
 def worker_environment(
-    program: WorkerProgram, share: Share, *, worker: str, host_address: str, descriptor: int
+    program: WorkerProgram, limits: Mapping[str, str], *, worker: str, host_address: str, descriptor: int
 ) -> dict[str, str]:
     """The whole environment of a worker that the calling process starts.
 
     Args:
+        limits: that hold it to its share of the host.
         descriptor: the worker's end of its link, a number of this process and of the worker.
     """
     name, value = TENSORFLOW_SHARES_PORTS
@@ -99,7 +104,7 @@ def worker_environment(
         "PYTHONUNBUFFERED": "1",
         "PYTHONFAULTHANDLER": "1",
         name: value,
-        **share.environment(),
+        **limits,
         **program.environment,
         LINK_DESCRIPTOR: str(descriptor),
         AGENT_PID: str(os.getpid()),

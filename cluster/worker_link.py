@@ -257,6 +257,8 @@ class WorkerLink:
         match message["type"]:
             case "form":
                 assignment = Assignment.from_json(message["assignment"])
+                # Which devices this worker may use; whatever uses them reads it when it looks for them.
+                os.environ.update(message.get("environment", {}))
                 with self._orders:
                     self._assignments.append(assignment)
                     self._orders.notify_all()

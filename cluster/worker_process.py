@@ -12,7 +12,7 @@ from typing import Any
 from cluster.assignment import Assignment, ErrorReport
 from cluster.message_lines import BadMessage, MessageReader, encode
 from cluster.process import identity_of
-from cluster.worker_environment import Share, WorkerProgram, worker_environment
+from cluster.worker_environment import WorkerProgram, worker_environment
 from cluster.worker_link import STACKS_SIGNAL
 from cluster.worker_output import WorkerOutput
 
@@ -20,10 +20,6 @@ _PIECE = 1 << 16
 # More than the kernel holds of a dead worker's messages and output; a bound, because what the worker has started may
 # still hold the other ends.
 _MOST_PIECES_LEFT = 64
-# A worker that is killed right after its stacks were asked for gets this long to write them: at most so much, and so
-# much after the last of its output.
-_STACKS_S = 1.0
-_STACKS_QUIET_S = 0.05
 
 
 class WorkerProcess:
@@ -35,6 +31,8 @@ class WorkerProcess:
         name: the worker's name.
         pid: its pid, and the number of its process group.
         error: the exception it has reported.
+        share: which of the host's shares it has as a member; None: it is a standby.
+        is_killed: whether its agent has killed it.
         link: the agent's end of the pair of sockets.
         printed: the descriptor from which its standard output and standard error are read.
         ended: a descriptor that is readable when the process has ended; None where the kernel has none.
@@ -44,15 +42,21 @@ class WorkerProcess:
     """
 
     def __init__(
-        self, name: str, program: WorkerProgram, share: Share, host_address: str, output: WorkerOutput
+        self,
+        name: str,
+        program: WorkerProgram,
+        output: WorkerOutput,
+        *,
+        host_address: str,
+        limits: Mapping[str, str],
     ) -> None:
         self.name = name
         self.error: ErrorReport | None = None
+        self.share: int | None = None
+        self.is_killed = False
         self._output = output
         self._reader, self._outgoing = MessageReader(), bytearray()
         self._has_spoken = False
-        self._stacks_until = self._stacks_complete_at = 0.0
-        self._kill_is_due = False
         with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
             self.link, link = socket.socketpair()
             ours.callback(self.link.close)
@@ -71,7 +75,7 @@ class WorkerProcess:
                 start_new_session=True,
                 cwd=program.folder,
                 env=worker_environment(
-                    program, share, worker=name, host_address=host_address, descriptor=link.fileno()
+                    program, limits, worker=name, host_address=host_address, descriptor=link.fileno()
                 ),
             )
             self._ours = ours.pop_all()
@@ -107,12 +111,16 @@ class WorkerProcess:
         except OSError:
             self._outgoing.clear()
 
-    def form(self, assignment: Assignment) -> None:
-        """Hands over its part in a generation, whose log its output goes to from here on."""
+    def form(self, assignment: Assignment, environment: Mapping[str, str]) -> None:
+        """Hands over its part in a generation, whose log its output goes to from here on.
+
+        Args:
+            environment: what it needs to know besides, as variables.
+        """
         self.read_left_output()
         self._output.assign(assignment.generation, assignment.rank)
         self._output.note(f"worker {self.name}, process {self.pid}, is rank {assignment.rank}")
-        self.send({"type": "form", "assignment": assignment.to_json()})
+        self.send({"type": "form", "assignment": assignment.to_json(), "environment": dict(environment)})
 
     def read_messages(self) -> list[dict[str, Any]] | None:
         """The messages in the next piece that has come; None when the worker has closed its link."""
@@ -128,7 +136,7 @@ class WorkerProcess:
             messages += self._parse(data)
         return messages
 
-    def read_output(self, now: float) -> bool:
+    def read_output(self) -> bool:
         """Passes on the next piece of output that has come.
 
         Returns:
@@ -138,7 +146,6 @@ class WorkerProcess:
             data = os.read(self.printed, _PIECE)
         except BlockingIOError:
             return True
-        self._stacks_complete_at = min(self._stacks_until, now + _STACKS_QUIET_S)
         self._output.write(data)
         return bool(data)
 
@@ -154,7 +161,7 @@ class WorkerProcess:
         """Adds a line of the agent's to the worker's log."""
         self._output.note(text)
 
-    def dump_stacks(self, now: float) -> None:
+    def dump_stacks(self) -> None:
         """Has the worker write the stacks of all its threads to its log, wherever it is stuck."""
         if not self._has_spoken:
             self.note("no stacks: the worker has not opened its link yet")  # the signal would still kill it
@@ -162,27 +169,15 @@ class WorkerProcess:
         if self._is_stopped():
             self.note("no stacks: the process is stopped (SIGSTOP)")
             return
-        self._stacks_until = self._stacks_complete_at = now + _STACKS_S
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, STACKS_SIGNAL)
 
-    def kill(self, reason: str, now: float) -> None:
-        """Ends the whole process group; not before stacks that were asked for are in the log."""
-        if not self._kill_is_due:
+    def kill(self, reason: str) -> None:
+        """Ends the whole process group, and says why in the log."""
+        if not self.is_killed:
             self.note(f"killed by its agent: {reason}")
-        self._kill_is_due = True
-        self.kill_if_due(now)
-
-    @property
-    def kill_at(self) -> float | None:
-        """When `kill_if_due` must be called."""
-        return self._stacks_complete_at if self._kill_is_due else None
-
-    def kill_if_due(self, now: float) -> None:
-        """Carries out a kill that has waited for stacks."""
-        if self._kill_is_due and now >= self._stacks_complete_at:
-            self._kill_is_due = False
-            self.kill_group()
+        self.is_killed = True
+        self.kill_group()
 
     def kill_group(self) -> None:
         """Ends the process and all that it has started, except what has left its process group."""

@@ -19,7 +19,7 @@ from cluster.supervisor.events import (
     WorkerExited,
     WorkerReady,
 )
-from cluster.worker_environment import Share, WorkerProgram, python_program
+from cluster.worker_environment import WorkerProgram, divide, python_program
 from cluster.worker_output import OutputLines
 from tests.cluster.agent_workers import Recorder, assignment, children, is_running, pid_in, program, read, wait_until
 
@@ -222,7 +222,7 @@ def test_a_program_that_is_not_there_is_an_exit_with_the_reason(agent, recorder:
         "import collections, itertools; collections.deque(itertools.repeat(0), maxlen=0)",
     ],
 )
-def test_the_stacks_of_a_stuck_worker_reach_its_log_before_it_is_killed(agent, recorder, tmp_path: Path, stuck: str):
+def test_the_stacks_of_a_stuck_worker_reach_its_log(agent, recorder, tmp_path: Path, stuck: str):
     owner = agent(
         f"""
         def stuck_in_a_loop():
@@ -240,11 +240,11 @@ def test_the_stacks_of_a_stuck_worker_reach_its_log_before_it_is_killed(agent, r
     owner.form("w1", assignment("w1", generation=2, rank=1))
     wait_until(lambda: "entered" in read(tmp_path / "logs/2/1.log"))
     owner.dump_stacks("w1")
+    for function in ("stuck_in_a_loop", "waits_for_ever"):
+        wait_until(lambda function=function: f"in {function}" in read(tmp_path / "logs/2/1.log"))
     owner.kill("w1", "no progress for 5 s")
     assert recorder.exit_of("w1").signal == signal.SIGKILL
-    log = read(tmp_path / "logs/2/1.log")
-    assert "in stuck_in_a_loop" in log and "in waits_for_ever" in log
-    assert "was ended by SIGKILL" in log
+    assert "was ended by SIGKILL" in read(tmp_path / "logs/2/1.log")
 
 
 def test_each_generation_has_its_log_and_the_terminal_learns_the_rank(agent, recorder: Recorder, tmp_path: Path):
@@ -338,30 +338,37 @@ def test_an_order_that_a_worker_does_not_read_yet_reaches_it_later(agent, record
     assert recorder.first(Completed, "w1").step == 20_001
 
 
-def test_workers_are_held_to_the_share_that_fewest_have(agent, recorder: Recorder, tmp_path: Path):
+def test_workers_are_held_to_their_share_of_the_host(agent, recorder: Recorder, tmp_path: Path):
     owner = agent(
         """
-        keys = ["TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "TF_GRPC_REUSE_PORT"]
-        print(*(os.environ[key] for key in keys), link.name, link.host_address)
-        print("child", [key for key in os.environ if key.startswith("PHALANX_")])
+        keys = ["TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "TF_GRPC_REUSE_PORT"]
+        start = [os.environ[key] for key in keys] + [link.name, link.host_address]
+        inherited = [key for key in os.environ if key.startswith("PHALANX_")]
+        link.ready("here:1")
+        for generation in (1, 2):
+            given = link.wait_for_assignment()
+            print(*start, inherited, "device", os.environ["CUDA_VISIBLE_DEVICES"])
+            link.progressed(given.generation, 0, "step")
+        stop.wait()
         """,
-        OBEY,
-        shares=(Share(2, ("0",)), Share(2, ("1",))),
+        shares=divide(2, threads=4, devices=["0", "1"]),
         address="10.0.0.7",
     )
 
-    def said(name: str) -> list[str]:
-        wait_until(lambda: "child" in read(tmp_path / f"logs/standby/{name}.log"))
-        return read(tmp_path / f"logs/standby/{name}.log").splitlines()[1:3]
+    def device(name: str, generation: int, rank: int) -> str:
+        owner.form(name, assignment(name, generation, rank))
+        recorder.wait(lambda: any(e.generation == generation for e in recorder.of(Progressed, name)))
+        (line,) = (line for line in read(tmp_path / f"logs/{generation}/{rank}.log").splitlines() if "device" in line)
+        assert line.startswith(f"2 2 1 {name} 10.0.0.7 [] device ")
+        return line.split()[-1]
 
-    owner.start("w1")
-    owner.start("w2")
-    assert said("w1") == ["2 2 0 1 w1 10.0.0.7", "child []"]
-    assert said("w2") == ["2 2 1 1 w2 10.0.0.7", "child []"]
+    for name in ("w1", "w2", "standby"):
+        owner.start(name)
+        recorder.first(WorkerReady, name)
+    assert (device("w1", 1, 0), device("w2", 1, 1)) == ("0", "1")
     owner.kill("w2", "test")
-    recorder.exit_of("w2")
-    owner.start("w3")
-    assert said("w3")[0] == "2 2 1 1 w3 10.0.0.7"
+    # The standby takes the device of the worker that it steps in for, and the other keeps its own.
+    assert (device("standby", 2, 0), device("w1", 2, 1)) == ("1", "0")
 
 
 def test_a_host_says_that_it_has_been_given_notice(agent, recorder: Recorder):

@@ -49,7 +49,7 @@ def launcher(tmp_path: Path) -> Iterator:
 
         def said() -> list[str]:
             logs = [read(tmp_path / f"logs/standby/{worker}.log") for worker in workers]
-            return [line for log in logs for line in log.splitlines() if line.startswith("pids ")]
+            return [line for log in logs for line in log.split("\n")[:-1] if line.startswith("pids ")]
 
         wait_until(lambda: len(said()) == len(workers))
         return process, [int(pid) for line in said() for pid in line.split()[1:]]

@@ -192,6 +192,15 @@ def test_a_quiet_run_looks_at_the_clock_less_often_until_something_happens():
     assert all(gap == pytest.approx(0.5, abs=0.01) for at, gap in gaps.items() if 10.6 < at < 19 or 31.2 < at < 39)
 
 
+def test_what_a_dead_supervisor_had_decided_is_carried_out_first():
+    hosts = Hosts()
+    journal: list[Event | Command] = []
+    left = [Kill("w1", "no progress"), StartWorker("w2", "a")]
+    Runtime(Script({Ticked: [END]}), hosts, journal.append, lambda text: None, tick_s=0.001).run(begin_with=left)
+    assert hosts.told == ["open", ("kill", "w1", "no progress"), ("start", "w2", "a"), "close"]
+    assert journal[:2] == left
+
+
 @pytest.mark.parametrize("where", ["open", "handle", "journal"])
 def test_the_hosts_are_closed_whatever_fails(where: str):
     hosts, script = Hosts(), Script({})
