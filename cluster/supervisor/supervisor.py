@@ -108,7 +108,7 @@ class Supervisor:
 
     @property
     def workers(self) -> dict[str, str]:
-        """The workers that have not ended for all it knows, with their hosts. Whoever takes over reports those that have."""
+        """The workers it counts on, with their hosts. Whoever takes over reports those that have ended."""
         return {worker.name: worker.host for worker in self._run.fleet.workers.values()}
 
     def handle(self, event: Event) -> list[Command]:
