@@ -23,7 +23,7 @@ from tests.cluster.agent_workers import LIMIT_S, Recorder, children, program, re
 
 pytestmark = pytest.mark.processes
 
-# Trains ten steps; rank 1 of the first generation stays in its checkpoint after four.
+# Trains ten steps; the first generation stays in its checkpoint after four.
 TRAINS = """
 link.ready(f"{link.host_address}:{os.getpid()}")
 given = link.wait_for_assignment()
@@ -35,11 +35,9 @@ link.progressed(given.generation, step, "restore")
 while step < 10:
     step += 1
     link.progressed(given.generation, step, "step")
-    if step == 4 and given.rank == 1 and given.generation == 1:
+    if step == 4 and given.generation == 1:
         link.progressed(given.generation, step, "checkpoint")
         time.sleep(600)
-    if step == 5 and given.generation == 1:
-        stop.wait()
 link.completed(given.generation, step)
 """
 
@@ -53,6 +51,7 @@ class TwoWorkersAndAStandby:
         self.generation = 0
         self.exits: list[WorkerExited] = []
         self.completed: set[str] = set()
+        self.saving: set[str] = set()
         self.last_at = 0.0
 
     def handle(self, event: Event) -> list[Command]:
@@ -73,8 +72,9 @@ class TwoWorkersAndAStandby:
                     return [Kill(other, "generation 1 ended") for other in self.members if other != event.worker]
                 said = f"{self.exits[0].worker} was ended by signal {self.exits[0].signal}"
                 return [Announce(said), *self.form(["w3", "w4"], SnapshotPlace(4, "a"))]
-            case Progressed(worker="w2", phase="checkpoint"):
-                return [Kill("w2", "this is how it dies here")]
+            case Progressed(phase="checkpoint"):
+                self.saving.add(event.worker)
+                return [Kill("w2", "this is how it dies here")] if len(self.saving) == 2 else []
             case Completed():
                 self.completed.add(event.worker)
                 if len(self.completed) == 2:
