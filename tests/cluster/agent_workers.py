@@ -24,6 +24,13 @@ from cluster.worker_link import WorkerLink
 stop = threading.Event()
 link = WorkerLink.from_environment(on_stop=lambda reason: stop.set())
 """
+# Parts of scripts: a standby that becomes a member; one that ends when asked; a worker that says its pid.
+WAIT = """
+link.ready("127.0.0.1:4711")
+given = link.wait_for_assignment()
+"""
+OBEY = WAIT + "stop.wait()"
+SAY_PID = "print(os.getpid(), file=open(os.environ['FOLDER'] + '/pid', 'w'), flush=True)"
 
 
 def program(*parts: str, **environment: str) -> WorkerProgram:
