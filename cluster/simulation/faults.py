@@ -1,0 +1,97 @@
+"""What can go wrong in a simulated run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cluster.simulation.machines import SimulatedHost, SimulatedWorker
+
+if TYPE_CHECKING:
+    from cluster.simulation.simulation import Simulation
+
+_SIGKILL, _SIGTERM = 9, 15
+
+
+class Faults:
+    """Strikes a simulation; whom, is drawn from its random numbers.
+
+    Args:
+        simulation: the victim.
+    """
+
+    def __init__(self, simulation: Simulation) -> None:
+        self._simulation = simulation
+
+    def strike(self, fault: str) -> None:
+        """Lets one thing go wrong: one of `scenario.FAULTS`. Does nothing when there is nobody to strike."""
+        worker, host = self._a_worker(), self._a_host()
+        if "worker" in fault and worker is not None:
+            self._strike_worker(fault, worker)
+        elif fault == "supervisor dies":
+            self._simulation.kill_supervisor(self._simulation.rng.uniform(0.5, 12.0))
+        elif fault == "host joins":
+            self._simulation.add_host(self._simulation.rng.choice([1, 2, 4]))
+        elif fault == "preemption wave":
+            for one in self._living_hosts():
+                if self._simulation.rng.random() < 0.6:
+                    self._drain(one)
+        elif host is not None:
+            self._strike_host(fault, host)
+
+    def _strike_worker(self, fault: str, worker: SimulatedWorker) -> None:
+        machines, time, rng = self._simulation.machines, self._simulation.time, self._simulation.rng
+        match fault:
+            case "kill a worker":
+                machines.exit(worker, None, rng.choice([_SIGKILL, _SIGKILL, _SIGTERM]))
+            case "worker fails":
+                machines.exit(worker, rng.randint(1, 255))
+            case "worker exits with 0":
+                machines.exit(worker, 0)
+            case "freeze a worker":
+                worker.frozen = True
+            case "freeze a worker for a while":
+                worker.frozen = True
+                time.after(rng.uniform(0.5, 20.0), machines.thaw, worker)
+            case "stick a worker":
+                worker.stuck = True
+            case "worker cannot be killed":
+                worker.unkillable = worker.stuck = True
+
+    def _strike_host(self, fault: str, host: SimulatedHost) -> None:
+        simulation, rng = self._simulation, self._simulation.rng
+        match fault:
+            case "host crashes":
+                simulation.crash(host, returns_after_s=None)
+            case "host crashes and returns":
+                simulation.crash(host, returns_after_s=rng.uniform(0.5, 60.0))
+            case "host is cut off":
+                simulation.cut_off(host, rng.choice([1.0, 4.0, 15.0]))
+            case "host leaves with notice":
+                self._drain(host)
+            case "host becomes slow":
+                host.slowness = rng.choice([1.5, 3.0])
+            case "host becomes bad":
+                host.bad = True
+            case "host becomes bad for a while":
+                host.bad = True
+                simulation.time.after(rng.uniform(1.0, 40.0), self._mend, host)
+            case "memory is lost":
+                host.snapshot = None
+
+    def _drain(self, host: SimulatedHost) -> None:
+        rng = self._simulation.rng
+        self._simulation.drain(host, rng.choice([1.0, 5.0, 30.0]), rng.choice([None, 1.0, 20.0]))
+
+    def _mend(self, host: SimulatedHost) -> None:
+        host.bad = False
+
+    def _living_hosts(self) -> list[SimulatedHost]:
+        return [host for host in self._simulation.machines.hosts.values() if host.alive]
+
+    def _a_host(self) -> SimulatedHost | None:
+        hosts = self._living_hosts()
+        return self._simulation.rng.choice(hosts) if hosts else None
+
+    def _a_worker(self) -> SimulatedWorker | None:
+        workers = [worker for worker in self._simulation.machines.workers.values() if worker.alive]
+        return self._simulation.rng.choice(workers) if workers else None

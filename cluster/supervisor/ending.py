@@ -1,0 +1,70 @@
+"""The end of a generation: broken, or handing over to the next one. Nothing is formed before all members have ended."""
+
+from cluster.supervisor import gathering, stopping
+from cluster.supervisor.facts import Fact, MemberCompleted, TimePassed, WorkersDied
+from cluster.supervisor.judgement import judge_idle, repeated_error, title_of
+from cluster.supervisor.run import Run
+from cluster.supervisor.states import Ended, Ending, Gathering, HandingOver, Running, Stopping, Waiting
+
+_Next = Gathering | Waiting | Running | HandingOver | Ending | Stopping | Ended
+
+
+def break_off(run: Run, generation: int, delay_s: float) -> _Next:
+    """A generation is broken. Its members are killed, unless survivors can form the next one."""
+    if run.settings.reform:
+        return gathering.enter(run, run.now, run.now + delay_s)
+    for worker in run.fleet.acting.values():
+        run.kill(worker, f"generation {generation} is broken")
+    state = Ending(generation, run.now, delay_s)
+    if not run.fleet.acting:
+        return _go_on(run, state)
+    run.plan()
+    return state
+
+
+def hand_over(run: Run, generation: int) -> _Next:
+    """A generation makes room for the next one. Its members save and end, unless they can form it themselves."""
+    if run.settings.reform:
+        return gathering.enter(run, run.now, run.now)
+    by = run.now + run.settings.patience.stop_s
+    for host in run.fleet.draining.values():
+        if host.leaves_at is not None and host.leaves_at > run.now:
+            by = min(by, host.leaves_at)
+    for worker in run.fleet.acting.values():
+        run.stop(worker, f"generation {generation + 1} takes over", by)
+    state = HandingOver(generation, run.now)
+    if not run.fleet.acting:
+        return _go_on(run, state)
+    run.plan()
+    return state
+
+
+def step(run: Run, state: Ending | HandingOver, fact: Fact) -> _Next:
+    """What follows from a fact."""
+    if isinstance(fact, MemberCompleted) and fact.worker == next(iter(run.progress.members)):
+        return stopping.finish(run, fact.step)
+    if isinstance(fact, TimePassed):
+        if isinstance(state, HandingOver) and any(worker.doomed_at for worker in run.fleet.acting.values()):
+            return break_off(run, state.generation, delay_s=0.0)
+        run.plan()
+    if not isinstance(fact, WorkersDied):
+        return state
+    members = [death for death in fact.deaths if death.worker.formed_at is not None]
+    # The rank whose error broke the generation may be heard after the peers that it took along.
+    if reason := repeated_error(run, members):
+        return stopping.give_up(run, "failed", reason)
+    ended = judge_idle(run, fact, is_needed=False)
+    if ended is not None:
+        return ended
+    unclean = [death for death in members if death.cause != "clean"]
+    if unclean and isinstance(state, HandingOver):
+        run.announce(f"{title_of(fact)} before it had handed over: generation {state.generation} is broken off")
+        return break_off(run, state.generation, delay_s=0.0)
+    return state if run.fleet.acting else _go_on(run, state)
+
+
+def _go_on(run: Run, state: Ending | HandingOver) -> _Next:
+    if isinstance(state, HandingOver):
+        run.snapshots.replace_by_checkpoint(run.progress.best_step, state.since)
+    delay_s = state.delay_s if isinstance(state, Ending) else 0.0
+    return gathering.enter(run, state.since, state.since + delay_s)

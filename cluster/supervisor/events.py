@@ -1,0 +1,164 @@
+"""What the supervisor learns: one class an event. Each carries when it happened, `at`, in monotonic seconds.
+
+The clock is the run's: one that never goes back, also when another supervisor takes the run over on another machine.
+"""
+
+from dataclasses import dataclass
+
+from cluster.assignment import ErrorReport
+
+
+@dataclass(frozen=True)
+class HostJoined:
+    """A host offers room for workers.
+
+    Attributes:
+        slots: how many workers it can run at once.
+    """
+
+    at: float
+    host: str
+    slots: int
+
+
+@dataclass(frozen=True)
+class HostLost:
+    """A host is gone, its workers and its memory with it.
+
+    Whoever reports it answers for that: the host's agent has ended, and workers end with their agent.
+    """
+
+    at: float
+    host: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class HostDraining:
+    """A host has been given notice.
+
+    Attributes:
+        notice_s: seconds until it goes.
+    """
+
+    at: float
+    host: str
+    notice_s: float
+
+
+@dataclass(frozen=True)
+class WorkerReady:
+    """A worker has imported everything and waits for an assignment: it is a standby now.
+
+    Attributes:
+        address: host and port that its peers will reach it at.
+    """
+
+    at: float
+    worker: str
+    host: str
+    address: str
+
+
+@dataclass(frozen=True)
+class WorkerExited:
+    """A worker's process has ended and has been reaped.
+
+    Attributes:
+        code: its exit code; None when a signal ended it.
+        signal: the signal's number; None when it exited by itself.
+        error: the exception it reported before; None when it reported none.
+    """
+
+    at: float
+    worker: str
+    host: str
+    code: int | None
+    signal: int | None
+    error: ErrorReport | None
+
+
+@dataclass(frozen=True)
+class Progressed:
+    """A member has completed steps, or has entered a phase.
+
+    Attributes:
+        step: completed steps.
+        phase: "restore", "compile", "step", "evaluate", "checkpoint" or "export".
+    """
+
+    at: float
+    worker: str
+    generation: int
+    step: int
+    phase: str
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """A worker's process lives. Says nothing of progress."""
+
+    at: float
+    worker: str
+
+
+@dataclass(frozen=True)
+class SnapshotTaken:
+    """A host's memory holds a whole snapshot.
+
+    Attributes:
+        generation: the generation that took it.
+        step: the completed steps it contains.
+    """
+
+    at: float
+    host: str
+    generation: int
+    step: int
+
+
+@dataclass(frozen=True)
+class Completed:
+    """A member is done with the whole training.
+
+    Attributes:
+        step: completed steps.
+    """
+
+    at: float
+    worker: str
+    generation: int
+    step: int
+
+
+@dataclass(frozen=True)
+class StopRequested:
+    """A person, or whatever acts for one, wants the run to end with its state saved."""
+
+    at: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class Ticked:
+    """Time has passed. It comes about once a second, and right after hosts have joined.
+
+    Every deadline is looked at then. New hosts are too, so that those that come together share the workers.
+    """
+
+    at: float
+
+
+Event = (
+    HostJoined
+    | HostLost
+    | HostDraining
+    | WorkerReady
+    | WorkerExited
+    | Progressed
+    | Heartbeat
+    | SnapshotTaken
+    | Completed
+    | StopRequested
+    | Ticked
+)

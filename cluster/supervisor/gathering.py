@@ -1,0 +1,138 @@
+"""Between two generations: workers are started, and as soon as enough are ready the next generation is formed."""
+
+from dataclasses import replace
+
+from cluster.assignment import Assignment, Member, SnapshotPlace
+from cluster.supervisor import stopping
+from cluster.supervisor.commands import Form
+from cluster.supervisor.facts import Fact, MemberCompleted, TimePassed, WorkersDied
+from cluster.supervisor.fleet import Worker
+from cluster.supervisor.generation_progress import GenerationProgress
+from cluster.supervisor.judgement import judge_idle, judge_members, title_of
+from cluster.supervisor.placement import candidates, choose_members
+from cluster.supervisor.run import Run
+from cluster.supervisor.states import Ended, Gathering, Running, Stopping, Waiting
+
+_Next = Gathering | Waiting | Running | Stopping | Ended
+
+
+def enter(run: Run, since: float, not_before: float) -> _Next:
+    """The last generation is over: on to the next."""
+    run.plan()
+    return _try_to_form(run, Gathering(since, not_before))
+
+
+def step(run: Run, state: Gathering | Waiting, fact: Fact) -> _Next:
+    """What follows from a fact."""
+    if isinstance(fact, MemberCompleted) and fact.worker == next(iter(run.progress.members)):
+        return stopping.finish(run, fact.step)
+    gathering = state.gathering if isinstance(state, Waiting) else state
+    if isinstance(fact, WorkersDied):
+        ended = judge_idle(run, fact, is_needed=True)
+        if ended is None:
+            gathering, ended = _judge_survivors(run, gathering, fact)
+        if ended is not None:
+            return ended
+        state = replace(state, gathering=gathering) if isinstance(state, Waiting) else gathering
+    planned = _plan(run, state) if isinstance(fact, TimePassed) else state
+    return _try_to_form(run, planned) if isinstance(planned, Gathering) else planned
+
+
+def place(snapshot: SnapshotPlace | None) -> str:
+    """Where a generation goes on from, for a person."""
+    return "from the newest checkpoint" if snapshot is None else f"from step {snapshot.step}"
+
+
+def _plan(run: Run, state: Gathering | Waiting) -> _Next:
+    capacity = run.plan()
+    suffices = run.policies.scaling.suffices(capacity)
+    if isinstance(state, Waiting):
+        if suffices:
+            run.announce("there is room for enough workers again")
+            return replace(state.gathering, since=run.now)
+        patience_s = run.settings.patience.resources_s
+        if patience_s is not None and run.now - state.since >= patience_s:
+            reason = f"no host offered enough room for {patience_s:.0f} s: {_shortage(run, capacity)}"
+            return stopping.give_up(run, "no_resources", reason)
+        return state
+    sizes = run.settings.sizes
+    patience_s = sizes.gather_s if run.last_size is None else sizes.replace_within_s
+    if suffices or run.now - state.since < patience_s:
+        return state
+    run.announce(f"{_shortage(run, capacity)}: the run waits for hosts")
+    return Waiting(run.now, state)
+
+
+def _shortage(run: Run, capacity: int) -> str:
+    return f"{run.settings.sizes.min} workers are needed and the hosts have room for {capacity}"
+
+
+def _judge_survivors(run: Run, state: Gathering, fact: WorkersDied) -> tuple[Gathering, Stopping | Ended | None]:
+    """Members that survived the last generation, to go on in the next one, have died as well."""
+    deaths = [death for death in fact.deaths if death.worker.formed_at is not None and death.cause != "expected"]
+    if not deaths:
+        return state, None
+    verdict = judge_members(run, fact, deaths)
+    if not verdict.goes_on:
+        return state, stopping.give_up(run, "failed", verdict.reason)
+    run.announce(f"{title_of(fact)}: generation {run.generation + 1} is formed without it")
+    run.plan()
+    return replace(state, not_before=max(state.not_before, run.now + verdict.delay_s)), None
+
+
+def _try_to_form(run: Run, state: Gathering) -> _Next:
+    scaling, waited_s = run.policies.scaling, run.now - state.since
+    fewest = scaling.least(run.last_size, waited_s)
+    if run.now < state.not_before or run.fleet.num_standbys + len(run.fleet.acting) < fewest:
+        return state
+    hosts = run.usable_hosts()
+    size = scaling.size(candidates(hosts, run.settings.reform), run.last_size, waited_s)
+    return state if size is None else _form(run, size)
+
+
+def _form(run: Run, size: int) -> Running:
+    fleet = run.fleet
+    assert run.settings.reform or not fleet.acting, "members of the last generation may still act"
+    workers = choose_members(run.usable_hosts(), size, survivors=run.settings.reform)
+    assert len(workers) == size, f"{len(workers)} workers were found for {size} members"
+    survivors = [worker for worker in workers if worker.formed_at is not None]
+    for worker in fleet.acting.values():
+        if worker.stays and worker not in survivors:
+            _leave_out(run, worker)
+    run.generation += 1
+    restore = run.newest_snapshot()
+    fleet.act(workers, run.now)
+    for host in dict.fromkeys(worker.host for worker in workers):
+        run.policies.hosts.start_worked(host)
+    run.progress = GenerationProgress(fleet.acting, run.now)
+    members = tuple(Member(worker.name, worker.host, rank, worker.address or "") for rank, worker in enumerate(workers))
+    run.outbox.extend(
+        Form(member.worker, Assignment(run.generation, member.rank, members, restore)) for member in members
+    )
+    if restore is not None and not survivors:
+        # Survivors hold a newer state, and say from where they go on.
+        run.progress.start_step = restore.step
+        run.snapshots.begin(run.generation, restore.step)
+    _announce(run, size, restore)
+    run.last_size = size
+    return Running(run.generation, members, run.now, restore)
+
+
+def _leave_out(run: Run, worker: Worker) -> None:
+    leaves_at = run.fleet.hosts[worker.host].leaves_at
+    if leaves_at is None:
+        run.kill(worker, "the next generation has no place for it")
+    else:
+        run.stop(worker, "its host leaves", min(leaves_at, run.now + run.settings.patience.stop_s))
+
+
+def _announce(run: Run, size: int, restore: SnapshotPlace | None) -> None:
+    hosts = list(dict.fromkeys(worker.host for worker in run.fleet.acting.values()))
+    where = ", ".join(hosts) if len(hosts) <= 4 else f"{len(hosts)} hosts"
+    workers = f"{size} worker{'s' if size > 1 else ''}"
+    if run.last_size is None:
+        run.announce(f"generation {run.generation} starts with {workers} on {where}")
+        return
+    changed = f" instead of {run.last_size}" if size != run.last_size else ""
+    source = f" in the memory of {restore.host}" if restore else ""
+    run.announce(f"generation {run.generation} goes on with {workers}{changed} on {where} {place(restore)}{source}")

@@ -1,0 +1,124 @@
+"""How far each member of one generation is. Noting a report costs the same however many members there are."""
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from statistics import median
+
+from cluster.supervisor.facts import Death
+
+_REMEMBERED_INTERVALS = 101
+_ENOUGH_INTERVALS = 3
+# A new report's weight in a member's average time for a step.
+_NEWEST_WEIGHT = 0.2
+_ENOUGH_REPORTS = 10
+
+
+@dataclass(slots=True)
+class MemberProgress:
+    """How far one member is.
+
+    Attributes:
+        at: when it last made progress: completed a step, or entered another phase.
+        step: completed steps; -1 before its first report.
+        phase: the phase of its last report; "form" before the first.
+        step_s: its average seconds for a step; None before it has reported two steps.
+        reports: how many reports that average is made of.
+    """
+
+    at: float
+    step: int = -1
+    phase: str = "form"
+    step_s: float | None = None
+    reports: int = 0
+
+
+class StepIntervals:
+    """The newest intervals between two reports of steps by the same member, over the whole run."""
+
+    def __init__(self) -> None:
+        self._intervals: deque[float] = deque(maxlen=_REMEMBERED_INTERVALS)
+
+    def add(self, seconds: float) -> None:
+        """Adds an interval."""
+        self._intervals.append(seconds)
+
+    def median_s(self) -> float | None:
+        """The median in seconds; None while there are too few."""
+        return median(self._intervals) if len(self._intervals) >= _ENOUGH_INTERVALS else None
+
+
+class GenerationProgress:
+    """How far the members of one generation are.
+
+    Attributes:
+        members: by the worker's name, in the order of their ranks.
+        completed: the members that are done with the training.
+        left: the members that exited with code 0 without having said that they are done: when, and how they died.
+        start_step: the step from which the generation went on; None while nobody has said.
+        best_step: the highest step a member reported; -1 before the first report.
+        stepped: whether a member has completed a step beyond `start_step`.
+        settled_at: when a member last left a phase other than "step": until then the others may have waited for it.
+        slow: the members that have been called stragglers.
+    """
+
+    def __init__(self, workers: Iterable[str], now: float) -> None:
+        self.members = {worker: MemberProgress(now) for worker in workers}
+        self.completed: dict[str, None] = {}
+        self.left: dict[str, tuple[float, Death]] = {}
+        self.start_step: int | None = None
+        self.best_step = -1
+        self.stepped = False
+        self.settled_at = now
+        self.slow: dict[str, None] = {}
+
+    def report(self, worker: str, at: float, step: int, phase: str, intervals: StepIntervals) -> int | None:
+        """Notes a member's report.
+
+        Returns:
+            The step of the checkpoint that it has just completed; None: it has not.
+        """
+        member = self.members[worker]
+        if at < member.at:  # it was overtaken by a later one
+            return None
+        if phase != "restore":  # before it is over, the step says nothing
+            if self.start_step is None:
+                self.start_step = step
+            if step > self.best_step:
+                self.best_step = step
+                self.stepped = step > self.start_step
+        if member.phase == phase == "step":
+            if step > member.step:
+                self._time(member, at, step, intervals)
+        elif member.phase != "step":
+            self.settled_at = max(self.settled_at, at)
+        saved = member.step if member.phase == "checkpoint" != phase else None
+        if step > member.step or phase != member.phase:
+            member.at, member.step, member.phase = at, max(step, member.step), phase
+        return saved
+
+    def stragglers(self, ratio: float) -> list[tuple[str, float]]:
+        """The members that take at least `ratio` times the median member's time for a step, with their ratios.
+
+        Each is named once a generation.
+        """
+        times = {
+            name: member.step_s
+            for name, member in self.members.items()
+            if member.step_s is not None and member.reports >= _ENOUGH_REPORTS
+        }
+        if len(times) < 2:
+            return []
+        # The lower median: of two members the slow one must not make the scale.
+        usual = sorted(times.values())[(len(times) - 1) // 2]
+        slow = [(name, step_s / usual) for name, step_s in times.items() if step_s >= ratio * usual > 0]
+        news = [(name, ratio) for name, ratio in slow if name not in self.slow]
+        self.slow.update(dict.fromkeys(name for name, _ in news))
+        return news
+
+    def _time(self, member: MemberProgress, at: float, step: int, intervals: StepIntervals) -> None:
+        intervals.add(at - member.at)
+        step_s = (at - member.at) / (step - member.step)
+        old = member.step_s
+        member.step_s = step_s if old is None else old + _NEWEST_WEIGHT * (step_s - old)
+        member.reports += 1

@@ -1,0 +1,109 @@
+"""Where workers are started, and which of them become members. Pure functions over the usable hosts.
+
+A host carries as many members as it has slots. Standbys may come on top, because they use no device until they are
+members; but one that is on a full host can only step in for a member of that host.
+"""
+
+import heapq
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from cluster.supervisor.fleet import Host, Worker
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is missing and what is too much.
+
+    Attributes:
+        starts: the host of each worker to start.
+        surplus: workers that are not needed, none of them a member.
+    """
+
+    starts: list[str]
+    surplus: list[Worker]
+
+
+def capacity(hosts: Sequence[Host]) -> int:
+    """How many members the hosts can carry."""
+    return sum(host.slots for host in hosts)
+
+
+def plan_workers(hosts: Sequence[Host], wanted: int, standbys: int, may_start: Callable[[str], bool]) -> Plan:
+    """What to start so that `wanted` members and `standbys` more have a worker.
+
+    Members are spread over the hosts, so that a lost host costs as few as possible and its peers hold the state.
+    """
+    load = {host.name: sum(worker.stays for worker in host.workers.values()) for host in hosts}
+    seated = sum(min(load[host.name], host.slots) for host in hosts)
+    starts: list[str] = []
+    free = [(load[host.name], host.order, host) for host in hosts if load[host.name] < host.slots]
+    free = [entry for entry in free if may_start(entry[2].name)]
+    heapq.heapify(free)
+    while seated < wanted and free:
+        _, order, host = heapq.heappop(free)
+        starts.append(host.name)
+        seated += 1
+        load[host.name] += 1
+        if load[host.name] < host.slots:
+            heapq.heappush(free, (load[host.name], order, host))
+    # Whoever is missing because a start has to wait is not replaced by a further standby elsewhere.
+    spare = sum(load.values()) - wanted
+    room = [(load[host.name] - host.slots, host.order, host) for host in hosts if may_start(host.name)]
+    room = [entry for entry in room if entry[0] < standbys]
+    heapq.heapify(room)
+    if seated >= wanted:
+        while spare < standbys and room:
+            over, order, host = heapq.heappop(room)
+            starts.append(host.name)
+            spare += 1
+            if over + 1 < standbys:
+                heapq.heappush(room, (over + 1, order, host))
+    return Plan(starts, _surplus(hosts, spare - standbys) if seated >= wanted else [])
+
+
+def candidates(hosts: Sequence[Host], survivors: bool) -> int:
+    """How many workers on these hosts could be members of one generation now.
+
+    Args:
+        hosts: the usable hosts.
+        survivors: whether the members of the last generation count as well.
+    """
+    return sum(min(host.slots, sum(_is_fit(worker, survivors) for worker in host.workers.values())) for host in hosts)
+
+
+def choose_members(hosts: Sequence[Host], size: int, survivors: bool) -> list[Worker]:
+    """The members of a generation, in the order of their ranks.
+
+    Survivors keep their order and come first, so that rank 0 holds the state whenever one does. New members are
+    spread over the hosts, and ordered by host, so that neighbours in rank are neighbours in the network.
+    """
+    fit = {host.name: [worker for worker in host.workers.values() if _is_fit(worker, survivors)] for host in hosts}
+    # Survivors first within a host, so that they are the ones that get its slots.
+    for workers in fit.values():
+        workers.sort(key=lambda worker: (worker.rank < 0, worker.rank, worker.number))
+    old: list[Worker] = []
+    layers: list[tuple[int, int, Worker]] = []
+    for host in hosts:
+        for layer, worker in enumerate(fit[host.name][: host.slots]):
+            if worker.rank >= 0:
+                old.append(worker)
+            else:
+                layers.append((layer, host.order, worker))
+    old = sorted(old, key=lambda worker: worker.rank)[:size]
+    layers.sort(key=lambda entry: entry[:2])
+    new = sorted(layers[: size - len(old)], key=lambda entry: (entry[1], entry[0]))
+    return old + [worker for _, _, worker in new]
+
+
+def _is_fit(worker: Worker, survivors: bool) -> bool:
+    return worker.is_standby or (survivors and worker.formed_at is not None and worker.stays)
+
+
+def _surplus(hosts: Sequence[Host], too_many: int) -> list[Worker]:
+    if too_many <= 0:
+        return []
+    idle = [worker for host in hosts for worker in host.workers.values() if worker.formed_at is None and worker.stays]
+    # Those that are furthest from being ready are the cheapest to lose.
+    idle.sort(key=lambda worker: (worker.address is not None, -worker.number))
+    return idle[:too_many]

@@ -1,0 +1,157 @@
+"""All that the supervisor knows of its run, and the commands that it is about to give."""
+
+from cluster.assignment import SnapshotPlace
+from cluster.supervisor.commands import Announce, Command, DumpStacks, Kill, ReleaseHost, StartWorker, Stop
+from cluster.supervisor.facts import Death
+from cluster.supervisor.fleet import Fleet, Host, Worker
+from cluster.supervisor.generation_progress import GenerationProgress, StepIntervals
+from cluster.supervisor.placement import capacity, plan_workers
+from cluster.supervisor.policies import Policies
+from cluster.supervisor.settings import Settings
+from cluster.supervisor.snapshots import SnapshotBook
+
+
+class Run:
+    """The books of one run, shared by all states.
+
+    Attributes:
+        settings, policies: what was injected.
+        fleet, snapshots, intervals: see there.
+        progress: of the newest generation.
+        generation: its number; 0 before the first.
+        last_size: how many members it has; None before the first.
+        best_step: the highest step that was ever reported; -1 before the first report.
+        now: the time of the newest event.
+        watched_from: nobody listened for a while before this time, so that nobody can be blamed for silence.
+        outbox: the commands of the event in work.
+    """
+
+    def __init__(self, settings: Settings, policies: Policies) -> None:
+        self.settings, self.policies = settings, policies
+        self.fleet, self.snapshots, self.intervals = Fleet(), SnapshotBook(), StepIntervals()
+        self.progress = GenerationProgress((), 0.0)
+        self.generation = 0
+        self.last_size: int | None = None
+        self.best_step = -1
+        self.now = self.watched_from = 0.0
+        self.outbox: list[Command] = []
+
+    def announce(self, text: str) -> None:
+        """Tells the person one sentence."""
+        self.outbox.append(Announce(text))
+
+    def kill(self, worker: Worker, reason: str) -> None:
+        """Has a worker ended at once, unless it already is."""
+        if worker.doomed_at is None:
+            self.fleet.doom(worker, reason, self.now)
+            self.outbox.append(Kill(worker.name, reason))
+
+    def stop(self, worker: Worker, reason: str, by: float) -> None:
+        """Asks a member to save its state and to end; it is killed when it has not by then."""
+        if worker.stays:
+            worker.stop_by = by
+            self.outbox.append(Stop(worker.name, reason))
+
+    def dump_stacks(self) -> None:
+        """Has all members write their stacks to their logs."""
+        self.outbox.extend(DumpStacks(worker) for worker in self.fleet.acting)
+
+    def usable_hosts(self) -> list[Host]:
+        """The hosts whose workers may become members, in the order of joining."""
+        is_aside = self.policies.hosts.is_aside
+        return [
+            host
+            for host in self.fleet.hosts.values()
+            if host.leaves_at is None and not host.released and not is_aside(host.name)
+        ]
+
+    def newest_snapshot(self) -> SnapshotPlace | None:
+        """The snapshot to go on from: the newest on a host that stays; None: the newest checkpoint."""
+        return self.snapshots.newest(
+            host.name for host in self.fleet.hosts.values() if host.leaves_at is None and not host.released
+        )
+
+    def plan(self) -> int:
+        """Starts the workers that are missing and ends those that are too many.
+
+        Returns:
+            How many members the usable hosts can carry.
+        """
+        for host in self.policies.hosts.come_back(self.now):
+            self.announce(f"{host} was set aside long enough and is used again")
+        hosts = self.usable_hosts()
+        if not self.policies.scaling.suffices(capacity(hosts)):
+            for host in self.policies.hosts.recall():
+                self.announce(f"{host} was set aside and is used again, because the run cannot do without it")
+            hosts = self.usable_hosts()
+        usable = {host.name for host in hosts}
+        for host in self.fleet.hosts.values():
+            if host.name not in usable:
+                for worker in host.workers.values():
+                    if worker.formed_at is None:
+                        self.kill(worker, "its host is not used")
+        plan = plan_workers(
+            hosts,
+            self.policies.scaling.wanted(capacity(hosts)),
+            self.settings.standbys,
+            lambda host: self.policies.hosts.may_start(host, self.now),
+        )
+        for host in plan.starts:
+            self.outbox.append(StartWorker(self.fleet.start(host, self.now).name, host))
+        for worker in plan.surplus:
+            self.kill(worker, "it is not needed")
+        return capacity(hosts)
+
+    def set_aside(self, host: str) -> bool:
+        """Sets a failing host aside, if the run can do without it.
+
+        Returns:
+            Whether that is so.
+        """
+        if self.policies.hosts.is_aside(host):
+            return True
+        if not self.policies.scaling.suffices(capacity([one for one in self.usable_hosts() if one.name != host])):
+            return False
+        seconds = self.policies.hosts.set_aside(host, self.now)
+        self.announce(f"{host} failed repeatedly and is set aside for {seconds:.0f} s")
+        return True
+
+    def look_at_deadlines(self) -> list[Death]:
+        """Kills what does not do what it was asked, and kills again what does not end.
+
+        Returns:
+            The workers that would not start, or froze as standbys: they are killed, and their exits will be expected.
+        """
+        patience, fleet = self.settings.patience, self.fleet
+        for worker in list(fleet.doomed.values()):
+            self._kill_again(worker)
+        unfit: list[Death] = []
+        for worker in list(fleet.workers.values()):
+            if worker.doomed_at is not None:
+                continue
+            if worker.stop_by is not None and self.now >= worker.stop_by:
+                self.announce(f"{worker.title} did not end in time and is killed")
+                self.kill(worker, "it did not end in time")
+            elif worker.address is None and (waited_s := self._watched_for(worker.started_at)) > patience.start_s:
+                unfit.append(Death(worker, f"was not ready after {waited_s:.0f} s", "failure"))
+        standbys = (worker for worker in fleet.workers.values() if worker.is_standby)
+        for silence in self.policies.hangs.find_silent(standbys, self.now, self.watched_from):
+            unfit.append(Death(fleet.workers[silence.worker], silence.what, "failure"))
+        for death in unfit:
+            self.kill(death.worker, f"it {death.what}")
+        return unfit
+
+    def _kill_again(self, worker: Worker) -> None:
+        patience = self.settings.patience
+        if self.now - worker.killed_at >= patience.kill_repeat_s:
+            self.fleet.doom(worker, worker.kill_reason, self.now)
+            self.outbox.append(Kill(worker.name, worker.kill_reason))
+        assert worker.doomed_at is not None
+        host = self.fleet.hosts[worker.host]
+        if self._watched_for(worker.doomed_at) >= patience.kill_s and not host.released:
+            host.released = True
+            self.announce(f"{host.name} has not ended {worker.title} for {patience.kill_s:.0f} s and is given back")
+            self.outbox.append(ReleaseHost(host.name))
+
+    def _watched_for(self, since: float) -> float:
+        return self.now - max(since, self.watched_from)

@@ -1,0 +1,202 @@
+"""A generation trains, until it is through, breaks, has to move off a host, or can grow."""
+
+from dataclasses import replace
+
+from cluster.supervisor import ending, stopping
+from cluster.supervisor.commands import ReleaseHost
+from cluster.supervisor.facts import (
+    BoundaryReached,
+    Death,
+    Fact,
+    HostLeaves,
+    MemberCompleted,
+    StandbyReady,
+    TimePassed,
+    WorkersDied,
+)
+from cluster.supervisor.gathering import place
+from cluster.supervisor.hang_policy import Hang
+from cluster.supervisor.judgement import judge_idle, judge_members, title_of
+from cluster.supervisor.placement import candidates
+from cluster.supervisor.run import Run
+from cluster.supervisor.states import Running, State, Suspicion
+
+
+def step(run: Run, state: Running, fact: Fact) -> State:
+    """What follows from a fact."""
+    match fact:
+        case WorkersDied():
+            return _on_deaths(run, state, fact)
+        case MemberCompleted():
+            run.progress.completed[fact.worker] = None
+            return _finish_if_through(run, state, fact.step)
+        case HostLeaves():
+            return _on_notice(run, state, fact)
+        case StandbyReady() if run.fleet.draining:
+            return _leave_if_due(run, state)
+        case BoundaryReached() if state.growing_since is not None and state.suspicion is None:
+            return _grow(run, state)
+        case TimePassed():
+            return _on_time(run, state)
+    return state
+
+
+def _on_deaths(run: Run, state: Running, fact: WorkersDied) -> State:
+    ended = judge_idle(run, fact, is_needed=False)
+    if ended is not None:
+        return ended
+    broken: list[Death] = []
+    for death in fact.deaths:
+        if death.worker.name not in run.progress.members or death.cause == "expected":
+            continue
+        if death.worker.name in run.progress.completed:
+            continue
+        if death.cause == "clean":
+            run.progress.left[death.worker.name] = (run.now, death)
+        else:
+            broken.append(death)
+    if broken:
+        return _break(run, state, fact, broken)
+    return _finish_if_through(run, state, run.progress.best_step)
+
+
+def _finish_if_through(run: Run, state: Running, step: int) -> State:
+    progress = run.progress
+    chief = state.members[0].worker
+    # The chief's word is enough: it is the one that saves. Without it, all must have ended well and one must say so.
+    if chief in progress.completed or (
+        progress.completed and all(name in progress.completed or name in progress.left for name in progress.members)
+    ):
+        return stopping.finish(run, step)
+    return state
+
+
+def _break(run: Run, state: Running, fact: WorkersDied, broken: list[Death]) -> State:
+    """The generation cannot go on without these members."""
+    restored = state.restored
+    if (
+        restored is not None
+        and run.progress.best_step < 0
+        and any(death.error is not None and _phase(run, death) == "restore" for death in broken)
+    ):
+        run.announce(f"the snapshot of step {restored.step} in the memory of {restored.host} could not be restored")
+        run.snapshots.distrust(restored)
+    verdict = judge_members(run, fact, broken)
+    if not verdict.goes_on:
+        run.announce(f"{title_of(fact)}: the run ends")
+        return stopping.give_up(run, "failed", verdict.reason)
+    wait = f", after {verdict.delay_s:.0f} s" if verdict.delay_s else ""
+    source = place(run.newest_snapshot())
+    run.announce(f"{title_of(fact)}: generation {state.generation + 1} goes on {source}{wait}")
+    return ending.break_off(run, state.generation, verdict.delay_s)
+
+
+def _phase(run: Run, death: Death) -> str:
+    return run.progress.members[death.worker.name].phase
+
+
+def _on_time(run: Run, state: Running) -> State:
+    run.plan()
+    for at, death in run.progress.left.values():
+        if run.now - at >= run.settings.patience.exit_s:
+            death = replace(death, what=f"{death.what} before the training was complete")
+            return _break(run, state, WorkersDied((death,)), [death])
+    watched = _watch(run, state)
+    if not isinstance(watched, Running):
+        return watched
+    state = watched
+    for worker, ratio in run.progress.stragglers(run.settings.hangs.straggler_ratio):
+        if one := run.fleet.workers.get(worker):
+            run.announce(f"{one.title} is slow: it takes {ratio:.1f} times as long for a step as the others")
+    if state.suspicion is not None:
+        return state
+    run.policies.failures.note_progress(run.now, state.since, run.best_step)
+    _release_left_hosts(run)
+    next_state = _leave_if_due(run, state)
+    return _grow_if_due(run, state) if next_state is state else next_state
+
+
+def _watch(run: Run, state: Running) -> State:
+    """Looks for members that hang: first all write their stacks to their logs, then the culprit is killed."""
+    suspicion = state.suspicion
+    if suspicion is not None and run.now < suspicion.until:
+        return state
+    hang = _find_hang(run)
+    if hang is None:
+        if suspicion is not None:
+            run.announce("the members make progress again, and nobody is killed")
+        return replace(state, suspicion=None)
+    worker = run.fleet.acting.get(hang.worker)
+    if suspicion is None:
+        title = worker.title if worker else hang.worker
+        run.announce(f"{title} {hang.what}: all members write their stacks to their logs")
+        run.dump_stacks()
+        return replace(state, suspicion=Suspicion(hang.worker, run.now + run.settings.patience.dump_s))
+    assert worker is not None, "a member that is gone has broken the generation before"
+    run.kill(worker, f"it {hang.what}")
+    death = Death(worker, f"{hang.what} and is killed", "failure")
+    return _break(run, state, WorkersDied((death,)), [death])
+
+
+def _find_hang(run: Run) -> Hang | None:
+    hangs = run.policies.hangs
+    acting = (worker for name, worker in run.fleet.acting.items() if name not in run.progress.completed)
+    silent = hangs.find_silent(acting, run.now, run.watched_from)
+    if silent:
+        return silent[0]
+    return hangs.find(run.progress, run.now, run.intervals.median_s(), run.watched_from)
+
+
+def _on_notice(run: Run, state: Running, fact: HostLeaves) -> State:
+    run.announce(f"{fact.host} leaves in {fact.notice_s:.0f} s: its workers are replaced")
+    run.plan()
+    return _leave_if_due(run, state)
+
+
+def _leave_if_due(run: Run, state: Running) -> State:
+    """Moves the generation off hosts that leave: when replacements are ready, or when the notice is nearly over."""
+    leaving = [
+        host
+        for host in run.fleet.draining.values()
+        if any(name in run.fleet.acting for name in host.workers) and host.leaves_at is not None
+    ]
+    if not leaving:
+        return state
+    names = ", ".join(host.name for host in leaving)
+    replaced = candidates(run.usable_hosts(), survivors=True) >= len(state.members)
+    deadline = min(host.leaves_at for host in leaving if host.leaves_at is not None)
+    if not replaced and run.now < deadline - run.settings.patience.drain_s:
+        return state
+    verdict = run.policies.failures.preempt(run.now)
+    if not verdict.goes_on:
+        run.announce(f"{names} leaves: the run ends")
+        return stopping.give_up(run, "failed", f"{names} leaves, and {verdict.reason}")
+    run.announce(f"{names} leaves: generation {state.generation + 1} takes over")
+    return ending.hand_over(run, state.generation)
+
+
+def _release_left_hosts(run: Run) -> None:
+    # Not before the generation trains: until then it may restore from the memory of such a host.
+    if run.progress.stepped:
+        for host in run.fleet.draining.values():
+            if not host.workers and not host.released:
+                host.released = True
+                run.outbox.append(ReleaseHost(host.name))
+
+
+def _grow_if_due(run: Run, state: Running) -> State:
+    policies = run.policies
+    seats = candidates(run.usable_hosts(), survivors=True)
+    if not policies.failures.may_resize() or not policies.scaling.may_grow(
+        len(state.members), seats, run.now - state.since
+    ):
+        return replace(state, growing_since=None)
+    if state.growing_since is None:
+        return replace(state, growing_since=run.now)
+    return _grow(run, state) if policies.scaling.must_grow(run.now - state.growing_since) else state
+
+
+def _grow(run: Run, state: Running) -> State:
+    run.policies.failures.resize(run.now)
+    run.announce(f"there is room for more workers: generation {state.generation + 1} takes over")
+    return ending.hand_over(run, state.generation)

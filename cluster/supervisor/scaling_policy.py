@@ -1,0 +1,55 @@
+"""How many workers a generation gets, how long it waits for them, and when a running one is ended to grow."""
+
+from cluster.supervisor.settings import Sizes
+
+
+class MinMaxScaling:
+    """Shrinks when no replacement comes in time, grows at a boundary when standbys allow."""
+
+    def __init__(self, sizes: Sizes) -> None:
+        self._sizes = sizes
+
+    def wanted(self, capacity: int) -> int:
+        """How many members to start workers for, when the hosts have room for `capacity`."""
+        # With too little room as well: those that wait are warm when the rest arrives.
+        return self._sizes.largest_within(capacity) or min(capacity, self._sizes.max)
+
+    def suffices(self, capacity: int) -> bool:
+        """Whether a generation fits at all."""
+        return self._sizes.largest_within(capacity) is not None
+
+    def size(self, candidates: int, last_size: int | None, waited_s: float) -> int | None:
+        """How many of the candidates form a generation now.
+
+        Args:
+            candidates: workers that could.
+            last_size: members of the last generation; None: this is the first.
+            waited_s: seconds since the last generation ended.
+
+        Returns:
+            None while it is better to wait for more, or while there are too few.
+        """
+        size = self._sizes.largest_within(candidates)
+        if size is None or size >= self._goal(last_size, waited_s):
+            return size
+        return None
+
+    def least(self, last_size: int | None, waited_s: float) -> int:
+        """The fewest candidates for which `size` is worth asking."""
+        return self._goal(last_size, waited_s)
+
+    def may_grow(self, size: int, candidates: int, running_s: float) -> bool:
+        """Whether a generation of `size` members, running for `running_s` seconds, ought to grow to the candidates."""
+        return running_s >= self._sizes.keep_s and (self._sizes.largest_within(candidates) or 0) > size
+
+    def must_grow(self, waiting_s: float) -> bool:
+        """Whether a growth that has waited this long for a boundary waits no longer."""
+        return waiting_s >= self._sizes.grow_within_s
+
+    def _goal(self, last_size: int | None, waited_s: float) -> int:
+        most, patience_s = (
+            (self._sizes.largest_within(self._sizes.max) or self._sizes.max, self._sizes.gather_s)
+            if last_size is None
+            else (last_size, self._sizes.replace_within_s)
+        )
+        return most if waited_s < patience_s else self._sizes.min

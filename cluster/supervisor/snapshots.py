@@ -1,0 +1,86 @@
+"""Which host's memory holds which snapshot, and from which of them a generation may go on.
+
+A generation that goes on from step s gives up all that earlier generations did beyond s. A snapshot of theirs with a
+higher step, found or told of later, belongs to a past that did not happen and must not be restored.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from cluster.assignment import SnapshotPlace
+
+
+@dataclass(frozen=True)
+class _Snapshot:
+    step: int
+    generation: int
+    at: float
+
+
+class SnapshotBook:
+    """The newest snapshot in each host's memory.
+
+    Attributes:
+        checkpoint_step: the highest step known to be in a complete checkpoint; -1: none.
+    """
+
+    def __init__(self) -> None:
+        self.checkpoint_step = -1
+        self._held: dict[str, _Snapshot] = {}
+        # (generation, the step it went on from), generations that never said it left out: they did nothing.
+        self._starts: list[tuple[int, int]] = []
+
+    def take(self, host: str, generation: int, step: int, at: float) -> None:
+        """A host's memory holds a snapshot; an older one there is overwritten."""
+        held = self._held.get(host)
+        snapshot = _Snapshot(step, generation, at)
+        if self._is_past_of_now(snapshot) and (held is None or (generation, step) > (held.generation, held.step)):
+            self._held[host] = snapshot
+
+    def lose(self, host: str) -> None:
+        """A host's memory is gone."""
+        self._held.pop(host, None)
+
+    def begin(self, generation: int, step: int) -> None:
+        """A generation went on from a step."""
+        self._starts.append((generation, step))
+        self._held = {host: snapshot for host, snapshot in self._held.items() if self._is_past_of_now(snapshot)}
+
+    def save(self, step: int) -> None:
+        """A checkpoint of this step is complete."""
+        self.checkpoint_step = max(self.checkpoint_step, step)
+
+    def replace_by_checkpoint(self, step: int, since: float) -> None:
+        """All members have saved their state and ended, at this step or later.
+
+        Snapshots are worth keeping only if they were taken on that occasion, that is, not before `since`.
+        """
+        self.save(step)
+        self._held = {host: snapshot for host, snapshot in self._held.items() if snapshot.at >= since}
+
+    def distrust(self, place: SnapshotPlace) -> None:
+        """A generation could not go on from this snapshot: it is not tried again."""
+        held = self._held.get(place.host)
+        if held is not None and held.step == place.step:
+            self.lose(place.host)
+
+    def newest(self, hosts: Iterable[str]) -> SnapshotPlace | None:
+        """The newest snapshot that may be restored from one of these hosts; the first of them that holds it.
+
+        Returns:
+            None when there is none, or when a checkpoint is newer.
+        """
+        best: SnapshotPlace | None = None
+        for host in hosts:
+            held = self._held.get(host)
+            if held is not None and (best is None or held.step > best.step):
+                best = SnapshotPlace(held.step, host)
+        return None if best is None or best.step < self.checkpoint_step else best
+
+    def _is_past_of_now(self, snapshot: _Snapshot) -> bool:
+        for generation, start in reversed(self._starts):
+            if generation <= snapshot.generation:
+                return True
+            if start < snapshot.step:
+                return False
+        return True
