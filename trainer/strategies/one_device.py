@@ -18,6 +18,8 @@ class OneDevice:
     """The first GPU if there is one, else the CPU."""
 
     num_replicas = 1
+    shard = (0, 1)
+    agreement = None
 
     def scope(self) -> contextlib.AbstractContextManager:
         """Nothing to place: TensorFlow's default device is the one."""
