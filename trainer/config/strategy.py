@@ -39,8 +39,8 @@ class StrategyConfig(Section):
             )
         if self.name == "multi_worker_mirrored" and self.devices is not None:
             raise ValueError(
-                f"strategy.devices={self.devices} must not be set with strategy.name=multi_worker_mirrored, which has a "
-                "replica on every GPU of a worker, or one on its CPU: remove it"
+                f"strategy.devices={self.devices} must not be set with strategy.name=multi_worker_mirrored, which has "
+                "a replica on every GPU of a worker, or one on its CPU: remove it"
             )
         return self
 

@@ -19,7 +19,7 @@ from trainer.step.gradients import Batch
 from trainer.step.state_tensors import StateTensors
 from trainer.strategies.inner_loop import batch_of, evaluation_totals, packed_status
 from trainer.strategies.replicas import first_position, own_copy, own_slice, written
-from trainer.strategies.strategy import Block, EvaluationLoop, LoopResult, TrainLoop
+from trainer.strategies.strategy import Agreement, Block, EvaluationLoop, LoopResult, TrainLoop
 
 _Tensors = TypeVar("_Tensors")
 
@@ -31,8 +31,8 @@ class Mirrored:
         devices: TensorFlow's names of at least one device, e.g. ["GPU:0", "GPU:1"].
     """
 
-    shard = (0, 1)
-    agreement = None
+    shard: tuple[int, int] = (0, 1)
+    agreement: Agreement | None = None
 
     def __init__(self, devices: Sequence[str]) -> None:
         self._strategy = tf.distribute.MirroredStrategy(
@@ -51,7 +51,9 @@ class Mirrored:
 
         def replica_step(batch: Batch) -> tf.Tensor:
             values = state.read(own_copy)
-            contribution = gradients(values, own_slice(batch, self.num_replicas), first_position(batch, self.num_replicas))
+            contribution = gradients(
+                values, own_slice(batch, self.num_replicas), first_position(batch, self.num_replicas)
+            )
             new, finite = finish(values, _sum_over_replicas(contribution))
             # The loss is the sum over all replicas, so that all of them decide alike.
             tf.cond(finite, lambda: written(state, new), lambda: finite)

@@ -22,7 +22,7 @@ from trainer.step.gradients import Batch
 from trainer.step.state_tensors import Contribution, StateTensors
 from trainer.strategies.inner_loop import batch_of, evaluation_totals, packed_status
 from trainer.strategies.replicas import first_position, global_replica, own_copy, own_slice, written
-from trainer.strategies.strategy import NUM_VOTES, Block, EvaluationLoop, LoopResult, TrainLoop
+from trainer.strategies.strategy import NUM_VOTES, Agreement, Block, EvaluationLoop, LoopResult, TrainLoop
 
 
 class MultiWorkerMirrored:
@@ -52,7 +52,8 @@ class MultiWorkerMirrored:
         self.num_replicas = self._strategy.num_replicas_in_sync
         self._local_replicas = self.num_replicas // group.size
         self.shard = (group.rank, group.size)
-        self.agreement = WorkerAgreement(self._strategy, group.is_chief)
+        self._votes = WorkerAgreement(self._strategy, group.is_chief)
+        self.agreement: Agreement | None = self._votes
 
     def scope(self) -> contextlib.AbstractContextManager:
         """Variables made within it have a copy on every device of every worker; the chief's initial values count."""
@@ -63,7 +64,7 @@ class MultiWorkerMirrored:
         # Never one XLA program over both: the collectives between them have no XLA kernel on a CPU.
         gradients = tf.function(step.gradients, jit_compile=True) if step.xla else step.gradients
         finish = tf.function(step.finish, jit_compile=True) if step.xla else step.finish
-        local, votes = self._local_replicas, self.agreement
+        local, votes = self._local_replicas, self._votes
 
         def replica_step(batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
             values = state.read(own_copy)
@@ -189,5 +190,5 @@ def _in_sample_order(values: tf.Tensor, num_batches: tf.Tensor) -> tf.Tensor:
     """From [W, K * b, ...], worker by worker, to [K * W * b, ...], batch by batch."""
     shape = tf.shape(values)
     split = tf.reshape(values, tf.concat([[shape[0], num_batches, -1], shape[2:]], 0))
-    by_batch = tf.transpose(split, tf.concat([[1, 0, 2], tf.range(3, tf.rank(split))], 0))
+    by_batch = tf.transpose(split, [1, 0, 2, *range(3, len(values.shape) + 1)])
     return tf.reshape(by_batch, tf.concat([[-1], shape[2:]], 0))

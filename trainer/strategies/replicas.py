@@ -11,6 +11,7 @@ from trainer.state import TrainState
 from trainer.step.gradients import Batch
 from trainer.step.state_tensors import StateTensors
 
+
 def global_replica() -> int:
     """This replica's number among those of all workers."""
     replica = tf.get_static_value(tf.distribute.get_replica_context().replica_id_in_sync_group)
@@ -45,4 +46,3 @@ def written(state: TrainState, values: StateTensors) -> tf.Tensor:
     """Writes the replica's copy of the state; for a branch of `tf.cond`."""
     state.write(values, own_copy)
     return tf.constant(True)
-
