@@ -44,12 +44,22 @@ class Due:
             multiple += 1
         return math.ceil(multiple * self._every_steps)
 
-    def reached(self, step: int) -> bool:
-        """Whether the action is due after `step` steps, or was put off when it was."""
+    @property
+    def time_is_up(self) -> bool:
+        """Whether the clock says that the action is due; False where steps decide."""
+        return self._every_s < math.inf and self._clock() - self._since >= self._every_s
+
+    def reached(self, step: int, time_is_up: bool | None = None) -> bool:
+        """Whether the action is due after `step` steps, or was put off when it was.
+
+        Args:
+            step: Steps done.
+            time_is_up: What another process's clock says; without it, the own clock counts.
+        """
         if self._owed:
             return True
         if self._every_steps is None:
-            return self._clock() - self._since >= self._every_s
+            return self.time_is_up if time_is_up is None else time_is_up
         return step > 0 and self.next_step(step - 1) == step
 
     def put_off(self) -> None:

@@ -22,14 +22,23 @@ class Evaluator:
         source: The held-out split.
         batch_size: Samples at a time; it changes no metric.
         split: What metrics.jsonl calls the split.
+        shard: Which slice of each batch this process reads.
     """
 
-    def __init__(self, loop: EvaluationLoop, step: EvaluationStep, source: Source, batch_size: int, split: str) -> None:
+    def __init__(
+        self,
+        loop: EvaluationLoop,
+        step: EvaluationStep,
+        source: Source,
+        batch_size: int,
+        split: str,
+        shard: tuple[int, int] = (0, 1),
+    ) -> None:
         self.split = split
         self.source = source
         self._loop = loop
         self._step = step
-        self._dataset = evaluation_batches(source, batch_size)
+        self._dataset = evaluation_batches(source, batch_size, shard)
         self._num_batches = tf.constant(math.ceil(source.schema.num_samples / batch_size))
 
     def measure(self) -> dict[str, float]:

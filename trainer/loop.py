@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import tensorflow as tf
 
 from trainer.data.block_reader import BlockReader, Steps
+from trainer.decisions import Decisions
 from trainer.due import Due
 from trainer.non_finite import explain
 from trainer.recorder import Recorder
@@ -28,14 +30,27 @@ class Loop:
         recorder: Told of everything.
         saver: Saves the state.
         stop: Read at every boundary.
+        is_chief: Whether this worker of a group decides by its clock; a process alone does.
+        on_progress: Called with the steps done and the phase that begins: "compile", "step", "evaluate" or
+            "checkpoint". It is called before every call of the inner loop, so it must cost next to nothing.
     """
 
-    def __init__(self, session: Session, recorder: Recorder, saver: Saver, stop: StopRequest) -> None:
-        self._session, self._recorder, self._saver, self._stop = session, recorder, saver, stop
+    def __init__(
+        self,
+        session: Session,
+        recorder: Recorder,
+        saver: Saver,
+        stop: StopRequest,
+        is_chief: bool = True,
+        on_progress: Callable[[int, str], None] | None = None,
+    ) -> None:
+        self._session, self._recorder, self._saver = session, recorder, saver
+        self._progress = on_progress or (lambda step, phase: None)
         config, epoch = session.config, session.order.steps_per_epoch
         self._train = config.train
         self._evaluation_due = Due(config.evaluate.every, epoch)
         self._histograms_due = Due(config.observe.histograms_every, epoch)
+        self._decisions = Decisions(session.strategy.agreement, is_chief, stop, self._evaluation_due, saver)
         self._loop: TrainLoop = session.strategy.train_loop(session.step, session.state)
         self._rollbacks = 0
         self._compiled = False  # the first call traces the loop and compiles it
@@ -53,9 +68,10 @@ class Loop:
         saver.keep_for_rollback()
         blocks = self._blocks(step)
         try:
-            while step < session.total_steps and not self._stop:
+            while step < session.total_steps and not self._decisions.stops:
                 result = self._take(blocks, step, self._steps_to_boundary(step))
                 step, not_finite = result.status.numpy().tolist()
+                self._decisions.after_call()
                 if not_finite:
                     blocks.close()
                     step = self._roll_back(step)
@@ -65,18 +81,26 @@ class Loop:
         finally:
             blocks.close()
         if step > first_step:
+            self._progress(step, "checkpoint")
             saver.save(step, wait=True)
+        if session.strategy.agreement is not None:
+            # Nobody leaves before the checkpoint is durable: an end beside it would look like a failure.
+            session.strategy.agreement.from_chief(step)
 
     def _at_boundary(self, step: int, result: LoopResult) -> None:
         last_step = self._session.total_steps
         if step % self._train.log_every == 0 or step == last_step:
             self._log(step, result)
-        if self._evaluation_due.reached(step) or step == last_step:
+        if self._decisions.evaluates(step) or step == last_step:
             self._evaluate(step)
         if self._histograms_due.reached(step):
             self._record_histograms(step)
-        if self._saver.due.reached(step) and step < last_step:
+        if step < last_step and self._decisions.saves(step):
             self._saver.save(step)
+        every = self._saver.snapshot_every
+        if every is not None and step % every == 0 and step < last_step:
+            with self._recorder.trace.span("snapshot_stall", step):
+                self._saver.take_snapshot(step)
 
     def _blocks(self, step: int) -> BlockReader:
         remaining = self._session.total_steps - step
@@ -92,6 +116,8 @@ class Loop:
             self._histograms_due.next_step(step),
             self._saver.due.next_step(step),
         ]
+        if self._saver.snapshot_every is not None:
+            boundaries.append((step // self._saver.snapshot_every + 1) * self._saver.snapshot_every)
         return int(min(boundaries)) - step
 
     def _take(self, blocks: BlockReader, step: int, most_steps: int) -> LoopResult:
@@ -107,7 +133,10 @@ class Loop:
             tf.constant(taken.num_steps),
             tf.constant(step % self._train.log_every == 0),
         )
-        with self._recorder.trace.span("step" if self._compiled else "compile", step):
+        phase = "step" if self._compiled else "compile"
+        self._progress(step, phase)
+        self._decisions.before_call()
+        with self._recorder.trace.span(phase, step):
             result = self._loop(*arguments)
         if not self._compiled:
             self._compiled = True
@@ -137,6 +166,7 @@ class Loop:
     def _evaluate(self, step: int) -> None:
         if self._session.evaluator is None:
             return
+        self._progress(step, "evaluate")
         began = time.monotonic()
         with self._recorder.trace.span("evaluate", step):
             metrics = self._session.evaluator.measure()

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from trainer.config.observe import ObserveConfig
+from trainer.group import Group
 from trainer.observe.journal import Journal, next_generation
 from trainer.observe.live import Live
 from trainer.observe.metrics_log import MetricsLog
@@ -21,24 +22,35 @@ from trainer.run_folder import RunFolder
 class Recorder:
     """One place for the loop to report to; each kind of record has its own file.
 
+    In a group every worker has a trace; all other records are the chief's.
+
     Args:
         folder: Of the run.
         observe: What to record.
+        group: Of the workers; None for a process alone.
     """
 
-    def __init__(self, folder: RunFolder, observe: ObserveConfig) -> None:
+    def __init__(self, folder: RunFolder, observe: ObserveConfig, group: Group | None = None) -> None:
         self._folder, self._observe = folder, observe
-        self.generation = next_generation(folder.journal)
-        self.journal = Journal(folder.journal, self.generation, self._on_failure)
-        self.metrics = MetricsLog(folder.metrics, self._on_failure)
-        self.trace = Trace(folder.trace(0), on_failure=self._on_failure)
-        self.profile = ProfileWindow(folder.tensorboard, observe.profile_steps, self.warn)
+        self._rank = group.rank if group else 0
+        self._is_chief = group is None or group.is_chief
+        self.generation = group.generation if group else next_generation(folder.journal)
+        self.trace = Trace(folder.trace(self._rank), self._rank, self._on_failure)
+        self.journal: Journal | None = None
+        self.metrics: MetricsLog | None = None
+        if self._is_chief:
+            self.journal = Journal(folder.journal, self.generation, self._on_failure)
+            self.metrics = MetricsLog(folder.metrics, self._on_failure)
+        profiled = observe.profile_steps if self._is_chief else None
+        self.profile = ProfileWindow(folder.tensorboard, profiled, self.warn)
         self._tensorboard: TensorBoardWriter | None = None
         self._live: Live | None = None
         self._failures: set[str] = set()
 
     def begin(self, total_steps: int, restored_step: int | None) -> None:
         """Forgets what was recorded after the restored step (None: a fresh start), and opens the terminal's view."""
+        if self.metrics is None:
+            return
         self.metrics.truncate_after(restored_step)
         if self._tensorboard:
             self._tensorboard.close()
@@ -49,12 +61,15 @@ class Recorder:
 
     def event(self, event: str, **fields: Any) -> None:
         """Writes an event of this process to the journal."""
-        self.journal.write(event, rank=0, pid=os.getpid(), host=socket.gethostname(), **fields)
+        if self.journal:
+            self.journal.write(event, rank=self._rank, pid=os.getpid(), host=socket.gethostname(), **fields)
 
     def logged(
         self, step: int, figures: Mapping[str, float], examples: int, examples_per_s: float, data_wait: float
     ) -> None:
         """Records a window of training steps; `figures` begins with the loss."""
+        if self.metrics is None:
+            return
         line = {"step": step, **figures, "examples": examples}
         self.metrics.append({**line, "examples_per_s": examples_per_s, "data_wait": data_wait, "time": time.time()})
         if self._tensorboard:
@@ -66,6 +81,8 @@ class Recorder:
 
     def evaluated(self, step: int, split: str, metrics: Mapping[str, float], duration_s: float) -> None:
         """Records an evaluation."""
+        if self.metrics is None:
+            return
         self.metrics.append({"step": step, "split": split, **metrics, "time": time.time()})
         self.event("evaluated", step=step, split=split, duration=duration_s, **metrics)
         if self._tensorboard:
@@ -85,13 +102,14 @@ class Recorder:
 
     def sync(self) -> None:
         """Puts the records on the disk, before a checkpoint that counts on them becomes visible. Raises OSError."""
-        self.metrics.sync()
+        if self.metrics:
+            self.metrics.sync()
 
     def say(self, text: str) -> None:
-        """Prints a lasting line."""
+        """Prints a lasting line; the other workers of a group would only repeat the chief's."""
         if self._live:
             self._live.message(text)
-        else:
+        elif self._is_chief:
             print(text, flush=True)
 
     def warn(self, text: str) -> None:

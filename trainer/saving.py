@@ -1,22 +1,26 @@
-"""When and what a run saves: checkpoints on a thread beside the loop, and the state that a roll-back returns to."""
+"""What a run saves: checkpoints and snapshots on threads beside the loop, and the state that a roll-back returns to."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
+from trainer.checkpoint.format import Checkpoint, read_checkpoint
 from trainer.checkpoint.host_buffer import ArraySpec
 from trainer.checkpoint.store import CheckpointStore
 from trainer.checkpoint.writer import CheckpointWriter, FailedCheckpoint, SavedCheckpoint
 from trainer.config.checkpoint import CheckpointConfig
 from trainer.due import Due
+from trainer.group import Group
 from trainer.position import Position
 from trainer.recorder import Recorder
 from trainer.run_folder import RunFolder
 from trainer.session import Session
+from trainer.snapshot.file import Snapshot
+from trainer.snapshot.taker import SnapshotPlan, SnapshotTaker
 
 
 class StateNotSaved(RuntimeError):
@@ -26,29 +30,48 @@ class StateNotSaved(RuntimeError):
 class Saver:
     """Saves the training state and brings it back.
 
+    In a group the chief writes the checkpoints, every worker reads them, and each has the snapshots of its host.
+
     Args:
         session: Whose state it is.
         folder: Of the run.
-        recorder: Told of every checkpoint.
+        recorder: Told of every checkpoint and snapshot.
+        group: Of the workers; None for a process alone.
+        snapshots: Where and how often snapshots are taken; None for none.
+        on_snapshot: Called, on another thread, with the step of each snapshot that a kill cannot take back.
 
     Attributes:
+        due: When a checkpoint is.
+        snapshot_every: Steps between two snapshots; None for none.
         position: Skipped windows of the data; restored with the state.
         metrics: The newest evaluation, stored with each checkpoint to find the best.
     """
 
-    def __init__(self, session: Session, folder: RunFolder, recorder: Recorder) -> None:
+    def __init__(
+        self,
+        session: Session,
+        folder: RunFolder,
+        recorder: Recorder,
+        group: Group | None = None,
+        snapshots: SnapshotPlan | None = None,
+        on_snapshot: Callable[[int], None] | None = None,
+    ) -> None:
         config: CheckpointConfig = session.config.checkpoint
-        self._session, self._recorder = session, recorder
+        self._session, self._recorder, self._on_snapshot = session, recorder, on_snapshot
         self._store = CheckpointStore(folder.checkpoints, config.keep, config.best_metric, config.best_mode)
-        self._store.prepare()
-        self._writer = CheckpointWriter(
-            self._store,
-            on_saved=self._saved,
-            on_failed=self._failed,
-            before_commit=recorder.sync,
-            max_overhead=config.max_overhead,
-        )
+        self._writer: CheckpointWriter | None = None
+        if group is None or group.is_chief:
+            self._store.prepare()
+            self._writer = CheckpointWriter(
+                self._store,
+                on_saved=self._saved,
+                on_failed=self._failed,
+                before_commit=recorder.sync,
+                max_overhead=config.max_overhead,
+            )
         self._specs = {name: ArraySpec(*spec) for name, spec in session.state.shapes().items()}
+        self.snapshot_every = snapshots.every if snapshots else None
+        self._snapshots = self._open_snapshots(snapshots) if snapshots else None
         self._wall_time_before_s, self._started = 0.0, time.monotonic()
         self._rollback_state: dict[str, np.ndarray] | None = None
         self.due = Due(config.every, session.order.steps_per_epoch)
@@ -56,30 +79,50 @@ class Saver:
         self.metrics: dict[str, float] = {}
 
     @property
+    def ready(self) -> bool:
+        """Whether a checkpoint would be taken now."""
+        return self._writer is None or self._writer.ready
+
+    @property
     def wall_time_s(self) -> float:
         """Seconds of all processes that worked on this run, as far as their work is kept."""
         return self._wall_time_before_s + time.monotonic() - self._started
 
-    def restore(self) -> int | None:
-        """Restores the newest good checkpoint.
+    def restore(self, snapshot: Snapshot | None = None) -> int | None:
+        """Restores a snapshot, or without one the newest good checkpoint; the same on every worker of a group.
 
         Returns:
             Its step; None where there is none, and the state is as built.
 
         Raises:
-            ValueError: The checkpoint does not fit the model.
+            ValueError: The state does not fit the model, or another worker's is of another step.
         """
-        checkpoint = self._store.newest_verified(self._damaged)
-        if checkpoint is None:
+        found = snapshot or self._newest_checkpoint()
+        agreement = self._session.strategy.agreement
+        if agreement is not None:
+            # A worker that restores another step, or none, would train on with other weights than the rest.
+            own_step = -1 if found is None else found.step
+            chief_step = agreement.from_chief(own_step)
+            if snapshot is None and chief_step != own_step and chief_step >= 0:
+                found = read_checkpoint(self._store.path(chief_step))
+            elif chief_step != own_step:
+                raise ValueError(
+                    f"this worker is to restore step {own_step} and the chief step {chief_step} (-1 is none): "
+                    "give all workers of a generation the same snapshot"
+                )
+        if found is None:
             return None
-        self._session.state.restore(checkpoint.arrays)
-        self.position = Position(checkpoint.metadata.get("skipped_windows", ()))
-        self.metrics = dict(checkpoint.metadata.get("metrics") or {})
-        self._wall_time_before_s = float(checkpoint.metadata.get("wall_time_s", 0.0))
-        return checkpoint.step
+        self._session.state.restore(found.arrays)
+        self.position = Position(found.metadata.get("skipped_windows", ()))
+        self.metrics = dict(found.metadata.get("metrics") or {})
+        self._wall_time_before_s = float(found.metadata.get("wall_time_s", 0.0))
+        return found.step
+
+    def _newest_checkpoint(self) -> Checkpoint | None:
+        return self._store.newest_verified(self._damaged, set_aside=self._writer is not None)
 
     def save(self, step: int, wait: bool = False) -> None:
-        """Copies the state and has it written; put off to the next boundary while the writer is busy.
+        """Copies the state and has it written; for a process that is `ready`.
 
         Args:
             step: Steps done.
@@ -88,20 +131,25 @@ class Saver:
         Raises:
             StateNotSaved: It has to be durable and could not be written.
         """
-        if not wait and not self._writer.ready:
-            self.due.put_off()
-            return
-        buffer = self._writer.buffer(self._specs)
-        self._session.state.copy_to(buffer.views)
-        taken = self._writer.save(step, buffer, self._metadata(step), wait=wait)
-        if wait and not taken:
-            kept = self._store.steps()
-            raise StateNotSaved(
-                f"the state of step {step} could not be saved to {self._store.folder}: free space there or make it "
-                f"writable, and repeat the command, which goes on from step {kept[-1] if kept else 0}"
-            )
+        if self._writer is not None:
+            buffer = self._writer.buffer(self._specs)
+            self._session.state.copy_to(buffer.views)
+            taken = self._writer.save(step, buffer, self._metadata(step), wait=wait)
+            if wait and not taken:
+                kept = self._store.steps()
+                raise StateNotSaved(
+                    f"the state of step {step} could not be saved to {self._store.folder}: free space there or make "
+                    f"it writable, and repeat the command, which goes on from step {kept[-1] if kept else 0}"
+                )
         self.due.done()
         self.keep_for_rollback()
+
+    def take_snapshot(self, step: int) -> None:
+        """Has the state copied to the host's memory, unless the snapshot before is still being written."""
+        # Whether it is taken or not, so that where a roll-back leads to is a matter of the step alone.
+        self.keep_for_rollback()
+        if self._snapshots is not None and self._snapshots.ready:
+            self._snapshots.take(step, self._session.state.tensors(), self._metadata(step))
 
     def keep_for_rollback(self) -> None:
         """Keeps a copy of the state in memory, where the config wants to roll back."""
@@ -117,8 +165,18 @@ class Saver:
         return self._session.state.step
 
     def close(self) -> None:
-        """Finishes the checkpoint that is being written."""
-        self._writer.close()
+        """Finishes the checkpoint and the snapshot that are being written."""
+        if self._snapshots is not None:
+            self._snapshots.close()
+        if self._writer is not None:
+            self._writer.close()
+
+    def _open_snapshots(self, plan: SnapshotPlan) -> SnapshotTaker | None:
+        try:
+            return SnapshotTaker(plan, self._specs, self._snapshot_taken, self._snapshot_failed)
+        except OSError as error:
+            self._snapshot_failed(error)
+            return None
 
     def _metadata(self, step: int) -> Mapping[str, Any]:
         return {
@@ -143,3 +201,15 @@ class Saver:
     def _damaged(self, damage: Exception, place: object) -> None:
         self._recorder.event("checkpoint_damaged", reason=str(damage), path=str(place))
         self._recorder.warn(f"{damage}; set aside as {place}, the one before it is used")
+
+    def _snapshot_taken(self, step: int, began_at: float, duration_s: float) -> None:
+        self._recorder.trace.add("snapshot", began_at, duration_s, step)
+        if self._on_snapshot:
+            self._on_snapshot(step)
+
+    def _snapshot_failed(self, error: Exception) -> None:
+        self._recorder.event("snapshot_failed", reason=str(error))
+        self._recorder.warn(
+            f"no snapshots are taken any more ({error}); a lost worker is replaced from the newest checkpoint: "
+            "free memory on the host's /dev/shm"
+        )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import keras
 import tensorflow as tf
 
+from trainer.config.combinations import batch_problems
 from trainer.config.training import TrainingConfig
 from trainer.data.block_reader import BlockReader
 from trainer.data.order import SampleOrder
@@ -15,6 +16,7 @@ from trainer.data.pipeline import steps_of_block, train_batches, train_blocks
 from trainer.data.registry import open_source
 from trainer.data.source import Schema, Source
 from trainer.evaluate import Evaluator
+from trainer.group import Group, check_group
 from trainer.models.registry import build_model
 from trainer.optimizers.build import build_optimizer
 from trainer.state import TrainState
@@ -63,7 +65,8 @@ class Session:
         )
 
     def blocks(self, first_data_step: int, num_steps: int) -> BlockReader:
-        """The same, stacked for the inner loop: as many batches at once as `train.steps_per_loop` and memory allow."""
+        """This process's slices of them, stacked for the inner loop: as many batches at once as `train.steps_per_loop`
+        and memory allow."""
         block_steps = steps_of_block(self.source, self.order, self.config.train.steps_per_loop)
         blocks = train_blocks(
             self.source,
@@ -73,6 +76,7 @@ class Session:
             block_steps=block_steps,
             augment=self.config.data.augment,
             seed=self.config.train.seed,
+            shard=self.strategy.shard,
         )
         return BlockReader(blocks, block_steps)
 
@@ -84,15 +88,24 @@ class Session:
         return epochs * in_epoch + min(steps_in_epoch * batch, in_epoch)
 
 
-def build_session(config: TrainingConfig) -> Session:
+def build_session(config: TrainingConfig, group: Group | None = None) -> Session:
     """Builds a training; nothing is written and no step is taken.
+
+    Args:
+        config: What to train.
+        group: The workers that train together, all of which call this; TensorFlow must not have started its devices
+            yet. None for a process alone.
 
     Raises:
         DataError: The data is missing or damaged.
-        ValueError: Model, task and data do not fit together.
+        ValueError: Model, task and data do not fit together, or the strategy and the group.
         NotEnoughDevices: The strategy asks for more devices than there are.
     """
+    check_group(config, group)
     _prepare_tensorflow(config)
+    strategy = build_strategy(config.strategy, group)
+    if group is not None and (problems := batch_problems(config, strategy.num_replicas, "the number of replicas")):
+        raise ValueError("\n".join(problems))
     source = open_source(config.data, "train")
     order = SampleOrder(
         source.schema.num_samples,
@@ -102,7 +115,6 @@ def build_session(config: TrainingConfig) -> Session:
         config.data.remainder,
     )
     total_steps = config.train.steps or math.ceil((config.train.epochs or 0) * order.steps_per_epoch)
-    strategy = build_strategy(config.strategy)
     task = build_task(config.task, source.schema)
     with strategy.scope():
         model = build_model(config.model, source.schema, task, precision=config.precision, seed=config.train.seed)
@@ -123,10 +135,17 @@ def build_session(config: TrainingConfig) -> Session:
             strategy.evaluation_loop(evaluation, state),
             evaluation,
             open_source(config.data, "held_out"),
-            config.evaluate.batch_size or config.data.batch_size,
+            _evaluation_batch(config, strategy.num_replicas),
             config.data.held_out,
+            strategy.shard,
         )
     return Session(config, source, order, task, model, strategy, step, state, evaluator, total_steps)
+
+
+def _evaluation_batch(config: TrainingConfig, num_replicas: int) -> int:
+    """At least what the config says; it changes no metric, and only replicas on several workers cut it evenly."""
+    wanted = config.evaluate.batch_size or config.data.batch_size
+    return -(-wanted // num_replicas) * num_replicas
 
 
 def _prepare_tensorflow(config: TrainingConfig) -> None:

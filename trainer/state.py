@@ -108,6 +108,10 @@ class TrainState:
         for name, variable in self.variables.items():
             np.copyto(buffers[name], variable.numpy())
 
+    def tensors(self) -> dict[str, tf.Tensor]:
+        """The current values by name, without a copy: a step gives a variable a new tensor, it never changes one."""
+        return {name: variable.read_value() for name, variable in self.variables.items()}
+
     def start_from(self, weights: Mapping[str, np.ndarray]) -> None:
         """Sets some of the model's variables, by path without prefix, before the first step."""
         for path, values in weights.items():

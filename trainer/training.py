@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from trainer.checkpoint.host_buffer import ArraySpec
 from trainer.config.training import TrainingConfig
 from trainer.config.warm_start import WarmStartConfig
+from trainer.group import Group
 from trainer.loop import Loop
 from trainer.recorder import Recorder
 from trainer.run_folder import RunFolder
 from trainer.saving import Saver
 from trainer.session import Session, build_session
+from trainer.snapshot.file import Snapshot
+from trainer.snapshot.taker import SnapshotPlan
 from trainer.stop_request import StopRequest
 from trainer.warm_start import plan_warm_start, read_weights
 
@@ -35,39 +39,59 @@ class Outcome:
     session: Session
 
 
-def run_training(config: TrainingConfig, folder: RunFolder, stop: StopRequest) -> Outcome:
-    """Trains from the newest good checkpoint of the folder, or from the start, to the end of the config.
+def run_training(
+    config: TrainingConfig,
+    folder: RunFolder,
+    stop: StopRequest,
+    group: Group | None = None,
+    *,
+    restore: Snapshot | None = None,
+    snapshots: SnapshotPlan | None = None,
+    on_progress: Callable[[int, str], None] | None = None,
+    on_snapshot: Callable[[int], None] | None = None,
+) -> Outcome:
+    """Trains from a snapshot, the newest good checkpoint of the folder, or the start, to the end of the config.
 
-    The caller holds the run's lock and has written its config.
+    The caller holds the run's lock and has written its config. In a group every worker calls this with the same
+    config and folder; the chief writes the records. When one dies the others may wait for it for ever: the caller
+    ends them.
 
     Args:
         config: What to train.
         folder: Of the run; exists.
-        stop: Asks for an early end, with the state saved.
+        stop: Asks for an early end, with the state saved; a group stops at one step when any of its workers is asked.
+        group: The workers; None for a process alone.
+        restore: What to go on from, the same step for every worker of a group; None is the newest checkpoint.
+        snapshots: Where and how often to take snapshots, equally often on every worker; None for none.
+        on_progress: Called with the steps done and the phase that begins: "restore", "compile", "step", "evaluate" or
+            "checkpoint".
+        on_snapshot: Called, on another thread, with the step of each snapshot that a kill cannot take back.
 
     Raises:
         DataError: The data is missing or damaged.
         NonFiniteLoss: The loss became NaN or infinite.
         WarmStartError: The weights to begin with cannot be loaded.
-        ValueError: Model, task, data and checkpoint do not fit together.
+        ValueError: Model, task, data, checkpoint and group do not fit together.
     """
-    recorder = Recorder(folder, config.observe)
+    recorder = Recorder(folder, config.observe, group)
     try:
         with recorder.trace.span("startup"):
-            session = build_session(config)
-            saver = Saver(session, folder, recorder)
-            restored_step = saver.restore()
+            session = build_session(config, group)
+            saver = Saver(session, folder, recorder, group, snapshots, on_snapshot)
+            if on_progress:
+                on_progress(0 if restore is None else restore.step, "restore")
+            restored_step = saver.restore(restore)
             if restored_step is None and config.warm_start is not None:
                 _start_warm(session, config.warm_start, recorder)
             recorder.begin(session.total_steps, restored_step)
-            loop = Loop(session, recorder, saver, stop)
+            loop = Loop(session, recorder, saver, stop, group is None or group.is_chief, on_progress)
         recorder.event("started" if restored_step is None else "resumed", step=session.state.step)
         try:
             loop.run()
         finally:
             saver.close()
         step = session.state.step
-        stopped = None if step >= session.total_steps else stop.reason
+        stopped = None if step >= session.total_steps else stop.reason or "another worker"
         recorder.event("stopped" if stopped else "finished", step=step, reason=stopped, **saver.metrics)
         return Outcome(stopped, step, saver.metrics, saver.wall_time_s, session)
     except BaseException as error:

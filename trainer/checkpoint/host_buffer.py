@@ -70,6 +70,8 @@ class HostBuffer:
 
     Args:
         specs: shape and type of each array, by name.
+        memory: uint8 array of `num_image_bytes(specs)` bytes to lie in, such as a part of a shared file; without it,
+            memory of its own.
 
     Attributes:
         specs: as given; they must not change.
@@ -85,10 +87,11 @@ class HostBuffer:
     {'step': 7, 'model/dense/kernel': 6.0}
     """
 
-    def __init__(self, specs: Mapping[str, ArraySpec]) -> None:
+    def __init__(self, specs: Mapping[str, ArraySpec], memory: np.ndarray | None = None) -> None:
         self.specs = specs
         header, places, num_bytes = _lay_out(self.specs)
-        self._bytes = np.empty(len(header) + num_bytes, np.uint8)
+        self._bytes = np.empty(len(header) + num_bytes, np.uint8) if memory is None else memory
+        assert len(self._bytes) == len(header) + num_bytes, "memory has num_image_bytes"
         self._bytes[: len(header)] = np.frombuffer(header, np.uint8)
         self.views: dict[str, np.ndarray] = {}
         for name, offset in places.items():
@@ -126,6 +129,12 @@ class HostBuffer:
                     f"{view.dtype.name}{list(view.shape)}"
                 )
             np.copyto(view, value)
+
+
+def num_image_bytes(specs: Mapping[str, ArraySpec]) -> int:
+    """Bytes of the file that a `HostBuffer` of these specs is."""
+    header, _, num_bytes = _lay_out(specs)
+    return len(header) + num_bytes
 
 
 def read_image(image: Any) -> dict[str, np.ndarray]:

@@ -25,7 +25,7 @@ def problems_of(config: TrainingConfig) -> list[str]:
     """One sentence for each impossible combination: its values, the rule and the change to make."""
     return [
         *_task_problems(config),
-        *_batch_problems(config),
+        *batch_problems(config, config.strategy.known_replicas or 1),
         *_schedule_problems(config),
         *_record_problems(config),
     ]
@@ -60,17 +60,24 @@ def _samples_for(data: DataConfig) -> tuple[str, str | None]:
     return f"data.name={data.name}", TASK_OF_DATA.get(data.name)
 
 
-def _batch_problems(config: TrainingConfig) -> list[str]:
-    train, batch, replicas = config.train, config.data.batch_size, config.strategy.known_replicas or 1
+def batch_problems(config: TrainingConfig, replicas: int, cause: str = "strategy.devices") -> list[str]:
+    """What stands against so many equal parts of the global batch.
+
+    Args:
+        config: Its train and data sections are read.
+        replicas: Over all workers.
+        cause: The setting that says how many, e.g. "cluster.workers" where each has one.
+    """
+    train, batch = config.train, config.data.batch_size
     problems = []
     if train.virtual_workers is not None and train.virtual_workers % replicas:
         problems.append(
-            f"strategy.devices={replicas} must divide train.virtual_workers={train.virtual_workers}: "
+            f"{cause}={replicas} must divide train.virtual_workers={train.virtual_workers}: "
             f"set train.virtual_workers to a multiple of {replicas}"
         )
         return problems
     parts = train.virtual_workers or replicas
-    part_name = "train.virtual_workers" if train.virtual_workers else "strategy.devices"
+    part_name = "train.virtual_workers" if train.virtual_workers else cause
     if batch % parts:
         problems.append(
             f"{part_name}={parts} must divide data.batch_size={batch}: "
@@ -83,9 +90,9 @@ def _batch_problems(config: TrainingConfig) -> list[str]:
             f"set data.batch_size to a multiple of {parts * train.accumulate}"
         )
     if config.data.remainder == "keep" and parts * train.accumulate > 1:
-        cause = f"{part_name}={parts}" if parts > 1 else f"train.accumulate={train.accumulate}"
+        setting = f"{part_name}={parts}" if parts > 1 else f"train.accumulate={train.accumulate}"
         problems.append(
-            f"data.remainder=keep leaves a last batch that {cause} need not divide: "
+            f"data.remainder=keep leaves a last batch that {setting} need not divide: "
             "set data.remainder=pad, which weights the padding with zero, or drop"
         )
     return problems

@@ -143,17 +143,26 @@ class _Reader:
         return batch
 
 
-def evaluation_batches(source: Source, batch_size: int) -> tf.data.Dataset:
+def evaluation_batches(source: Source, batch_size: int, shard: tuple[int, int] = (0, 1)) -> tf.data.Dataset:
     """Gives every sample once, in the order of the source; the last batch is filled up with samples of weight 0.
 
+    Args:
+        source: What to read.
+        batch_size: B.
+        shard: (i, n): the i-th of n equal slices of each batch.
+
     Returns:
-        Elements are the features by name, each [B, ...], and always "sample_weight", float32 [B].
+        Elements are the features by name, each [b, ...], and always "sample_weight", float32 [b].
+
+    Raises:
+        ValueError: `shard` does not divide the batch.
     """
     order = SampleOrder(source.schema.num_samples, batch_size, shuffle=False, remainder="pad")
+    rows = _slice_of(batch_size, shard)
 
     @tf.autograph.experimental.do_not_convert
     def read(step: tf.Tensor) -> dict:
-        index, weight = order.batch(step)
+        index, weight = (values[rows] for values in order.batch(step))
         batch = source.read(index)
         skipped = batch.pop(WEIGHT, None)
         batch[WEIGHT] = weight if skipped is None else weight * skipped

@@ -7,7 +7,9 @@ import contextlib
 import tensorflow as tf
 
 from trainer.config.strategy import StrategyConfig
+from trainer.group import Group
 from trainer.strategies.mirrored import Mirrored
+from trainer.strategies.multi_worker_mirrored import MultiWorkerMirrored
 from trainer.strategies.one_device import OneDevice
 from trainer.strategies.strategy import Strategy
 
@@ -16,14 +18,21 @@ class NotEnoughDevices(RuntimeError):
     """The machine has fewer devices than the config asks for."""
 
 
-def build_strategy(config: StrategyConfig) -> Strategy:
-    """The adapter of a config.
+def build_strategy(config: StrategyConfig, group: Group | None = None) -> Strategy:
+    """The adapter of a config. One for several workers must be built before TensorFlow starts its devices.
+
+    Args:
+        config: Fits the group.
+        group: The workers, where there are several.
 
     Raises:
         NotEnoughDevices: More GPUs are asked for than there are, or CPU devices were already started.
     """
     if config.name == "one_device":
         return OneDevice()
+    if config.name == "multi_worker_mirrored":
+        assert group is not None, "checked with the config"
+        return MultiWorkerMirrored(group, config)
     return Mirrored(_mirrored_devices(config.devices))
 
 

@@ -18,7 +18,8 @@ from trainer.step.evaluation import EvaluationStep, EvaluationSums
 from trainer.step.gradients import Batch
 from trainer.step.state_tensors import StateTensors
 from trainer.strategies.inner_loop import batch_of, evaluation_totals, packed_status
-from trainer.strategies.strategy import Block, EvaluationLoop, LoopResult, TrainLoop
+from trainer.strategies.replicas import first_position, own_copy, own_slice, written
+from trainer.strategies.strategy import Agreement, Block, EvaluationLoop, LoopResult, TrainLoop
 
 _Tensors = TypeVar("_Tensors")
 
@@ -29,6 +30,9 @@ class Mirrored:
     Args:
         devices: TensorFlow's names of at least one device, e.g. ["GPU:0", "GPU:1"].
     """
+
+    shard: tuple[int, int] = (0, 1)
+    agreement: Agreement | None = None
 
     def __init__(self, devices: Sequence[str]) -> None:
         self._strategy = tf.distribute.MirroredStrategy(
@@ -46,11 +50,13 @@ class Mirrored:
         finish = tf.function(step.finish, jit_compile=True) if step.xla else step.finish
 
         def replica_step(batch: Batch) -> tf.Tensor:
-            values = state.read(_own_copy)
-            contribution = gradients(values, _own_slice(batch, self.num_replicas), _first_position(batch))
+            values = state.read(own_copy)
+            contribution = gradients(
+                values, own_slice(batch, self.num_replicas), first_position(batch, self.num_replicas)
+            )
             new, finite = finish(values, _sum_over_replicas(contribution))
             # The loss is the sum over all replicas, so that all of them decide alike.
-            tf.cond(finite, lambda: _written(state, new), lambda: finite)
+            tf.cond(finite, lambda: written(state, new), lambda: finite)
             return finite
 
         @tf.function
@@ -75,9 +81,9 @@ class Mirrored:
         compute = tf.function(step, jit_compile=True) if step.xla else step
 
         def replica_sums(batch: Batch) -> EvaluationSums:
-            trainable = [_own_copy(v).read_value() for v in state.evaluation_weights(step.ema)]
-            own = _own_slice(batch, self.num_replicas)
-            sums, collected = compute(trainable, list(state.read(_own_copy).non_trainable), own)
+            trainable = [own_copy(v).read_value() for v in state.evaluation_weights(step.ema)]
+            own = own_slice(batch, self.num_replicas)
+            sums, collected = compute(trainable, list(state.read(own_copy).non_trainable), own)
             return EvaluationSums(_sum_over_replicas(sums), collected)
 
         def evaluate(batch: Batch) -> EvaluationSums:
@@ -94,40 +100,8 @@ class Mirrored:
         return loop
 
 
-def _replica() -> int:
-    replica = tf.get_static_value(tf.distribute.get_replica_context().replica_id_in_sync_group)
-    assert replica is not None, "MirroredStrategy traces each replica with a constant id"
-    return int(replica)
-
-
-def _own_copy(variable: tf.Variable) -> tf.Variable:
-    """The replica's own component, written without the reduction that TensorFlow would ask for."""
-    return variable.values[_replica()]  # type: ignore[attr-defined]
-
-
-def _slice_size(batch: Batch, num_replicas: int) -> int:
-    num_samples = next(iter(batch.values())).shape[0]
-    assert num_samples is not None, "the config refuses replicas for batches whose size differs"
-    return num_samples // num_replicas
-
-
-def _own_slice(batch: Batch, num_replicas: int) -> Batch:
-    size, replica = _slice_size(batch, num_replicas), _replica()
-    return {name: value[replica * size : (replica + 1) * size] for name, value in batch.items()}
-
-
-def _first_position(batch: Batch) -> tf.Tensor:
-    num_replicas = tf.distribute.get_replica_context().num_replicas_in_sync
-    return tf.constant(_replica() * _slice_size(batch, num_replicas), tf.int64)
-
-
 def _sum_over_replicas(values: _Tensors) -> _Tensors:
     """The sum of each tensor over the replicas, in one packed reduction."""
     flat = tf.nest.flatten(values)
     reduced = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, flat)
     return tf.nest.pack_sequence_as(values, reduced)
-
-
-def _written(state: TrainState, values: StateTensors) -> tf.Tensor:
-    state.write(values, _own_copy)
-    return tf.constant(True)

@@ -11,13 +11,15 @@ from trainer.step.build import Step
 from trainer.step.evaluation import EvaluationStep, EvaluationSums
 from trainer.step.state_tensors import StateTensors
 from trainer.strategies.inner_loop import batch_of, evaluation_totals, gathered_batch_of, packed_status
-from trainer.strategies.strategy import Block, EvaluationLoop, LoopResult, TrainLoop
+from trainer.strategies.strategy import Agreement, Block, EvaluationLoop, LoopResult, TrainLoop
 
 
 class OneDevice:
     """The first GPU if there is one, else the CPU."""
 
     num_replicas = 1
+    shard: tuple[int, int] = (0, 1)
+    agreement: Agreement | None = None
 
     def scope(self) -> contextlib.AbstractContextManager:
         """Nothing to place: TensorFlow's default device is the one."""

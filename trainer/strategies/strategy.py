@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import tensorflow as tf
@@ -27,7 +27,7 @@ class LoopResult(NamedTuple):
 
 
 Block = Mapping[str, tf.Tensor]
-"""Several global batches, each feature as [K, B, ...]."""
+"""The process's slices of several global batches, each feature as [K, b, ...]."""
 
 TrainLoop = tf.types.experimental.PolymorphicFunction
 """A traced function from (block, index of its first batch to take int32, number of steps int32, whether to empty the
@@ -37,6 +37,30 @@ EvaluationLoop = Callable[[object, tf.Tensor], EvaluationSums]
 """(iterator of batches, number of batches int32) -> sums and collected outputs of all of them."""
 
 
+class Agreement(Protocol):
+    """How the workers of a group come to know the same.
+
+    A clock, a signal or a busy disk is one worker's own, and workers that acted on it alone would wait for each other
+    in different places. So each casts votes before a call of the inner loop, they travel with the gradients, and
+    after it all workers know them.
+    """
+
+    def cast(self, votes: Sequence[bool]) -> None:
+        """Hands over this worker's votes for the next call; as many as `NUM_VOTES`."""
+        ...
+
+    def counted(self) -> list[bool]:
+        """For each vote, whether any worker cast it before the last call."""
+        ...
+
+    def from_chief(self, number: int) -> int:
+        """The chief's number, on every worker; all of them wait here for each other."""
+        ...
+
+
+NUM_VOTES = 4
+
+
 class Strategy(Protocol):
     """Spreads a step over devices.
 
@@ -44,10 +68,14 @@ class Strategy(Protocol):
     what lies between gradients and apply is the adapter's.
 
     Attributes:
-        num_replicas: Over how many replicas the global batch is spread.
+        num_replicas: Over how many replicas, of all workers, the global batch is spread.
+        shard: (i, n): this process reads the i-th of n equal slices of each global batch.
+        agreement: Of the group's workers; None where there is one process.
     """
 
     num_replicas: int
+    shard: tuple[int, int]
+    agreement: Agreement | None
 
     def scope(self) -> contextlib.AbstractContextManager:
         """Within it model, optimizer and state are created."""

@@ -3,6 +3,7 @@ import re
 import pytest
 from pydantic import ValidationError
 
+from trainer.config.combinations import batch_problems
 from trainer.config.training import TrainingConfig
 
 MNIST = {"model": {"name": "mlp"}, "data": {"name": "mnist_sample", "batch_size": 32}, "train": {"epochs": 5}}
@@ -117,6 +118,27 @@ def test_exactly_one_length_is_given(steps, epochs):
 def test_one_device_is_one():
     with pytest.raises(ValidationError, match=r"strategy.devices=2 must be 1"):
         TrainingConfig.model_validate(merged(MNIST, strategy={"devices": 2}))
+
+
+def test_workers_have_no_devices_setting():
+    strategy = {"name": "multi_worker_mirrored", "devices": 2}
+    with pytest.raises(ValidationError, match=r"strategy.devices=2 must not be set with strategy.name=multi_worker"):
+        TrainingConfig.model_validate(merged(MNIST, strategy=strategy))
+
+
+@pytest.mark.parametrize(
+    ("workers", "changes", "message"),
+    [
+        (2, {}, None),
+        (5, {}, "cluster.workers=5 must divide data.batch_size=32: set data.batch_size to a multiple of 5"),
+        (3, {"train": {"virtual_workers": 8}}, "cluster.workers=3 must divide train.virtual_workers=8"),
+        (2, {"data": {"remainder": "keep"}}, "data.remainder=keep leaves a last batch that cluster.workers=2 need not"),
+    ],
+)
+def test_a_number_of_workers_must_divide_the_batch(workers, changes, message):
+    config = TrainingConfig.model_validate(merged(MNIST, strategy={"name": "multi_worker_mirrored"}, **changes))
+    found = batch_problems(config, workers, "cluster.workers")
+    assert (found == []) if message is None else (len(found) == 1 and message in found[0])
 
 
 def test_profile_steps_are_in_order():

@@ -155,6 +155,13 @@ def test_evaluation_is_exact(num_samples, batch_size):
     assert {len(batch["label"]) for batch in batches} == {batch_size}
 
 
+def test_shards_of_an_evaluation_are_slices_of_its_batches():
+    whole = elements(evaluation_batches(numbered_images(7), 4))
+    parts = [elements(evaluation_batches(numbered_images(7), 4, (i, 2))) for i in range(2)]
+    together = [{n: np.concatenate([one[n], two[n]]) for n in one} for one, two in zip(*parts, strict=True)]
+    assert_equal(together, whole)
+
+
 def test_parts_that_do_not_divide_the_batch_are_refused():
     with pytest.raises(ValueError, match=r"data.batch_size=10 must be a multiple of the 4 parts .* to 12"):
         train_batches(numbered_images(50), SampleOrder(50, 10), first_step=0, num_steps=1, shard=(0, 4))

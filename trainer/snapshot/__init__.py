@@ -1,0 +1,1 @@
+"""The training state in a host's memory, which outlives the process that wrote it."""
