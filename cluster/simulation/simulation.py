@@ -56,7 +56,7 @@ class Simulation:
         self._incarnations: dict[str, int] = {}
         self._planned_joins = 0
         for slots in scenario.slots:
-            self.add_host(slots)
+            self.time.after(0.0, self.add_host, slots)
         self.time.after(0.0, self._tick)
         faults = Faults(self)
         for at, fault in scenario.faults:
@@ -186,7 +186,9 @@ class Simulation:
             self.time.after(self._delay_s(), self.machines.carry_out, host, command)
 
     def _is_lost(self) -> bool:
-        return self.scenario.loss > 0 and self.time.now < self.scenario.calm_at and self.rng.random() < self.scenario.loss
+        return (
+            self.scenario.loss > 0 and self.time.now < self.scenario.calm_at and self.rng.random() < self.scenario.loss
+        )
 
     def _delay_s(self) -> float:
         if self.scenario.late > 0 and self.time.now < self.scenario.calm_at and self.rng.random() < self.scenario.late:
