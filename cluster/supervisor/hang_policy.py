@@ -74,8 +74,8 @@ class MedianHangs:
         since = max(min(one.at for one in busy.values()), progress.settled_at, watched_from)
         if now - since <= allowed:
             return None
-        # In a synchronous step all the others wait for the one that is behind. When all stand at the same step, one that
-        # has gone silent meanwhile is a better guess than the order of the last reports.
+        # In a synchronous step all the others wait for the one that is behind. When all stand at the same step, one
+        # that has gone silent meanwhile is a better guess than the order of the last reports.
         silent_since = (since + now) / 2
         name, one = min(
             busy.items(),
