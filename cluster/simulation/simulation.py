@@ -125,7 +125,7 @@ class Simulation:
 
     def _return(self, host: SimulatedHost) -> None:
         self._planned_joins -= 1
-        if host.alive:
+        if self.machines.hosts[host.name].alive:
             return
         again = SimulatedHost(host.name, host.slots)
         again.workers = host.workers  # names are never used twice: the new agent must not start them again

@@ -54,7 +54,7 @@ def _plan(run: Run, state: Gathering | Waiting) -> _Next:
             return stopping.give_up(run, "no_resources", reason)
         return state
     sizes = run.settings.sizes
-    patience_s = sizes.gather_s if run.last_size is None else sizes.replace_within_s
+    patience_s = sizes.gather_s if run.goal_size is None else sizes.replace_within_s
     if suffices or run.now - state.since < patience_s:
         return state
     run.announce(f"{_shortage(run, capacity)}: the run waits for hosts")
@@ -81,20 +81,23 @@ def _note_survivors(run: Run, fact: WorkersDied) -> Stopping | Ended | None:
 
 def _try_to_form(run: Run, state: Gathering) -> _Next:
     scaling, waited_s = run.policies.scaling, run.now - state.since
-    fewest = scaling.least(run.last_size, waited_s)
+    fewest = scaling.least(run.goal_size, waited_s)
     if run.now < state.not_before or run.fleet.num_standbys + len(run.fleet.acting) < fewest:
         return state
-    hosts = run.usable_hosts()
-    size = scaling.size(candidates(hosts, run.settings.reform), run.last_size, waited_s)
-    return state if size is None else _form(run, size)
-
-
-def _form(run: Run, size: int) -> Running:
-    fleet = run.fleet
-    assert run.settings.reform or not fleet.acting, "members of the last generation may still act"
-    workers = choose_members(run.usable_hosts(), size, survivors=run.settings.reform)
+    hosts, reform = run.usable_hosts(), run.settings.reform
+    size = scaling.size(candidates(hosts, reform), run.goal_size, waited_s)
+    if size is None:
+        return state
+    workers = choose_members(hosts, size, survivors=reform)
     assert len(workers) == size, f"{len(workers)} workers were found for {size} members"
     survivors = [worker for worker in workers if worker.formed_at is not None]
+    # A generation that one of its members has left for the next cannot act any more. Without such a member it may,
+    # until the last of them has ended.
+    return state if run.fleet.acting and not survivors else _form(run, workers, survivors)
+
+
+def _form(run: Run, workers: list[Worker], survivors: list[Worker]) -> Running:
+    fleet, size = run.fleet, len(workers)
     for worker in fleet.acting.values():
         if worker.stays and worker not in survivors:
             _leave_out(run, worker)
@@ -103,6 +106,7 @@ def _form(run: Run, size: int) -> Running:
     fleet.act(workers, run.now)
     for host in dict.fromkeys(worker.host for worker in workers):
         run.policies.hosts.start_worked(host)
+    last_size = len(run.progress.members)
     run.progress = GenerationProgress(fleet.acting, run.now)
     members = tuple(Member(worker.name, worker.host, rank, worker.address or "") for rank, worker in enumerate(workers))
     run.outbox.extend(
@@ -112,8 +116,8 @@ def _form(run: Run, size: int) -> Running:
         # Survivors hold a newer state, and say from where they go on.
         run.progress.start_step = restore.step
         run.snapshots.begin(run.generation, restore.step)
-    _announce(run, size, place(restore) if not survivors else "with the state of the survivors")
-    run.last_size = size
+    _announce(run, size, last_size, place(restore) if not survivors else "with the state of the survivors")
+    run.goal_size = size
     return Running(run.generation, members, run.now, restore)
 
 
@@ -125,12 +129,12 @@ def _leave_out(run: Run, worker: Worker) -> None:
         run.stop(worker, "its host leaves", min(leaves_at, run.now + run.settings.patience.stop_s))
 
 
-def _announce(run: Run, size: int, source: str) -> None:
+def _announce(run: Run, size: int, last_size: int, source: str) -> None:
     hosts = list(dict.fromkeys(worker.host for worker in run.fleet.acting.values()))
     where = ", ".join(hosts) if len(hosts) <= 4 else f"{len(hosts)} hosts"
     workers = f"{size} worker{'s' if size > 1 else ''}"
-    if run.last_size is None:
+    if last_size == 0:
         run.announce(f"generation {run.generation} starts with {workers} on {where}")
         return
-    changed = f" instead of {run.last_size}" if size != run.last_size else ""
+    changed = f" instead of {last_size}" if size != last_size else ""
     run.announce(f"generation {run.generation} goes on with {workers}{changed} on {where} {source}")

@@ -19,7 +19,7 @@ class Run:
         fleet, snapshots, intervals: see there.
         progress: of the newest generation.
         generation: its number; 0 before the first.
-        last_size: how many members it has; None before the first.
+        goal_size: how many members the next one ought to have; None before the first.
         best_step: the highest step that was ever reported; -1 before the first report.
         now: the time of the newest event.
         watched_from: nobody listened for a while before this time, so that nobody can be blamed for silence.
@@ -31,7 +31,7 @@ class Run:
         self.fleet, self.snapshots, self.intervals = Fleet(), SnapshotBook(), StepIntervals()
         self.progress = GenerationProgress((), 0.0)
         self.generation = 0
-        self.last_size: int | None = None
+        self.goal_size: int | None = None
         self.best_step = -1
         self.now = self.watched_from = 0.0
         self.outbox: list[Command] = []

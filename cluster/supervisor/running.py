@@ -188,17 +188,23 @@ def _release_left_hosts(run: Run) -> None:
 
 def _grow_if_due(run: Run, state: Running) -> State:
     policies = run.policies
-    seats = candidates(run.usable_hosts(), survivors=True)
-    if not policies.failures.may_resize() or not policies.scaling.may_grow(
-        len(state.members), seats, run.now - state.since
-    ):
+    if not policies.failures.may_resize() or _grown_size(run, state) is None:
         return replace(state, growing_since=None)
     if state.growing_since is None:
         return replace(state, growing_since=run.now)
     return _grow(run, state) if policies.scaling.must_grow(run.now - state.growing_since) else state
 
 
+def _grown_size(run: Run, state: Running) -> int | None:
+    seats = candidates(run.usable_hosts(), survivors=True)
+    return run.policies.scaling.grown_size(len(state.members), seats, run.now - state.since)
+
+
 def _grow(run: Run, state: Running) -> State:
+    size = _grown_size(run, state)
+    if size is None:  # the room is gone since
+        return replace(state, growing_since=None)
     run.policies.failures.resize(run.now)
-    run.announce(f"there is room for more workers: generation {state.generation + 1} takes over")
+    run.announce(f"there is room for {size} workers: generation {state.generation + 1} takes over")
+    run.goal_size = size
     return ending.hand_over(run, state.generation)

@@ -71,6 +71,8 @@ class Invariants:
                 self._held.pop(event.host, None)
             case SnapshotTaken() if event.host in self._hosts:
                 self._reported = max(self._reported, event.step)
+                if not self._is_ancestor(event.generation, event.step):
+                    return
                 held = self._held.get(event.host, (0, 0))
                 self._held[event.host] = max(held, (event.generation, event.step))
             case Progressed():

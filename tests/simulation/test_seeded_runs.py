@@ -9,17 +9,19 @@ from collections import Counter
 import pytest
 
 from cluster.simulation.scenario import draw_scenario
-from cluster.simulation.simulation import Simulation
-from cluster.supervisor.events import Heartbeat, Progressed, SnapshotTaken, Ticked
+from cluster.simulation.simulation import Observer, Simulation
+from cluster.supervisor.commands import Command
+from cluster.supervisor.events import Event, Heartbeat, Progressed, SnapshotTaken, Ticked
 from tests.simulation.invariants import Invariants
 
 PARTS = 8
 SEEDS, SEEDS_LONG = 4_000, 100_000
 
 
-def run_seed(seed: int) -> Simulation:
+def run_seed(seed: int, *observers: Observer) -> Simulation:
     """Runs a simulation; a broken invariant names the command that replays it."""
     simulation = Simulation(draw_scenario(seed))
+    simulation.observers.extend(observers)
     invariants = Invariants(simulation)
     try:
         simulation.run()
@@ -29,12 +31,11 @@ def run_seed(seed: int) -> Simulation:
     return simulation
 
 
-def print_journal(simulation: Simulation) -> None:
-    for event, commands in simulation.journal:
-        if commands or not isinstance(event, Ticked | Heartbeat | Progressed | SnapshotTaken):
-            print(event)
-            for command in commands:
-                print("    ->", command)
+def print_event(event: Event, commands: list[Command]) -> None:
+    if commands or not isinstance(event, Ticked | Heartbeat | Progressed | SnapshotTaken):
+        print(event)
+        for command in commands:
+            print("    ->", command)
 
 
 @pytest.mark.parametrize("part", range(PARTS))
@@ -43,7 +44,7 @@ def test_every_run_keeps_the_invariants_and_comes_to_an_end(part: int, only_seed
         if part:
             pytest.skip("one seed is one run")
         print(draw_scenario(only_seed))
-        print_journal(run_seed(only_seed))
+        run_seed(only_seed, print_event)
         return
     outcomes: Counter[str] = Counter()
     for seed in range(part, SEEDS_LONG if is_long else SEEDS, PARTS):
