@@ -111,12 +111,12 @@ def test_starts_that_fail_on_the_only_host_spend_the_budget() -> None:
 def test_code_that_cannot_be_imported_ends_the_run_at_its_second_try() -> None:
     stage = Stage(Settings(standbys=0))
     stage.join(a=1)
-    stage.exit("w1", code=1, error=user_error(0, "no module named modle"))
+    stage.exit("w1", code=1, error=user_error(0, "no module named nodel"))
     stage.wait(2.0)
-    stage.exit("w2", code=1, error=user_error(0, "no module named modle"))
+    stage.exit("w2", code=1, error=user_error(0, "no module named nodel"))
     assert isinstance(stage.supervisor.state, Ended)
     assert stage.outcome.reason.startswith("Traceback")
-    assert "standby w2 on a raised ValueError at step 0: no module named modle" in stage.outcome.reason
+    assert "standby w2 on a raised ValueError at step 0: no module named nodel" in stage.outcome.reason
 
 
 def test_the_next_generation_waits_for_as_many_as_the_last_had_then_shrinks() -> None:
