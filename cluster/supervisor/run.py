@@ -148,10 +148,15 @@ class Run:
             self.outbox.append(Kill(worker.name, worker.kill_reason))
         assert worker.doomed_at is not None
         host = self.fleet.hosts[worker.host]
-        if self._watched_for(worker.doomed_at) >= patience.kill_s and not host.released:
+        if self._watched_for(worker.doomed_at) >= patience.kill_s and not host.released and self._holds_up(worker):
             host.released = True
             self.announce(f"{host.name} has not ended {worker.title} for {patience.kill_s:.0f} s and is given back")
             self.outbox.append(ReleaseHost(host.name))
+
+    def _holds_up(self, worker: Worker) -> bool:
+        """Whether the next generation has to wait for this worker's end. Otherwise its host may serve on beside it."""
+        acting = self.fleet.acting
+        return worker.name in acting and not any(one.stays for one in acting.values())
 
     def _watched_for(self, since: float) -> float:
         return self.now - max(since, self.watched_from)

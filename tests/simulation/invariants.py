@@ -2,7 +2,7 @@
 
 from cluster.simulation.machines import Group
 from cluster.simulation.simulation import Simulation
-from cluster.supervisor.commands import Announce, Command, Finish, Form, Kill, StartWorker
+from cluster.supervisor.commands import Announce, Command, Finish, Form, Kill, ReleaseHost, StartWorker
 from cluster.supervisor.events import Event, HostDraining, HostJoined, HostLost, Progressed, SnapshotTaken
 from cluster.supervisor.journal_replay import first_difference
 from cluster.supervisor.states import Ended
@@ -45,6 +45,9 @@ class Invariants:
 
     def _after_event(self, event: Event, commands: list[Command]) -> None:
         self._note(event)
+        for command in commands:
+            if isinstance(command, ReleaseHost):
+                self._hosts[command.host] = False
         forms = [command for command in commands if isinstance(command, Form)]
         if forms:
             self._check_generation(forms)

@@ -111,12 +111,12 @@ def test_starts_that_fail_on_the_only_host_spend_the_budget() -> None:
 def test_code_that_cannot_be_imported_ends_the_run_at_its_second_try() -> None:
     stage = Stage(Settings(standbys=0))
     stage.join(a=1)
-    stage.exit("w1", code=1, error=user_error(0, "no module named nodel"))
+    stage.exit("w1", code=1, error=user_error(0, "no module named flights"))
     stage.wait(2.0)
-    stage.exit("w2", code=1, error=user_error(0, "no module named nodel"))
+    stage.exit("w2", code=1, error=user_error(0, "no module named flights"))
     assert isinstance(stage.supervisor.state, Ended)
     assert stage.outcome.reason.startswith("Traceback")
-    assert "standby w2 on a raised ValueError at step 0: no module named nodel" in stage.outcome.reason
+    assert "standby w2 on a raised ValueError at step 0: no module named flights" in stage.outcome.reason
 
 
 def test_the_next_generation_waits_for_as_many_as_the_last_had_then_shrinks() -> None:
@@ -139,3 +139,26 @@ def test_standbys_beyond_the_need_are_ended() -> None:
     stage.ready()
     stage.wait_alive(5.0)
     assert len(stage.alive) == 2
+
+
+def test_a_host_set_aside_is_taken_back_when_the_run_cannot_do_without_it() -> None:
+    stage = Stage(Settings(sizes=Sizes(min=1, max=1), standbys=0))
+    stage.join(a=1, b=1)
+    for _ in range(3):
+        stage.exit(stage.all(StartWorker)[-1].worker, code=1)
+        stage.wait(3.0)
+    stage.lose("b")
+    stage.wait(1.0)
+    assert "a was set aside and is used again, because the run cannot do without it" in stage.texts
+    assert stage.all(StartWorker)[-1].host == "a"
+
+
+def test_standbys_that_do_not_start_cost_a_training_run_nothing() -> None:
+    stage = running(Settings(standbys=1, budgets=Budgets(failures=0)), a=1)
+    for _ in range(10):
+        for worker in list(stage.alive):
+            if worker != "w1":
+                stage.exit(worker, code=1)
+        stage.wait_alive(10.0)
+        stage.progress(int(stage.now))
+    assert isinstance(stage.supervisor.state, Running) and len(stage.all(StartWorker)) >= 5

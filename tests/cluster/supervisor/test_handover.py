@@ -6,7 +6,7 @@ from cluster.assignment import SnapshotPlace
 from cluster.supervisor.commands import Form, Kill, ReleaseHost, StartWorker, Stop
 from cluster.supervisor.settings import Budgets, Settings, Sizes
 from cluster.supervisor.states import HandingOver, Running
-from tests.cluster.supervisor.stage import SIGKILL, Stage, of, running
+from tests.cluster.supervisor.stage import SIGKILL, Stage, of, running, workers_of
 
 TWO = Settings(sizes=Sizes(min=2, max=2), standbys=1)
 
@@ -130,3 +130,44 @@ def test_a_leaving_host_is_left_without_ending_the_survivors() -> None:
     assert not [kill for kill in stage.all(Kill) if kill.worker == "w1"]
     stage.exit("w2", code=0)
     assert isinstance(stage.supervisor.state, Running)
+
+
+def test_without_survivors_the_next_generation_waits_for_the_last_exit() -> None:
+    stage = running(replace(TWO, reform=True, sizes=Sizes(min=1, max=1)), a=1, b=1)
+    stage.wait_alive(20.0, "w1")
+    assert "w1" in workers_of(stage.commands, Kill)
+    stage.ready()
+    assert stage.supervisor.generation == 1, "frozen is not dead: it may wake up and act"
+    stage.bury()
+    assert stage.supervisor.generation == 2
+
+
+def test_a_process_that_cannot_be_killed_does_not_cost_its_host_while_others_train_there() -> None:
+    stage = running(replace(TWO, reform=True), a=2)
+    stage.wait_alive(20.0, "w1")
+    stage.ready()
+    assert stage.supervisor.generation == 2 and "w1" in workers_of(stage.commands, Kill)
+    for step in range(100):
+        stage.progress(step)
+        stage.wait_alive(1.0, "w1")
+    assert not stage.all(ReleaseHost) and stage.supervisor.generation == 2
+
+
+def test_members_have_no_longer_than_the_notice_to_save() -> None:
+    stage = running(Settings(sizes=Sizes(min=2, max=2), standbys=0), a=1, b=1)
+    stage.drain("b", notice_s=10.0)
+    assert not stage.all(Kill)
+    stage.wait_alive(10.0)
+    assert workers_of(stage.commands, Kill) == ["w1", "w2"]
+
+
+def test_a_left_host_is_given_back_once() -> None:
+    stage = running(Settings(standbys=1), a=1, b=1)
+    stage.drain("a", notice_s=600.0)
+    stage.ready()
+    stage.exit("w1", code=0)
+    stage.ready()
+    for step in range(5):
+        stage.progress(step)
+        stage.wait_alive(1.0)
+    assert stage.all(ReleaseHost) == [ReleaseHost("a")]

@@ -4,7 +4,7 @@ import pytest
 
 from cluster.assignment import ErrorReport, SnapshotPlace
 from cluster.supervisor.commands import Finish, Form, Kill, StartWorker
-from cluster.supervisor.events import Progressed
+from cluster.supervisor.events import HostLost, Progressed
 from cluster.supervisor.settings import BackOff, Budgets, Patience, Settings, Sizes
 from cluster.supervisor.states import Ended, Ending, Gathering, Running, Stopping
 from tests.cluster.supervisor.stage import SIGKILL, SIGTERM, of, running, user_error, workers_of
@@ -210,3 +210,11 @@ def test_late_and_unknown_messages_change_nothing() -> None:
     stage.exit("w1", signal=SIGKILL)
     assert stage.exit("w1", signal=SIGKILL) == []
     assert stage.supervisor.generation == 1
+
+
+def test_news_of_a_loss_that_the_host_has_survived_are_passed_over() -> None:
+    stage = running(TWO, a=2)
+    stage.now = 10.0
+    stage.join(a=2)
+    assert stage.say(HostLost(5.0, "a", "it did not answer")) == []
+    assert isinstance(stage.supervisor.state, Running)
