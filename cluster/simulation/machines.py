@@ -1,6 +1,7 @@
 """Simulated hosts with their agents and workers. They know nothing of the supervisor: they take commands and report.
 
-Training is synchronous: a generation makes a round, some steps, when all its members are there and none of them is stuck.
+Training is synchronous: a generation makes a round, which is some steps, when all its members are there and none is
+stuck.
 """
 
 import random

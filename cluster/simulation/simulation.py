@@ -56,7 +56,7 @@ class Simulation:
         self._incarnations: dict[str, int] = {}
         self._planned_joins = 0
         for slots in scenario.slots:
-            self.add_host(slots)
+            self.time.after(0.0, self.add_host, slots)
         self.time.after(0.0, self._tick)
         faults = Faults(self)
         for at, fault in scenario.faults:
@@ -125,7 +125,7 @@ class Simulation:
 
     def _return(self, host: SimulatedHost) -> None:
         self._planned_joins -= 1
-        if host.alive:
+        if self.machines.hosts[host.name].alive:
             return
         again = SimulatedHost(host.name, host.slots)
         again.workers = host.workers  # names are never used twice: the new agent must not start them again

@@ -37,7 +37,7 @@ class Kill:
     """End a worker's process at once, and say `WorkerExited`.
 
     Said again until the exit is known, because a message may be lost: an agent that has no such process (any more)
-    answers `WorkerExited` all the same.
+    answers `WorkerExited` all the same, and must not start one of that name when the order to start it comes later.
     """
 
     worker: str

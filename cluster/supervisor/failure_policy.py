@@ -74,13 +74,16 @@ class BudgetedFailures:
 
         Args:
             error: what the worker reported.
-            began_at: when the worker began on its part. Only one that began after the first error met it again: the
-                ranks of one generation raise the same error together.
+            began_at: when the worker began on its part. Only one that began when the first error was known, and not
+                before, met it again: the ranks of one generation raise the same error together.
             now: the time.
         """
         # Addresses differ from process to process: `<Layer object at 0x7f3c...>`.
         key = (error.kind, re.sub(r"0x[0-9a-fA-F]+", "0x", error.message), error.step)
-        return self._errors.setdefault(key, now) < began_at
+        first_at = self._errors.get(key)
+        if first_at is None:
+            self._errors[key] = now
+        return first_at is not None and first_at <= began_at
 
     def note_progress(self, now: float, running_since: float, best_step: int) -> None:
         """A generation has run since `running_since`: gives the budgets back when it has lasted."""

@@ -8,7 +8,7 @@ from cluster.supervisor.commands import Form
 from cluster.supervisor.facts import Fact, MemberCompleted, TimePassed, WorkersDied
 from cluster.supervisor.fleet import Worker
 from cluster.supervisor.generation_progress import GenerationProgress
-from cluster.supervisor.judgement import judge_idle, judge_members, title_of
+from cluster.supervisor.judgement import judge_idle, repeated_error, title_of
 from cluster.supervisor.placement import candidates, choose_members
 from cluster.supervisor.run import Run
 from cluster.supervisor.states import Ended, Gathering, Running, Stopping, Waiting
@@ -26,21 +26,19 @@ def step(run: Run, state: Gathering | Waiting, fact: Fact) -> _Next:
     """What follows from a fact."""
     if isinstance(fact, MemberCompleted) and fact.worker == next(iter(run.progress.members)):
         return stopping.finish(run, fact.step)
-    gathering = state.gathering if isinstance(state, Waiting) else state
     if isinstance(fact, WorkersDied):
-        ended = judge_idle(run, fact, is_needed=True)
-        if ended is None:
-            gathering, ended = _judge_survivors(run, gathering, fact)
+        ended = judge_idle(run, fact, is_needed=True) or _note_survivors(run, fact)
         if ended is not None:
             return ended
-        state = replace(state, gathering=gathering) if isinstance(state, Waiting) else gathering
     planned = _plan(run, state) if isinstance(fact, TimePassed) else state
     return _try_to_form(run, planned) if isinstance(planned, Gathering) else planned
 
 
 def place(snapshot: SnapshotPlace | None) -> str:
     """Where a generation goes on from, for a person."""
-    return "from the newest checkpoint" if snapshot is None else f"from step {snapshot.step}"
+    if snapshot is None:
+        return "from the newest checkpoint"
+    return f"from step {snapshot.step} in the memory of {snapshot.host}"
 
 
 def _plan(run: Run, state: Gathering | Waiting) -> _Next:
@@ -56,7 +54,7 @@ def _plan(run: Run, state: Gathering | Waiting) -> _Next:
             return stopping.give_up(run, "no_resources", reason)
         return state
     sizes = run.settings.sizes
-    patience_s = sizes.gather_s if run.last_size is None else sizes.replace_within_s
+    patience_s = sizes.gather_s if run.goal_size is None else sizes.replace_within_s
     if suffices or run.now - state.since < patience_s:
         return state
     run.announce(f"{_shortage(run, capacity)}: the run waits for hosts")
@@ -67,35 +65,39 @@ def _shortage(run: Run, capacity: int) -> str:
     return f"{run.settings.sizes.min} workers are needed and the hosts have room for {capacity}"
 
 
-def _judge_survivors(run: Run, state: Gathering, fact: WorkersDied) -> tuple[Gathering, Stopping | Ended | None]:
-    """Members that survived the last generation, to go on in the next one, have died as well."""
+def _note_survivors(run: Run, fact: WorkersDied) -> Stopping | Ended | None:
+    """Members that were to go on in the next generation have died as well.
+
+    That belongs to the trouble that broke the last one: it costs nothing more, and each of them can die only once.
+    """
     deaths = [death for death in fact.deaths if death.worker.formed_at is not None and death.cause != "expected"]
-    if not deaths:
-        return state, None
-    verdict = judge_members(run, fact, deaths)
-    if not verdict.goes_on:
-        return state, stopping.give_up(run, "failed", verdict.reason)
-    run.announce(f"{title_of(fact)}: generation {run.generation + 1} is formed without it")
-    run.plan()
-    return replace(state, not_before=max(state.not_before, run.now + verdict.delay_s)), None
+    if reason := repeated_error(run, deaths):
+        return stopping.give_up(run, "failed", reason)
+    if deaths:
+        run.announce(f"{title_of(fact)}: generation {run.generation + 1} is formed without it")
+        run.plan()
+    return None
 
 
 def _try_to_form(run: Run, state: Gathering) -> _Next:
     scaling, waited_s = run.policies.scaling, run.now - state.since
-    fewest = scaling.least(run.last_size, waited_s)
+    fewest = scaling.least(run.goal_size, waited_s)
     if run.now < state.not_before or run.fleet.num_standbys + len(run.fleet.acting) < fewest:
         return state
-    hosts = run.usable_hosts()
-    size = scaling.size(candidates(hosts, run.settings.reform), run.last_size, waited_s)
-    return state if size is None else _form(run, size)
-
-
-def _form(run: Run, size: int) -> Running:
-    fleet = run.fleet
-    assert run.settings.reform or not fleet.acting, "members of the last generation may still act"
-    workers = choose_members(run.usable_hosts(), size, survivors=run.settings.reform)
+    hosts, reform = run.usable_hosts(), run.settings.reform
+    size = scaling.size(candidates(hosts, reform), run.goal_size, waited_s)
+    if size is None:
+        return state
+    workers = choose_members(hosts, size, survivors=reform)
     assert len(workers) == size, f"{len(workers)} workers were found for {size} members"
     survivors = [worker for worker in workers if worker.formed_at is not None]
+    # A generation that one of its members has left for the next cannot act any more. Without such a member it may,
+    # until the last of them has ended.
+    return state if run.fleet.acting and not survivors else _form(run, workers, survivors)
+
+
+def _form(run: Run, workers: list[Worker], survivors: list[Worker]) -> Running:
+    fleet, size = run.fleet, len(workers)
     for worker in fleet.acting.values():
         if worker.stays and worker not in survivors:
             _leave_out(run, worker)
@@ -104,6 +106,7 @@ def _form(run: Run, size: int) -> Running:
     fleet.act(workers, run.now)
     for host in dict.fromkeys(worker.host for worker in workers):
         run.policies.hosts.start_worked(host)
+    last_size = len(run.progress.members)
     run.progress = GenerationProgress(fleet.acting, run.now)
     members = tuple(Member(worker.name, worker.host, rank, worker.address or "") for rank, worker in enumerate(workers))
     run.outbox.extend(
@@ -113,8 +116,8 @@ def _form(run: Run, size: int) -> Running:
         # Survivors hold a newer state, and say from where they go on.
         run.progress.start_step = restore.step
         run.snapshots.begin(run.generation, restore.step)
-    _announce(run, size, restore)
-    run.last_size = size
+    _announce(run, size, last_size, place(restore) if not survivors else "with the state of the survivors")
+    run.goal_size = size
     return Running(run.generation, members, run.now, restore)
 
 
@@ -126,13 +129,12 @@ def _leave_out(run: Run, worker: Worker) -> None:
         run.stop(worker, "its host leaves", min(leaves_at, run.now + run.settings.patience.stop_s))
 
 
-def _announce(run: Run, size: int, restore: SnapshotPlace | None) -> None:
+def _announce(run: Run, size: int, last_size: int, source: str) -> None:
     hosts = list(dict.fromkeys(worker.host for worker in run.fleet.acting.values()))
     where = ", ".join(hosts) if len(hosts) <= 4 else f"{len(hosts)} hosts"
     workers = f"{size} worker{'s' if size > 1 else ''}"
-    if run.last_size is None:
+    if last_size == 0:
         run.announce(f"generation {run.generation} starts with {workers} on {where}")
         return
-    changed = f" instead of {run.last_size}" if size != run.last_size else ""
-    source = f" in the memory of {restore.host}" if restore else ""
-    run.announce(f"generation {run.generation} goes on with {workers}{changed} on {where} {place(restore)}{source}")
+    changed = f" instead of {last_size}" if size != last_size else ""
+    run.announce(f"generation {run.generation} goes on with {workers}{changed} on {where} {source}")

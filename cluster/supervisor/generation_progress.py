@@ -92,7 +92,8 @@ class GenerationProgress:
                 self._time(member, at, step, intervals)
         elif member.phase != "step":
             self.settled_at = max(self.settled_at, at)
-        saved = member.step if member.phase == "checkpoint" != phase else None
+        # Of the same moment, the other report may be the earlier one.
+        saved = member.step if member.phase == "checkpoint" != phase and at > member.at else None
         if step > member.step or phase != member.phase:
             member.at, member.step, member.phase = at, max(step, member.step), phase
         return saved

@@ -1,6 +1,6 @@
 """When a member counts as hung, and which one it is that did not arrive."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from cluster.supervisor.fleet import Worker
@@ -44,12 +44,18 @@ class MedianHangs:
         return max((self._by_phase.get(phase, step_s) for phase in phases), default=step_s)
 
     def find(
-        self, progress: GenerationProgress, now: float, median_s: float | None, watched_from: float
+        self,
+        progress: GenerationProgress,
+        heard_at: Mapping[str, float],
+        now: float,
+        median_s: float | None,
+        watched_from: float,
     ) -> Hang | None:
         """The member that hangs, if one does.
 
         Args:
             progress: of the generation.
+            heard_at: when each member last gave a sign of life.
             now: the time.
             median_s: the run's median interval between two reports of steps, in seconds; None: too few.
             watched_from: nobody was listening before this time.
@@ -68,8 +74,13 @@ class MedianHangs:
         since = max(min(one.at for one in busy.values()), progress.settled_at, watched_from)
         if now - since <= allowed:
             return None
-        # In a synchronous step all the others wait for the one that is behind.
-        name, one = min(busy.items(), key=lambda item: (item[1].step, item[1].at))
+        # In a synchronous step all the others wait for the one that is behind. When all stand at the same step, one
+        # that has gone silent meanwhile is a better guess than the order of the last reports.
+        silent_since = (since + now) / 2
+        name, one = min(
+            busy.items(),
+            key=lambda item: (item[1].step, heard_at.get(item[0], now) > silent_since, item[1].at),
+        )
         phase = "" if one.phase == "step" else f", phase {one.phase}"
         what = f"has made no progress for {now - since:.0f} s at step {one.step}{phase} ({allowed:.0f} s allowed)"
         return Hang(name, what)

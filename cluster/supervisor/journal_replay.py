@@ -1,8 +1,8 @@
-"""Running the supervisor again over what a journal recorded: to check that it decides the same, and to take a run over.
+"""Running the supervisor again over a journal: to check that it decides the same, and to take a run over.
 
-A journal holds, in this order: a `supervisor_started` record with the settings, then each event, followed by the commands
-it led to. A supervisor that died may have left the commands of its last event out; the one that takes over adds them after
-a `supervisor_started` record of its own. Records of other kinds may stand anywhere between.
+A journal holds, in this order: a `supervisor_started` record with the settings, then each event, followed by the
+commands it led to. A supervisor that died may have left the commands of its last event out; the one that takes over
+adds them after a `supervisor_started` record of its own. Records of other kinds may stand anywhere between.
 """
 
 from collections import deque

@@ -14,7 +14,9 @@ def title_of(fact: WorkersDied) -> str:
     if fact.host is None:
         death = fact.deaths[0]
         return f"{death.worker.title} {death.what}"
-    return f"{fact.host} was lost ({fact.reason}) with {_list([_short(death) for death in fact.deaths])}"
+    # Those that had been killed before are not lost with the host.
+    lost = [_short(death) for death in fact.deaths if death.cause != "expected"]
+    return f"{fact.host} was lost ({fact.reason}) with {_list(lost)}"
 
 
 def judge_members(run: Run, fact: WorkersDied, deaths: Sequence[Death]) -> Verdict:

@@ -1,6 +1,6 @@
 """The decisions that can be exchanged: what the supervisor asks of a policy, and the policies that settings mean."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -30,9 +30,9 @@ class ScalingPolicy(Protocol):
 
     def wanted(self, capacity: int) -> int: ...  # noqa: D102
     def suffices(self, capacity: int) -> bool: ...  # noqa: D102
-    def size(self, candidates: int, last_size: int | None, waited_s: float) -> int | None: ...  # noqa: D102
-    def least(self, last_size: int | None, waited_s: float) -> int: ...  # noqa: D102
-    def may_grow(self, size: int, candidates: int, running_s: float) -> bool: ...  # noqa: D102
+    def size(self, candidates: int, goal: int | None, waited_s: float) -> int | None: ...  # noqa: D102
+    def least(self, goal: int | None, waited_s: float) -> int: ...  # noqa: D102
+    def grown_size(self, size: int, candidates: int, running_s: float) -> int | None: ...  # noqa: D102
     def must_grow(self, waiting_s: float) -> bool: ...  # noqa: D102
 
 
@@ -53,7 +53,12 @@ class HangPolicy(Protocol):
     """Which member hangs. `MedianHangs` says what each method means."""
 
     def find(  # noqa: D102
-        self, progress: GenerationProgress, now: float, median_s: float | None, watched_from: float
+        self,
+        progress: GenerationProgress,
+        heard_at: Mapping[str, float],
+        now: float,
+        median_s: float | None,
+        watched_from: float,
     ) -> Hang | None: ...
     def find_silent(self, workers: Iterable[Worker], now: float, watched_from: float) -> list[Hang]: ...  # noqa: D102
 

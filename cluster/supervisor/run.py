@@ -19,7 +19,7 @@ class Run:
         fleet, snapshots, intervals: see there.
         progress: of the newest generation.
         generation: its number; 0 before the first.
-        last_size: how many members it has; None before the first.
+        goal_size: how many members the next one ought to have; None before the first.
         best_step: the highest step that was ever reported; -1 before the first report.
         now: the time of the newest event.
         watched_from: nobody listened for a while before this time, so that nobody can be blamed for silence.
@@ -31,7 +31,7 @@ class Run:
         self.fleet, self.snapshots, self.intervals = Fleet(), SnapshotBook(), StepIntervals()
         self.progress = GenerationProgress((), 0.0)
         self.generation = 0
-        self.last_size: int | None = None
+        self.goal_size: int | None = None
         self.best_step = -1
         self.now = self.watched_from = 0.0
         self.outbox: list[Command] = []
@@ -148,10 +148,15 @@ class Run:
             self.outbox.append(Kill(worker.name, worker.kill_reason))
         assert worker.doomed_at is not None
         host = self.fleet.hosts[worker.host]
-        if self._watched_for(worker.doomed_at) >= patience.kill_s and not host.released:
+        if self._watched_for(worker.doomed_at) >= patience.kill_s and not host.released and self._holds_up(worker):
             host.released = True
             self.announce(f"{host.name} has not ended {worker.title} for {patience.kill_s:.0f} s and is given back")
             self.outbox.append(ReleaseHost(host.name))
+
+    def _holds_up(self, worker: Worker) -> bool:
+        """Whether the next generation has to wait for this worker's end. Otherwise its host may serve on beside it."""
+        acting = self.fleet.acting
+        return worker.name in acting and not any(one.stays for one in acting.values())
 
     def _watched_for(self, since: float) -> float:
         return self.now - max(since, self.watched_from)

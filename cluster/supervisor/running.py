@@ -85,8 +85,9 @@ def _break(run: Run, state: Running, fact: WorkersDied, broken: list[Death]) -> 
     if not verdict.goes_on:
         run.announce(f"{title_of(fact)}: the run ends")
         return stopping.give_up(run, "failed", verdict.reason)
-    wait = f", after {verdict.delay_s:.0f} s" if verdict.delay_s else ""
-    source = place(run.newest_snapshot())
+    wait = f", after {verdict.delay_s:g} s" if verdict.delay_s else ""
+    survives = run.settings.reform and any(worker.stays for worker in run.fleet.acting.values())
+    source = "with the state of the survivors" if survives else place(run.newest_snapshot())
     run.announce(f"{title_of(fact)}: generation {state.generation + 1} goes on {source}{wait}")
     return ending.break_off(run, state.generation, verdict.delay_s)
 
@@ -144,7 +145,8 @@ def _find_hang(run: Run) -> Hang | None:
     silent = hangs.find_silent(acting, run.now, run.watched_from)
     if silent:
         return silent[0]
-    return hangs.find(run.progress, run.now, run.intervals.median_s(), run.watched_from)
+    heard_at = {name: worker.heard_at for name, worker in run.fleet.acting.items()}
+    return hangs.find(run.progress, heard_at, run.now, run.intervals.median_s(), run.watched_from)
 
 
 def _on_notice(run: Run, state: Running, fact: HostLeaves) -> State:
@@ -186,17 +188,23 @@ def _release_left_hosts(run: Run) -> None:
 
 def _grow_if_due(run: Run, state: Running) -> State:
     policies = run.policies
-    seats = candidates(run.usable_hosts(), survivors=True)
-    if not policies.failures.may_resize() or not policies.scaling.may_grow(
-        len(state.members), seats, run.now - state.since
-    ):
+    if not policies.failures.may_resize() or _grown_size(run, state) is None:
         return replace(state, growing_since=None)
     if state.growing_since is None:
         return replace(state, growing_since=run.now)
     return _grow(run, state) if policies.scaling.must_grow(run.now - state.growing_since) else state
 
 
+def _grown_size(run: Run, state: Running) -> int | None:
+    seats = candidates(run.usable_hosts(), survivors=True)
+    return run.policies.scaling.grown_size(len(state.members), seats, run.now - state.since)
+
+
 def _grow(run: Run, state: Running) -> State:
+    size = _grown_size(run, state)
+    if size is None:  # the room is gone since
+        return replace(state, growing_since=None)
     run.policies.failures.resize(run.now)
-    run.announce(f"there is room for more workers: generation {state.generation + 1} takes over")
+    run.announce(f"there is room for {size} workers: generation {state.generation + 1} takes over")
+    run.goal_size = size
     return ending.hand_over(run, state.generation)

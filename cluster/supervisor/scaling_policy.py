@@ -18,38 +18,43 @@ class MinMaxScaling:
         """Whether a generation fits at all."""
         return self._sizes.largest_within(capacity) is not None
 
-    def size(self, candidates: int, last_size: int | None, waited_s: float) -> int | None:
+    def size(self, candidates: int, goal: int | None, waited_s: float) -> int | None:
         """How many of the candidates form a generation now.
 
         Args:
             candidates: workers that could.
-            last_size: members of the last generation; None: this is the first.
+            goal: how many it ought to be: members of the last generation, or more; None: this is the first.
             waited_s: seconds since the last generation ended.
 
         Returns:
             None while it is better to wait for more, or while there are too few.
         """
         size = self._sizes.largest_within(candidates)
-        if size is None or size >= self._goal(last_size, waited_s):
+        if size is None or size >= self._goal(goal, waited_s):
             return size
         return None
 
-    def least(self, last_size: int | None, waited_s: float) -> int:
+    def least(self, goal: int | None, waited_s: float) -> int:
         """The fewest candidates for which `size` is worth asking."""
-        return self._goal(last_size, waited_s)
+        return self._goal(goal, waited_s)
 
-    def may_grow(self, size: int, candidates: int, running_s: float) -> bool:
-        """Whether a generation of `size` members, running for `running_s` seconds, ought to grow to the candidates."""
-        return running_s >= self._sizes.keep_s and (self._sizes.largest_within(candidates) or 0) > size
+    def grown_size(self, size: int, candidates: int, running_s: float) -> int | None:
+        """To how many a generation of `size` members, running for `running_s` seconds, ought to grow.
+
+        Returns:
+            None when it ought not to, or not yet.
+        """
+        grown = self._sizes.largest_within(candidates)
+        return grown if grown is not None and grown > size and running_s >= self._sizes.keep_s else None
 
     def must_grow(self, waiting_s: float) -> bool:
         """Whether a growth that has waited this long for a boundary waits no longer."""
         return waiting_s >= self._sizes.grow_within_s
 
-    def _goal(self, last_size: int | None, waited_s: float) -> int:
+    def _goal(self, goal: int | None, waited_s: float) -> int:
         most, patience_s = (
             (self._sizes.largest_within(self._sizes.max) or self._sizes.max, self._sizes.gather_s)
-            if last_size is None
-            else (last_size, self._sizes.replace_within_s)
+            if goal is None
+            else (goal, self._sizes.replace_within_s)
         )
         return most if waited_s < patience_s else self._sizes.min

@@ -124,7 +124,7 @@ class HangLimits:
     evaluate_s: float = 3600.0
     checkpoint_s: float = 900.0
     export_s: float = 1800.0
-    silent_s: float = 30.0
+    silent_s: float = 15.0
     straggler_ratio: float = 1.5
 
 

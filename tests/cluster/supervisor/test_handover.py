@@ -1,0 +1,173 @@
+"""Hosts that leave, generations that grow, and survivors that form the next generation."""
+
+from dataclasses import replace
+
+from cluster.assignment import SnapshotPlace
+from cluster.supervisor.commands import Form, Kill, ReleaseHost, StartWorker, Stop
+from cluster.supervisor.settings import Budgets, Settings, Sizes
+from cluster.supervisor.states import HandingOver, Running
+from tests.cluster.supervisor.stage import SIGKILL, Stage, of, running, workers_of
+
+TWO = Settings(sizes=Sizes(min=2, max=2), standbys=1)
+
+
+def test_a_leaving_host_is_replaced_before_its_notice_ends() -> None:
+    stage = running(TWO, a=1, b=1)
+    stage.join(c=1)
+    stage.progress(100)
+    commands = stage.drain("b", notice_s=60.0)
+    assert of(StartWorker, commands)[0].host == "c"
+    stops = of(Stop, stage.ready())
+    assert [stop.worker for stop in stops] == ["w1", "w2"]
+    assert isinstance(stage.supervisor.state, HandingOver)
+    stage.exit("w1", code=0)
+    assert stage.assignment.generation == 1
+    stage.exit("w2", code=0)
+    stage.wait_alive(1.0)
+    stage.ready()
+    assert [member.host for member in stage.assignment.members] == ["a", "c"]
+    for phase in ("restore", "compile", "step"):
+        stage.progress(100, phase)
+    stage.progress(101)
+    assert ReleaseHost("b") in stage.wait_alive(1.0)
+
+
+def test_without_a_replacement_the_members_still_save_in_time() -> None:
+    stage = running(Settings(sizes=Sizes(min=2, max=2), standbys=0), a=1, b=1)
+    stage.drain("b", notice_s=60.0)
+    assert not of(Stop, stage.wait_alive(44.0))
+    assert len(of(Stop, stage.wait_alive(1.0))) == 2
+
+
+def test_a_saved_handover_goes_on_from_its_checkpoint_not_from_an_older_snapshot() -> None:
+    stage = running(Settings(sizes=Sizes(min=1, max=2, replace_within_s=0.0), standbys=0), a=1, b=1)
+    stage.progress(90)
+    stage.snapshot("a", 90)
+    stage.wait_alive(1.0)
+    stage.progress(99)
+    stage.drain("b", notice_s=1.0)
+    stage.exit("w1", code=0)
+    stage.exit("w2", code=0)
+    stage.wait_alive(1.0)
+    stage.ready()
+    stage.wait_alive(1.0)
+    assert stage.assignment.generation == 2 and stage.assignment.restore is None
+
+
+def test_a_snapshot_of_the_handover_itself_is_used() -> None:
+    stage = running(Settings(sizes=Sizes(min=1, max=2, replace_within_s=0.0), standbys=0), a=1, b=1)
+    stage.progress(99)
+    stage.drain("b", notice_s=1.0)
+    stage.snapshot("a", 100)
+    stage.exit("w1", code=0)
+    stage.exit("w2", code=0)
+    stage.wait_alive(1.0)
+    stage.ready()
+    stage.wait_alive(1.0)
+    assert stage.assignment.restore == SnapshotPlace(100, "a")
+
+
+def test_a_generation_grows_at_its_next_boundary() -> None:
+    settings = Settings(sizes=Sizes(min=1, max=2, gather_s=1.0, keep_s=20.0, grow_within_s=60.0), standbys=0)
+    stage = running_alone(settings)
+    stage.join(b=1)
+    stage.ready()
+    stage.snapshot("a", 10)
+    assert not stage.all(Stop), "not before it has run for a while"
+    stage.wait_alive(20.0)
+    assert not stage.all(Stop), "not before the state is saved"
+    stops = of(Stop, stage.snapshot("a", 20))
+    assert [stop.worker for stop in stops] == ["w1"]
+    stage.exit("w1", code=0)
+    stage.wait_alive(1.0)
+    stage.ready()
+    assert len(stage.members) == 2
+    assert stage.last_words.startswith("generation 2 goes on with 2 workers instead of 1 on a, b")
+
+
+def test_growth_does_not_wait_for_a_boundary_for_ever_and_ends_with_its_budget() -> None:
+    sizes = Sizes(min=1, max=2, gather_s=1.0, keep_s=1.0, grow_within_s=30.0)
+    stage = running_alone(Settings(sizes=sizes, standbys=0, budgets=Budgets(resizes=1)))
+    stage.join(b=1)
+    stage.ready()
+    assert of(Stop, stage.wait_alive(33.0))
+    stage = running_alone(Settings(sizes=sizes, standbys=0, budgets=Budgets(resizes=0)))
+    stage.join(b=1)
+    stage.ready()
+    assert not of(Stop, stage.wait_alive(100.0))
+
+
+def running_alone(settings: Settings) -> Stage:
+    stage = Stage(settings)
+    stage.join(a=1)
+    stage.ready()
+    stage.wait_alive(settings.sizes.gather_s)
+    for phase in ("restore", "compile", "step"):
+        stage.progress(0, phase)
+    assert isinstance(stage.supervisor.state, Running)
+    return stage
+
+
+def test_survivors_form_the_next_generation_in_their_own_processes() -> None:
+    stage = running(replace(TWO, reform=True, sizes=Sizes(min=3, max=3)), a=2, b=2)
+    stage.progress(480)
+    commands = stage.exit("w2", signal=SIGKILL)
+    assert not of(Kill, commands)
+    forms = of(Form, commands)
+    assert [form.worker for form in forms] == ["w1", "w3", "w4"], "survivors first: rank 0 holds the state"
+    assert forms[0].assignment.generation == 2
+    assert stage.last_words.startswith("generation 2 goes on with 3 workers on a, b with the state of the survivors")
+
+
+def test_a_leaving_host_is_left_without_ending_the_survivors() -> None:
+    stage = running(replace(TWO, reform=True), a=1, b=1)
+    stage.join(c=1)
+    stage.ready()
+    stage.drain("b", notice_s=60.0)
+    stage.ready()
+    assert {member.host for member in stage.assignment.members} == {"a", "c"}
+    assert [stop.worker for stop in stage.all(Stop)] == ["w2"]
+    assert not [kill for kill in stage.all(Kill) if kill.worker == "w1"]
+    stage.exit("w2", code=0)
+    assert isinstance(stage.supervisor.state, Running)
+
+
+def test_without_survivors_the_next_generation_waits_for_the_last_exit() -> None:
+    stage = running(replace(TWO, reform=True, sizes=Sizes(min=1, max=1)), a=1, b=1)
+    stage.wait_alive(20.0, "w1")
+    assert "w1" in workers_of(stage.commands, Kill)
+    stage.ready()
+    assert stage.supervisor.generation == 1, "frozen is not dead: it may wake up and act"
+    stage.bury()
+    assert stage.supervisor.generation == 2
+
+
+def test_a_process_that_cannot_be_killed_does_not_cost_its_host_while_others_train_there() -> None:
+    stage = running(replace(TWO, reform=True), a=2)
+    stage.wait_alive(20.0, "w1")
+    stage.ready()
+    assert stage.supervisor.generation == 2 and "w1" in workers_of(stage.commands, Kill)
+    for step in range(100):
+        stage.progress(step)
+        stage.wait_alive(1.0, "w1")
+    assert not stage.all(ReleaseHost) and stage.supervisor.generation == 2
+
+
+def test_members_have_no_longer_than_the_notice_to_save() -> None:
+    stage = running(Settings(sizes=Sizes(min=2, max=2), standbys=0), a=1, b=1)
+    stage.drain("b", notice_s=10.0)
+    assert not stage.all(Kill)
+    stage.wait_alive(10.0)
+    assert workers_of(stage.commands, Kill) == ["w1", "w2"]
+
+
+def test_a_left_host_is_given_back_once() -> None:
+    stage = running(Settings(standbys=1), a=1, b=1)
+    stage.drain("a", notice_s=600.0)
+    stage.ready()
+    stage.exit("w1", code=0)
+    stage.ready()
+    for step in range(5):
+        stage.progress(step)
+        stage.wait_alive(1.0)
+    assert stage.all(ReleaseHost) == [ReleaseHost("a")]
