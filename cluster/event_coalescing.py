@@ -5,11 +5,11 @@ What is dropped never reaches the supervisor, so the journal of what does reach 
 
 from dataclasses import replace
 
-from cluster.supervisor.events import Event, Heartbeat, Progressed, WorkerExited
+from cluster.supervisor.events import Event, Heartbeat, Progressed, SnapshotTaken, WorkerExited
 
 
 class Coalescing:
-    """Holds progress and heartbeats back until the next tick, and of each worker's only the newest.
+    """Holds progress, heartbeats and snapshots back until the next tick, and of each worker or host only the newest.
 
     A change of phase or generation is not held back. Before anything else, the supervisor learns all that is held: when
     a worker has died, it counts how far the others were.
@@ -20,6 +20,7 @@ class Coalescing:
     def __init__(self) -> None:
         self._progress: dict[str, Progressed] = {}
         self._heartbeats: dict[str, Heartbeat] = {}
+        self._snapshots: dict[str, SnapshotTaken] = {}
         self._places: dict[str, tuple[int, str]] = {}
         self._last_at = float("-inf")
 
@@ -33,6 +34,9 @@ class Coalescing:
             case Heartbeat():
                 self._heartbeats[event.worker] = event
                 return []
+            case SnapshotTaken():
+                self._snapshots[event.host] = event
+                return []
             case Progressed():
                 place = (event.generation, event.phase)
                 if self._places.get(event.worker) == place:
@@ -45,9 +49,10 @@ class Coalescing:
 
     def flush(self) -> list[Event]:
         """All that is held, oldest first."""
-        held = sorted([*self._progress.values(), *self._heartbeats.values()], key=lambda event: event.at)
-        self._progress.clear()
-        self._heartbeats.clear()
+        held = [*self._progress.values(), *self._heartbeats.values(), *self._snapshots.values()]
+        held.sort(key=lambda event: event.at)
+        for kind in (self._progress, self._heartbeats, self._snapshots):
+            kind.clear()
         return [self._in_order(event) for event in held]
 
     def _in_order(self, event: Event) -> Event:

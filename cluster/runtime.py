@@ -25,10 +25,10 @@ from cluster.supervisor.commands import (
 from cluster.supervisor.events import Event, Heartbeat, Progressed, SnapshotTaken, StopRequested, Ticked
 
 _TICK_S = 0.05
-# Nothing but progress for so long, and the clock is told ten times less often: most of a run is like that, and the
-# journal holds every tick.
+# Nothing but progress for so long, and the clock is told this many times less often: most of a run is like that, and
+# the journal holds every tick.
 _QUIET_AFTER_S = 10.0
-_QUIET_TICKS = 10
+_QUIET_TICKS = 40
 
 
 class Decider(Protocol):

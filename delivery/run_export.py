@@ -12,7 +12,7 @@ from trainer.checkpoint.store import CheckpointStore
 from trainer.config.training import TrainingConfig
 from trainer.data.registry import open_source
 from trainer.data.source import Source
-from trainer.observe.journal import Journal, next_generation
+from trainer.observe.journal import Journal, next_generation, read_journal
 from trainer.observe.trace import Trace
 from trainer.run_folder import RunFolder, RunFolderError
 from trainer.session import Session, build_session
@@ -72,6 +72,12 @@ def read_samples(source: Source, most: int = NUM_SAMPLES) -> dict[str, tf.Tensor
     total = source.schema.num_samples
     index = np.unique(np.linspace(0, total - 1, min(most, total)).astype(np.int64))
     return source.read(tf.constant(index))
+
+
+def is_exported(folder: RunFolder, step: int) -> bool:
+    """Whether the model of this step is there already, because the command was repeated after the end."""
+    exported = [event.get("step") for event in read_journal(folder.journal) if event["event"] == "exported"]
+    return exported[-1:] == [step] and folder.export(1).is_dir()
 
 
 def _restored(config: TrainingConfig, folder: RunFolder) -> Session:

@@ -2,7 +2,8 @@
 
 import shutil
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import typer
 
@@ -17,9 +18,6 @@ from trainer.environment import version_changes
 from trainer.observe.journal import next_generation, read_journal
 from trainer.run_folder import RunFolder
 from trainer.stop_request import StopRequest, stop_on_signals
-
-if TYPE_CHECKING:
-    from trainer.training import Outcome
 
 
 def carry_out(config: RunConfig, *, accept_config_change: bool = False) -> ExitCode:
@@ -43,32 +41,55 @@ def carry_out(config: RunConfig, *, accept_config_change: bool = False) -> ExitC
         _compare_environment(folder)
         generation = next_generation(folder.journal)
         try:
-            with write_log(folder.log(generation, rank=0)):
-                outcome = _train(config, folder, stop)
+            if config.cluster.workers > 1:
+                with write_log(folder.logs / "supervisor.log"):
+                    end = _train_supervised(config, folder, stop)
+            else:
+                with write_log(folder.log(generation, rank=0)):
+                    end = _train(config, folder, stop)
         except Exception as error:
             # Some rules can be checked only against the data and the model. A request that breaks one leaves as little
             # behind as one that is refused at once.
             if is_new and not folder.has_progress and exit_code_of(error) is ExitCode.WRONG_REQUEST:
                 shutil.rmtree(folder.path, ignore_errors=True)
             raise
-    return _conclude(folder, outcome)
+    return _conclude(folder, end)
 
 
-def _train(config: RunConfig, folder: RunFolder, stop: StopRequest) -> "Outcome":
+class _End(NamedTuple):
+    """How a run ended: why early, with the state saved (None at the end of the config), where, and how good."""
+
+    stopped: str | None
+    step: int
+    metrics: Mapping[str, float]
+
+
+def _train(config: RunConfig, folder: RunFolder, stop: StopRequest) -> _End:
     import_tensorflow()
-    from delivery.run_export import export_run
+    from delivery.run_export import export_run, is_exported
     from trainer.training import run_training
 
     outcome = run_training(config, folder, stop)
-    if outcome.stopped is None and config.export.enabled and not _is_exported(folder, outcome.step):
+    if outcome.stopped is None and config.export.enabled and not is_exported(folder, outcome.step):
         export_run(config, folder, outcome.session)
-    return outcome
+    return _End(outcome.stopped, outcome.step, outcome.metrics)
 
 
-def _is_exported(folder: RunFolder, step: int) -> bool:
-    """Whether the model of this step is there already, because the command was repeated after the end."""
-    exported = [event.get("step") for event in read_journal(folder.journal) if event["event"] == "exported"]
-    return exported[-1:] == [step] and folder.export(1).is_dir()
+def _train_supervised(config: RunConfig, folder: RunFolder, stop: StopRequest) -> _End:
+    from launch.supervised_training import train_supervised
+    from trainer.observe.metrics_log import read_metrics
+
+    finish = train_supervised(config, folder, stop)
+    lines = read_metrics(folder.metrics)
+    evaluations = [line for line in lines if "split" in line]
+    metrics = {
+        name: value
+        for name, value in (evaluations[-1] if evaluations else {}).items()
+        if name not in ("step", "split", "time")
+    }
+    ends = [event for event in read_journal(folder.journal) if event["event"] in ("finished", "stopped")]
+    step = ends[-1]["step"] if ends else 0
+    return _End(finish.reason if finish.outcome == "stopped" else None, step, metrics)
 
 
 def _compare_config(folder: RunFolder, config: RunConfig, accept: bool) -> None:
@@ -94,17 +115,17 @@ def _compare_environment(folder: RunFolder) -> None:
         typer.echo(f"changed  {change} (the curve may differ in its last bits)")
 
 
-def _conclude(folder: RunFolder, outcome: "Outcome") -> ExitCode:
+def _conclude(folder: RunFolder, end: _End) -> ExitCode:
     """Say where everything is."""
-    if outcome.stopped is not None:
-        typer.echo(f"stopped by {outcome.stopped} after step {outcome.step}, with the state saved")
+    if end.stopped is not None:
+        typer.echo(f"stopped by {end.stopped} after step {end.step}, with the state saved")
         typer.echo(f"go on with: phalanx resume {folder.path}")
         return ExitCode.STOPPED
     from trainer.report import write_report
 
     write_report(folder.path)
-    metrics = "  ".join(f"{name} {value:.4g}" for name, value in outcome.metrics.items())
-    typer.echo(f"done after step {outcome.step}  {metrics}".rstrip())
+    metrics = "  ".join(f"{name} {value:.4g}" for name, value in end.metrics.items())
+    typer.echo(f"done after step {end.step}  {metrics}".rstrip())
     places = [
         ("model", folder.export(1)),
         ("report", folder.report),

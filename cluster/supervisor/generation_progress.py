@@ -98,17 +98,17 @@ class GenerationProgress:
             member.at, member.step, member.phase = at, max(step, member.step), phase
         return saved
 
-    def stragglers(self, ratio: float) -> list[tuple[str, float]]:
+    def stragglers(self, ratio: float | None) -> list[tuple[str, float]]:
         """The members that take at least `ratio` times the median member's time for a step, with their ratios.
 
-        Each is named once a generation.
+        Each is named once a generation; none without a ratio.
         """
         times = {
             name: member.step_s
             for name, member in self.members.items()
             if member.step_s is not None and member.reports >= _ENOUGH_REPORTS
         }
-        if len(times) < 2:
+        if len(times) < 2 or ratio is None:
             return []
         # The lower median: of two members the slow one must not make the scale.
         usual = sorted(times.values())[(len(times) - 1) // 2]

@@ -18,7 +18,7 @@ class Run:
         settings, policies: what was injected.
         fleet, snapshots, intervals: see there.
         progress: of the newest generation.
-        generation: its number; 0 before the first.
+        generation: its number; before the first, that of an earlier launch, or 0.
         goal_size: how many members the next one ought to have; None before the first.
         best_step: the highest step that was ever reported; -1 before the first report.
         now: the time of the newest event.
@@ -30,7 +30,7 @@ class Run:
         self.settings, self.policies = settings, policies
         self.fleet, self.snapshots, self.intervals = Fleet(), SnapshotBook(), StepIntervals()
         self.progress = GenerationProgress((), 0.0)
-        self.generation = 0
+        self.generation = settings.last_generation
         self.goal_size: int | None = None
         self.best_step = -1
         self.now = self.watched_from = 0.0

@@ -113,7 +113,8 @@ class HangLimits:
         form_s: seconds from the assignment to the first report.
         restore_s, compile_s, evaluate_s, checkpoint_s, export_s: seconds that the phase may take.
         silent_s: seconds without any sign of life, heartbeats included, after which a worker counts as frozen.
-        straggler_ratio: a member that takes this many times the median member's time for a step is announced.
+        straggler_ratio: a member that takes this many times the median member's time for a step is announced. None: it
+            is not looked for, because all members wait for each other in every step.
     """
 
     floor_s: float = 30.0
@@ -125,7 +126,7 @@ class HangLimits:
     checkpoint_s: float = 900.0
     export_s: float = 1800.0
     silent_s: float = 15.0
-    straggler_ratio: float = 1.5
+    straggler_ratio: float | None = 1.5
 
 
 @dataclass(frozen=True)
@@ -166,6 +167,7 @@ class Settings:
         standbys: started workers to keep ready beyond the members, over all hosts.
         reform: whether survivors of a broken generation form the next one in their old processes. Otherwise they are
             killed, because their collectives die with a process.
+        last_generation: the newest one of an earlier launch of the run; the first of this one has the number after it.
 
     >>> Settings.from_json(Settings(standbys=2).to_json()) == Settings(standbys=2)
     True
@@ -179,6 +181,7 @@ class Settings:
     patience: Patience = field(default_factory=Patience)
     standbys: int = 1
     reform: bool = False
+    last_generation: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """The settings as a JSON object."""

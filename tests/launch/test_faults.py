@@ -183,12 +183,12 @@ def test_a_run_that_cannot_save_its_end_says_so_and_can_be_repeated(small_disk, 
     thread = threading.Thread(target=fill_when_resumed)
     thread.start()
     # No checkpoint but the last one, and time enough for the disk to fill up before it.
-    code = run(["train", config, *wide, "train.steps=20000", "train.log_every=1000", "--accept-config-change"])
+    code = run(["train", config, *wide, "train.steps=2000", "train.log_every=100", "--accept-config-change"])
     thread.join()
     message = capsys.readouterr().err
     small_disk.free()
     assert code == ExitCode.FAILED
-    assert "the state of step 20000 could not be saved" in message
+    assert "the state of step 2000 could not be saved" in message
     assert "goes on from step 4" in message
     assert CheckpointStore(folder / "checkpoints").steps() == before
     assert run(["train", config, *wide, "train.steps=6", "--accept-config-change"]) == ExitCode.DONE
@@ -232,8 +232,10 @@ def a_checkpoint(folder: Path) -> bool:
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("phase", [a_lock, a_step, a_checkpoint])
+@pytest.mark.parametrize(
+    ("phase", "number"),
+    [(a_lock, signal.SIGINT), (a_lock, signal.SIGTERM), (a_step, signal.SIGINT), (a_checkpoint, signal.SIGTERM)],
+)
 def test_a_signal_in_any_phase_saves_the_state(tmp_path, number: signal.Signals, phase: Callable[[Path], bool]):
     config, folder = write_config(tmp_path, tmp_path), tmp_path / "tiny"
     process = start("train", config, *ENDLESS)

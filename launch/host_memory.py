@@ -1,0 +1,44 @@
+"""Where a run keeps snapshots: files in this machine's memory, which outlive the processes that write them."""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from cluster.assignment import Assignment
+
+_MEMORY = Path("/dev/shm")
+
+
+class HostMemory:
+    """The memory of one run on this machine.
+
+    Args:
+        run: the run folder.
+    """
+
+    def __init__(self, run: Path) -> None:
+        place = _MEMORY if os.access(_MEMORY, os.W_OK) else Path(tempfile.gettempdir())
+        # By path, so that two runs of one name do not meet, and by user, so that nobody else's folder is in the way.
+        digest = hashlib.sha256(str(run.resolve()).encode()).hexdigest()[:16]
+        self.folder = place / f"phalanx-{os.getuid()}-{digest}"
+
+    def snapshot(self, host: str) -> Path:
+        """The snapshot of a host's workers: the state is the same in all of them."""
+        return self.folder / f"{host}.snapshot"
+
+    def create(self) -> None:
+        """Makes the folder, for this user alone, and forgets what another launch has left in it."""
+        self.clear()
+        self.folder.mkdir(mode=0o700, parents=True)
+
+    def clear(self) -> None:
+        """Gives the memory back."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def takes_snapshots(assignment: Assignment) -> bool:
+    """Whether this member writes its host's snapshot: the first of those that run there."""
+    itself = assignment.itself
+    return itself.rank == min(member.rank for member in assignment.members if member.host == itself.host)

@@ -1,0 +1,117 @@
+"""A worker process of a run: an agent starts it, it imports everything, waits for its part and trains.
+
+python -m launch.worker RUN_FOLDER
+"""
+
+import os
+import sys
+import traceback
+from typing import TYPE_CHECKING
+
+from cluster.assignment import Assignment, ErrorReport
+from cluster.reserved_port import ReservedPort
+from cluster.worker_link import WorkerLink
+from launch.config import RunConfig, load_config
+from launch.exit_code import ExitCode, explanation_of, is_ours
+from launch.host_memory import HostMemory, takes_snapshots
+from launch.quiet_start import import_tensorflow
+from trainer.run_folder import RunFolder
+from trainer.stop_request import StopRequest
+
+if TYPE_CHECKING:
+    from trainer.training import Outcome
+
+
+def main() -> None:
+    """Serves one assignment and ends, without the tidying up in which TensorFlow may wait for peers that are gone."""
+    stop = StopRequest()
+    link = WorkerLink.from_environment(on_stop=stop.request)
+    code = _serve(link, RunFolder(sys.argv[1]), stop)
+    link.close()
+    sys.stdout.flush()
+    os._exit(code)
+
+
+def _serve(link: WorkerLink, folder: RunFolder, stop: StopRequest) -> ExitCode:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    progress = _Progress(link)
+    try:
+        config = load_config(folder.config)
+        import_tensorflow()
+        import trainer.training  # noqa: F401  everything that a training needs, while there is time
+
+        with ReservedPort(link.host_address) as port:
+            link.ready(port.address)
+            assignment = link.wait_for_assignment()
+            if assignment is None:
+                return ExitCode.STOPPED
+            progress.generation = assignment.generation
+            outcome = _train(config, folder, assignment, progress, stop)
+    except BaseException as error:
+        report = _report(error, progress.step)
+        print(report.traceback or f"{report.kind}: {report.message}", file=sys.stderr, flush=True)
+        link.failed(report)
+        return ExitCode.FAILED
+    if outcome.stopped is not None:
+        return ExitCode.STOPPED
+    link.completed(assignment.generation, outcome.step)
+    return ExitCode.DONE
+
+
+def _train(
+    config: RunConfig, folder: RunFolder, assignment: Assignment, progress: "_Progress", stop: StopRequest
+) -> "Outcome":
+    from delivery.run_export import export_run, is_exported
+    from trainer.group import Group
+    from trainer.snapshot.file import read_snapshot
+    from trainer.snapshot.taker import SnapshotPlan
+    from trainer.training import run_training
+
+    memory, host = HostMemory(folder.path), assignment.itself.host
+    group = Group(assignment.rank, tuple(member.address for member in assignment.members), assignment.generation)
+    every = config.cluster.snapshot_every
+    outcome = run_training(
+        config,
+        folder,
+        stop,
+        group,
+        restore=None if assignment.restore is None else read_snapshot(memory.snapshot(assignment.restore.host)),
+        snapshots=SnapshotPlan(memory.snapshot(host), every) if every and takes_snapshots(assignment) else None,
+        on_progress=progress.report,
+        on_snapshot=lambda step: progress.link.snapshot_taken(assignment.generation, step),
+    )
+    if group.is_chief and outcome.stopped is None and config.export.enabled and not is_exported(folder, outcome.step):
+        progress.report(outcome.step, "export")
+        export_run(config, folder, outcome.session)
+    return outcome
+
+
+class _Progress:
+    """Passes on where the training is, and remembers it for an error's report."""
+
+    def __init__(self, link: WorkerLink) -> None:
+        self.link = link
+        self.generation = self.step = 0
+
+    def report(self, step: int, phase: str) -> None:
+        self.step = step
+        self.link.progressed(self.generation, step, phase)
+
+
+def _report(error: BaseException, step: int) -> ErrorReport:
+    import tensorflow as tf
+
+    kind = type(error).__name__
+    if isinstance(error, (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError)):
+        # TensorFlow's account of it is a hundred lines about the wrong worker.
+        return ErrorReport(kind, "a peer is gone, and the group with it", "", step, is_user_error=False)
+    # Whatever the machine can cause may go well the next time; the rest comes again.
+    of_machine = isinstance(error, (tf.errors.InternalError, OSError, MemoryError, KeyboardInterrupt, SystemExit))
+    # A sentence of ours says it all; where in our code it was raised helps nobody.
+    stack = "" if is_ours(error) else "".join(traceback.format_exception(error))
+    return ErrorReport(kind, explanation_of(error), stack, step, is_user_error=not of_machine)
+
+
+if __name__ == "__main__":
+    main()

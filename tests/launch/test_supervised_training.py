@@ -1,0 +1,129 @@
+"""Several workers under a supervisor, through the command line: real processes on this machine, really killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from launch.cli import run
+from launch.exit_code import ExitCode
+from launch.host_memory import HostMemory
+from trainer.observe.journal import read_journal
+from trainer.observe.metrics_log import read_metrics
+
+CONFIG = """\
+model: {name: mlp, hidden: [8], dropout: 0.2}
+data: {name: synthetic, shape: [6], num_classes: 3, num_samples: 256, held_out_samples: 32, batch_size: 16}
+train: {steps: 600, log_every: 10, steps_per_loop: 5}
+evaluate: {every: 200st}
+checkpoint: {every: 1000st}
+cluster: {workers: 2, snapshot_every: 10, standbys: 0}
+strategy: {name: multi_worker_mirrored}
+observe: {tensorboard: false}
+export: {enabled: false}
+"""
+PATIENCE_S = 120.0
+pytestmark = pytest.mark.processes
+
+
+def write_config(folder: Path) -> str:
+    path = folder / "group.yaml"
+    path.write_text(CONFIG + f"run: {{dir: {folder}}}\n")
+    return str(path)
+
+
+def curve(run_folder: Path) -> list[dict]:
+    changing = {"time", "examples_per_s", "data_wait"}
+    lines = read_metrics(run_folder / "metrics.jsonl")
+    return [{key: value for key, value in line.items() if key not in changing} for line in lines]
+
+
+def events(run_folder: Path, name: str) -> list[dict]:
+    return [event for event in read_journal(run_folder / "journal.jsonl") if event["event"] == name]
+
+
+@contextmanager
+def started(*arguments: str) -> Iterator[subprocess.Popen]:
+    command = [sys.executable, "-c", "from launch.cli import main; main()", *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    children: list[psutil.Process] = []
+    try:
+        yield process
+        children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+    finally:
+        process.kill()
+        process.communicate()
+    _, alive = psutil.wait_procs(children, 10)
+    assert not alive, "processes outlived the launcher"
+
+
+def wait_until(condition: Callable[[], object], process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.005)
+
+
+def last_step(folder: Path) -> int:
+    return max((line["step"] for line in read_metrics(folder / "metrics.jsonl")), default=0)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    assert run(["train", write_config(folder)]) == ExitCode.DONE
+    return folder / "group"
+
+
+def test_a_group_trains_and_leaves_nothing_in_memory(undisturbed):
+    assert [line["step"] for line in curve(undisturbed) if "split" not in line] == list(range(10, 601, 10))
+    assert not HostMemory(undisturbed).folder.exists()
+    assert [event["step"] for event in events(undisturbed, "finished")] == [600]
+
+
+def test_a_killed_worker_is_replaced_and_the_curve_is_the_undisturbed_one(undisturbed, tmp_path):
+    config, folder = write_config(tmp_path), tmp_path / "group"
+    with started("train", config, "cluster.standbys=2") as process:
+        wait_until(lambda: last_step(folder) >= 100, process)
+        pid = chief_pid(folder)
+        os.kill(pid, signal.SIGKILL)
+        output, _ = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == ExitCode.DONE, output
+    assert curve(folder) == curve(undisturbed)
+    resumed = events(folder, "resumed")
+    assert resumed and resumed[0]["step"] >= 80
+    assert "SIGKILL" in output
+    assert run(["replay", str(folder)]) == ExitCode.DONE
+
+
+def chief_pid(folder: Path) -> int:
+    return events(folder, "started")[-1]["pid"]
+
+
+def test_stop_saves_the_state_of_the_group_and_resume_goes_on(undisturbed, tmp_path, capsys):
+    config, folder = write_config(tmp_path), tmp_path / "group"
+    with started("train", config) as process:
+        wait_until(lambda: last_step(folder) >= 50, process)
+        assert run(["stop", str(folder)]) == ExitCode.DONE
+        output, _ = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == ExitCode.STOPPED, output
+    assert run(["resume", str(folder)]) == ExitCode.DONE
+    assert curve(folder) == curve(undisturbed)
+
+
+def test_no_worker_outlives_its_launcher(tmp_path):
+    config, folder = write_config(tmp_path), tmp_path / "group"
+    with started("train", config, "train.steps=100000000") as process:
+        wait_until(lambda: last_step(folder) >= 20, process)
+        workers = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        _, alive = psutil.wait_procs(workers, 10)
+        assert not alive
