@@ -45,7 +45,7 @@ CONTENDERS = (
 # Those that were the best, or near it, in the long form; a second or two of checkpoints would show nothing but noise.
 QUICK_CONTENDERS = {
     "mlp": (PHALANX, PLAIN, "loop"),
-    "cnn": (PHALANX, "loop, jit"),
+    "cnn": (PHALANX, "loop", "tf-keras fit, many a call"),
     "transformer_lm": (PHALANX, "loop"),
 }
 

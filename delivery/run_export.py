@@ -85,7 +85,7 @@ def _restored(config: TrainingConfig, folder: RunFolder) -> Session:
     checkpoint = store.newest_verified(set_aside=False)
     if checkpoint is None:
         raise RunFolderError(f"{folder.path} has no checkpoint to export: train it first with phalanx train")
-    session = build_session(config)
+    session = build_session(config.for_one_process())
     session.state.restore(checkpoint.arrays)
     return session
 

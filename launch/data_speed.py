@@ -25,7 +25,7 @@ def measure_data(config: RunConfig, duration_s: float = MEASURED_S) -> "DataBenc
     from trainer.data.bench import bench_data
     from trainer.session import build_session
 
-    session = build_session(config)
+    session = build_session(config.for_one_process())
     return bench_data(
         session.source,
         config.data,

@@ -74,7 +74,7 @@ class Preflight:
 
 
 def try_out(config: RunConfig) -> Preflight:
-    """Open the data, build the model and take steps on the initial weights.
+    """Open the data, build the model and take steps on the initial weights; of several workers, with one process.
 
     Raises:
         DataError: the data is missing or damaged.
@@ -86,7 +86,7 @@ def try_out(config: RunConfig) -> Preflight:
 
     from trainer.session import build_session
 
-    session = build_session(config)
+    session = build_session(config.for_one_process())
     try:
         first_batch = next(iter(session.batches(0, 1)))
         speed = _take_steps(session)

@@ -130,7 +130,7 @@ def build_session(config: TrainingConfig, group: Group | None = None) -> Session
         )
     evaluator = None
     if config.evaluate.every is not None:
-        evaluation = EvaluationStep(model, task, metrics, config.train.xla, config.evaluate.ema)
+        evaluation = EvaluationStep(model, task, metrics, step.compiles_gradients, config.evaluate.ema)
         evaluator = Evaluator(
             strategy.evaluation_loop(evaluation, state),
             evaluation,

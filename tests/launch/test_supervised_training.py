@@ -89,6 +89,15 @@ def test_a_group_trains_and_leaves_nothing_in_memory(undisturbed):
     assert [event["step"] for event in events(undisturbed, "finished")] == [600]
 
 
+def test_what_a_group_has_trained_and_what_it_will_train_can_be_looked_at_by_one_process(undisturbed, tmp_path, capsys):
+    assert run(["export", str(undisturbed)]) == ExitCode.DONE
+    assert (undisturbed / "export" / "1" / "saved_model.pb").exists()
+    assert run(["check", str(undisturbed / "config.yaml"), f"run.dir={tmp_path}"]) == ExitCode.DONE
+    assert capsys.readouterr().out.splitlines()[-1] == "ok"
+    assert run(["status", str(undisturbed)]) == ExitCode.DONE
+    assert "finished" in capsys.readouterr().out
+
+
 def test_a_killed_worker_is_replaced_and_the_curve_is_the_undisturbed_one(undisturbed, tmp_path):
     config, folder = write_config(tmp_path), tmp_path / "group"
     with started("train", config, "cluster.standbys=2") as process:

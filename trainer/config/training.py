@@ -3,6 +3,7 @@
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
+from typing_extensions import Self
 
 from trainer.config import combinations
 from trainer.config.checkpoint import CheckpointConfig
@@ -67,6 +68,12 @@ class TrainingConfig(Section):
     observe: ObserveConfig = Field(default=ObserveConfig(), description="what is recorded")
     warm_start: WarmStartConfig | None = Field(default=None, description="weights that the model begins with")
     export: ExportConfig = Field(default=ExportConfig(), description="the SavedModel at the end")
+
+    def for_one_process(self) -> Self:
+        """The same training for a process without a group: its step is on one device, its weights are the same."""
+        if self.strategy.name != "multi_worker_mirrored":
+            return self
+        return self.model_copy(update={"strategy": StrategyConfig()})
 
     @model_validator(mode="after")
     def _sections_fit_together(self) -> "TrainingConfig":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import keras
 import tensorflow as tf
@@ -23,15 +24,24 @@ class Step:
     Attributes:
         gradients: (state, slice of the batch, first position) -> contribution.
         window: Layout of `StateTensors.window`.
-        xla: Whether the adapter compiles what it can of a step.
-        xla_loop: Whether it compiles a whole loop of steps as one program.
+        xla: What the adapter compiles: "step" is what it can of a step, "loop" a whole loop of them as one program,
+            "update" only what follows the gradients; None: nothing.
     """
 
     gradients: Gradients
     apply: Apply
     window: WindowLayout
-    xla: bool
-    xla_loop: bool
+    xla: Literal["step", "loop", "update"] | None
+
+    @property
+    def compiles_gradients(self) -> bool:
+        """Whether the first half, and the evaluation, is compiled with XLA."""
+        return self.xla in ("step", "loop")
+
+    @property
+    def compiles_update(self) -> bool:
+        """Whether the second half is."""
+        return self.xla is not None
 
     def finish(self, state: StateTensors, total: Contribution) -> Applied:
         """The second half, given the contributions of all replicas together."""
@@ -92,4 +102,4 @@ def build_step(
         clip_value=config.optimizer.clip_value,
         ema_decay=config.train.ema,
     )
-    return Step(gradients, apply, window, config.train.xla, config.train.xla and config.train.xla_scope == "loop")
+    return Step(gradients, apply, window, config.train.xla_scope if config.train.xla else None)

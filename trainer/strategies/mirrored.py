@@ -46,8 +46,8 @@ class Mirrored:
 
     def train_loop(self, step: Step, state: TrainState) -> TrainLoop:
         """A loop that runs all replicas step by step; the state stays in the variables of each device."""
-        gradients = tf.function(step.gradients, jit_compile=True) if step.xla else step.gradients
-        finish = tf.function(step.finish, jit_compile=True) if step.xla else step.finish
+        gradients = tf.function(step.gradients, jit_compile=True) if step.compiles_gradients else step.gradients
+        finish = tf.function(step.finish, jit_compile=True) if step.compiles_update else step.finish
 
         def replica_step(batch: Batch) -> tf.Tensor:
             values = state.read(own_copy)

@@ -62,8 +62,8 @@ class MultiWorkerMirrored:
     def train_loop(self, step: Step, state: TrainState) -> TrainLoop:
         """A loop that runs the replicas of this worker step by step, in time with the other workers."""
         # Never one XLA program over both: the collectives between them have no XLA kernel on a CPU.
-        gradients = tf.function(step.gradients, jit_compile=True) if step.xla else step.gradients
-        finish = tf.function(step.finish, jit_compile=True) if step.xla else step.finish
+        gradients = tf.function(step.gradients, jit_compile=True) if step.compiles_gradients else step.gradients
+        finish = tf.function(step.finish, jit_compile=True) if step.compiles_update else step.finish
         local, votes = self._local_replicas, self._votes
 
         def replica_step(batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:

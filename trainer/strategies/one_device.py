@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 
 import tensorflow as tf
 
 from trainer.state import TrainState
+from trainer.step.apply import Applied
 from trainer.step.build import Step
 from trainer.step.evaluation import EvaluationStep, EvaluationSums
+from trainer.step.gradients import Batch
 from trainer.step.state_tensors import StateTensors
 from trainer.strategies.inner_loop import batch_of, evaluation_totals, gathered_batch_of, packed_status
 from trainer.strategies.strategy import Agreement, Block, EvaluationLoop, LoopResult, TrainLoop
@@ -27,11 +30,12 @@ class OneDevice:
 
     def train_loop(self, step: Step, state: TrainState) -> TrainLoop:
         """A loop that reads the variables once, before its first step, and writes them once, after its last."""
-        compute = tf.function(step.whole, jit_compile=True) if step.xla and not step.xla_loop else step.whole
-        choose = _select if step.xla_loop else _switch
-        take = gathered_batch_of if step.xla_loop else batch_of
+        is_program = step.xla == "loop"
+        compute = _compiled(step)
+        choose = _select if is_program else _switch
+        take = gathered_batch_of if is_program else batch_of
 
-        @tf.function(jit_compile=step.xla_loop)
+        @tf.function(jit_compile=is_program)
         def loop(block: Block, first: tf.Tensor, num_steps: tf.Tensor, empty_window: tf.Tensor) -> LoopResult:
             start = state.read()
             start = start._replace(window=tf.where(empty_window, tf.zeros_like(start.window), start.window))
@@ -63,6 +67,16 @@ class OneDevice:
             )
 
         return loop
+
+
+def _compiled(step: Step) -> Callable[[StateTensors, Batch], Applied]:
+    """Both halves of a step, with what is to be compiled of them."""
+    if step.xla == "step":
+        return tf.function(step.whole, jit_compile=True)
+    if step.xla == "update":
+        finish = tf.function(step.finish, jit_compile=True)
+        return lambda state, batch: finish(state, step.gradients(state, batch, tf.constant(0, tf.int64)))
+    return step.whole
 
 
 def _switch(condition: tf.Tensor, new: StateTensors, old: StateTensors) -> StateTensors:

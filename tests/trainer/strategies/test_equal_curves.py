@@ -13,6 +13,7 @@ TOLERANCE = 2e-5
 WAYS = {
     "xla": {"train": {"xla": True}},
     "xla loop": {"train": {"xla": True, "xla_scope": "loop"}},
+    "xla update": {"train": {"xla": True, "xla_scope": "update"}},
     "accumulate": {"train": {"accumulate": 4}},
     "virtual workers": {"train": {"virtual_workers": 4}},
     "virtual workers, accumulate, xla": {"train": {"virtual_workers": 2, "accumulate": 2, "xla": True}},
@@ -75,6 +76,7 @@ def test_replicas_stay_equal_to_the_bit():
         ("one_device", None, {}),
         ("one_device", None, {"xla": True}),
         ("one_device", None, {"xla": True, "xla_scope": "loop"}),
+        ("one_device", None, {"xla": True, "xla_scope": "update"}),
         ("mirrored", 2, {}),
         ("mirrored", 2, {"xla": True}),
     ],
