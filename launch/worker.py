@@ -54,7 +54,7 @@ def _serve(link: WorkerLink, folder: RunFolder, stop: StopRequest) -> ExitCode:
         link.failed(report)
         return ExitCode.FAILED
     if outcome.stopped is not None:
-        return ExitCode.STOPPED
+        return ExitCode.DONE  # it did as it was asked; that the run was stopped is the launcher's to say
     link.completed(assignment.generation, outcome.step)
     return ExitCode.DONE
 
