@@ -71,13 +71,14 @@ def _train(
     memory, host = HostMemory(folder.path), assignment.itself.host
     group = Group(assignment.rank, tuple(member.address for member in assignment.members), assignment.generation)
     every = config.cluster.snapshot_every
+    own_file = memory.snapshot(host) if takes_snapshots(assignment) else None
     outcome = run_training(
         config,
         folder,
         stop,
         group,
         restore=None if assignment.restore is None else read_snapshot(memory.snapshot(assignment.restore.host)),
-        snapshots=SnapshotPlan(memory.snapshot(host), every) if every and takes_snapshots(assignment) else None,
+        snapshots=SnapshotPlan(own_file, every) if every else None,
         on_progress=progress.report,
         on_snapshot=lambda step: progress.link.snapshot_taken(assignment.generation, step),
     )

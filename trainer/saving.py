@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -71,7 +72,7 @@ class Saver:
             )
         self._specs = {name: ArraySpec(*spec) for name, spec in session.state.shapes().items()}
         self.snapshot_every = snapshots.every if snapshots else None
-        self._snapshots = self._open_snapshots(snapshots) if snapshots else None
+        self._snapshots = self._open_snapshots(snapshots.path) if snapshots and snapshots.path else None
         self._wall_time_before_s, self._started = 0.0, time.monotonic()
         self._rollback_state: dict[str, np.ndarray] | None = None
         self.due = Due(config.every, session.order.steps_per_epoch)
@@ -171,9 +172,9 @@ class Saver:
         if self._writer is not None:
             self._writer.close()
 
-    def _open_snapshots(self, plan: SnapshotPlan) -> SnapshotTaker | None:
+    def _open_snapshots(self, path: Path) -> SnapshotTaker | None:
         try:
-            return SnapshotTaker(plan, self._specs, self._snapshot_taken, self._snapshot_failed)
+            return SnapshotTaker(path, self._specs, self._snapshot_taken, self._snapshot_failed)
         except OSError as error:
             self._snapshot_failed(error)
             return None

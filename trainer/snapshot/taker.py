@@ -21,11 +21,12 @@ class SnapshotPlan:
     """Where and how often.
 
     Attributes:
-        path: The file, on a tmpfs of this host.
-        every: Steps between two snapshots.
+        path: The file, on a tmpfs of this host; None where another worker of the host takes them for this one too.
+        every: Steps between two snapshots; the same for all workers of a group, because their calls of the inner loop
+            end there, and they count each other's votes call by call.
     """
 
-    path: Path
+    path: Path | None
     every: int
 
 
@@ -42,7 +43,7 @@ class SnapshotTaker:
     while the next steps are running. A snapshot that comes while the one before is still being written is left out.
 
     Args:
-        plan: Where and how often.
+        path: Of the file.
         specs: Shape and type of each array, by name.
         on_taken: Called on the thread with a step, the time at which writing began (since the epoch) and its seconds,
             when a kill of this process cannot take the snapshot back any more.
@@ -54,14 +55,13 @@ class SnapshotTaker:
 
     def __init__(
         self,
-        plan: SnapshotPlan,
+        path: Path,
         specs: Mapping[str, ArraySpec],
         on_taken: Callable[[int, float, float], None],
         on_failed: Callable[[Exception], None],
     ) -> None:
-        self._every = plan.every
         self._on_taken, self._on_failed = on_taken, on_failed
-        self._file = SnapshotFile(plan.path, specs)
+        self._file = SnapshotFile(path, specs)
         self._idle = threading.Event()
         self._idle.set()
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()

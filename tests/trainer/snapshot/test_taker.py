@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from trainer.checkpoint.host_buffer import ArraySpec
 from trainer.snapshot.file import read_snapshot
-from trainer.snapshot.taker import SnapshotPlan, SnapshotTaker
+from trainer.snapshot.taker import SnapshotTaker
 
 SPECS = {"weights": ArraySpec((4,), "float32")}
 
@@ -30,7 +30,7 @@ def events():
 @pytest.fixture
 def taker(tmp_path, events):
     taker = SnapshotTaker(
-        SnapshotPlan(tmp_path / "memory", 1),
+        tmp_path / "memory",
         SPECS,
         lambda step, began_at, duration_s: events.append(("taken", step)),
         lambda error: events.append(("failed", str(error))),
