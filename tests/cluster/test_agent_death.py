@@ -62,7 +62,7 @@ def launcher(tmp_path: Path) -> Iterator:
 
 def guardians_of(process: subprocess.Popen) -> list[int]:
     listed = subprocess.run(
-        ["ps", "--ppid", str(process.pid), "-o", "pid=,args="], capture_output=True, text=True, check=True
+        ["ps", "-ww", "--ppid", str(process.pid), "-o", "pid=,args="], capture_output=True, text=True, check=True
     ).stdout
     return [int(line.split()[0]) for line in listed.splitlines() if "guardian_process" in line]
 
