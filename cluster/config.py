@@ -1,8 +1,85 @@
-"""The `cluster` section: where the workers run, and what is ready for the death of one."""
+"""The `cluster` section: where the workers run, how many of them, and what is ready for the death of one."""
 
-from typing import Literal
+import re
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    NonNegativeInt,
+    PlainSerializer,
+    PositiveInt,
+    Tag,
+    WithJsonSchema,
+    model_validator,
+)
+
+
+def _seconds(text: object) -> float:
+    if isinstance(text, float):  # from the command line of a program, never from a file
+        return text
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)s", text) if isinstance(text, str) else None
+    if match is None or float(match[1]) == 0:
+        raise ValueError('must be a number of seconds above zero with its unit, as in "30s"')
+    return float(match[1])
+
+
+Seconds = Annotated[
+    float,
+    BeforeValidator(_seconds),
+    PlainSerializer(lambda seconds: f"{seconds:g}s", return_type=str),
+    WithJsonSchema({"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?s$", "examples": ["30s"]}),
+]
+
+
+class WorkerRange(BaseModel):
+    """A run that goes on with fewer workers when hosts leave, and with more when they come."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    min: PositiveInt = Field(default=1, description="fewest training processes; with fewer the run waits")
+    max: PositiveInt = Field(description="most training processes")
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> "WorkerRange":
+        if self.min > self.max:
+            raise ValueError(
+                f"cluster.workers.min={self.min} must be at most cluster.workers.max={self.max}: exchange them"
+            )
+        return self
+
+    @classmethod
+    def written_out(cls, number: object) -> dict[str, object]:
+        """The keys that a plain number stands for, so that one of them can be set alone."""
+        return {"min": number, "max": number}
+
+
+def _form(value: object) -> str:
+    return "name=range" if isinstance(value, dict | WorkerRange) else "name=number"
+
+
+# The tags look like those of sections chosen by name, which messages about a config leave out of a setting's place.
+Workers = Annotated[
+    Annotated[PositiveInt, Tag("name=number")] | Annotated[WorkerRange, Tag("name=range")], Discriminator(_form)
+]
+
+
+class LocalConfig(BaseModel):
+    """How this machine plays several hosts, to try out what happens when one is lost, leaves or comes back."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    hosts: PositiveInt = Field(
+        default=1,
+        description="hosts that this machine plays; with more than one, each is a process: SIGTERM gives it notice, "
+        "SIGKILL takes it away",
+    )
+    return_after: Seconds | None = Field(
+        default=30.0, description="after which a host that is gone comes back; null: it does not"
+    )
 
 
 class ClusterConfig(BaseModel):
@@ -11,7 +88,9 @@ class ClusterConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["local"] = Field(default="local", description="where workers run: on this machine")
-    workers: PositiveInt = Field(default=1, description="training processes")
+    workers: Workers = Field(
+        default=1, description="training processes: a number, or {min: 1, max: 4} for as many as there is room for"
+    )
     standbys: NonNegativeInt | None = Field(
         default=None,
         description="started processes that wait to take a dead worker's place; without it one for each worker, "
@@ -25,3 +104,34 @@ class ClusterConfig(BaseModel):
     max_failures: NonNegativeInt = Field(
         default=10, description="most failures without sustained progress in between before the run is given up"
     )
+    max_preemptions: NonNegativeInt = Field(
+        default=100, description="most hosts or workers taken away with notice, counted in the same way"
+    )
+    max_resizes: NonNegativeInt = Field(
+        default=100, description="most generations ended to grow, counted in the same way; then the size stays"
+    )
+    shrink_after: Seconds = Field(
+        default=30.0,
+        description="how long a run waits for as many workers as it had before it goes on with fewer",
+    )
+    grow_after: Seconds = Field(
+        default=60.0, description="how long workers train before they may be interrupted to become more"
+    )
+    notice: Seconds = Field(
+        default=30.0, description="between SIGTERM to a host and its end, where the cluster does not say"
+    )
+    hang_after: Seconds = Field(
+        default=30.0,
+        description="without progress, or ten times as long as the run's own steps take, a worker counts as hung",
+    )
+    local: LocalConfig = Field(default=LocalConfig(), description="hosts that this machine plays")
+
+    @property
+    def min_workers(self) -> int:
+        """The fewest workers of a generation."""
+        return self.workers.min if isinstance(self.workers, WorkerRange) else self.workers
+
+    @property
+    def max_workers(self) -> int:
+        """The most workers of a generation."""
+        return self.workers.max if isinstance(self.workers, WorkerRange) else self.workers

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from launch.config_errors import ConfigError, location_of, sentences, setting_of
-from launch.config_keys import kind_of, section_at, takes_text
+from launch.config_keys import kind_of, section_at, takes_text, written_out
 from launch.overrides import apply_overrides
 from launch.run_config import RunConfig
 from launch.yaml_text import Location, dotted, read_document, write_yaml
@@ -35,7 +35,12 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     if document.problems and not document.values:
         raise ConfigError(document.problems)
     file_values = document.values
-    overridden = apply_overrides(file_values, overrides, lambda location: takes_text(RunConfig, file_values, location))
+    overridden = apply_overrides(
+        file_values,
+        overrides,
+        lambda location: takes_text(RunConfig, file_values, location),
+        lambda location, value: written_out(RunConfig, file_values, location, value),
+    )
     values = _without_foreign_keys(overridden.values, file_values, overridden.locations)
     _let_new_length_replace(values, overridden.locations)
     values = _with_empty_sections(values)

@@ -101,6 +101,14 @@ def takes_text(root: type[BaseModel], values: dict[str, Any], location: Location
     return plain is str or (get_origin(plain) is Literal and all(isinstance(item, str) for item in get_args(plain)))
 
 
+def written_out(root: type[BaseModel], values: dict[str, Any], location: Location, value: Any) -> dict[str, Any] | None:
+    """The section that a plain value is short for; None where the value stands for itself alone."""
+    field = field_at(root, values, location)
+    sections = kind_of(field).sections if field is not None else ()
+    long_forms = (getattr(section, "written_out", None) for section in sections)
+    return next((long_form(value) for long_form in long_forms if long_form is not None), None)
+
+
 def all_settings(root: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """Every setting of every variant, dotted, some more than once."""
     for name, field in root.model_fields.items():

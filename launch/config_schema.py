@@ -16,6 +16,8 @@ def json_schema() -> dict[str, Any]:
     schema["title"] = "Phalanx run"
     for reference in _variants(schema):
         variant = schema["$defs"][reference.rpartition("/")[2]]
+        if "name" not in variant["properties"]:  # chosen by its form
+            continue
         variant["required"] = sorted({"name", *variant.get("required", ())})
     return schema
 

@@ -33,6 +33,10 @@ class HostMemory:
         self.clear()
         self.folder.mkdir(mode=0o700, parents=True)
 
+    def lose(self, host: str) -> None:
+        """Gives the memory of a host back that is gone: what another machine held would be gone, too."""
+        self.snapshot(host).unlink(missing_ok=True)
+
     def clear(self) -> None:
         """Gives the memory back."""
         shutil.rmtree(self.folder, ignore_errors=True)

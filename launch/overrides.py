@@ -24,7 +24,10 @@ class Overridden:
 
 
 def apply_overrides(
-    values: dict[str, Any], overrides: Sequence[str], takes_text: Callable[[Location], bool] = lambda _: False
+    values: dict[str, Any],
+    overrides: Sequence[str],
+    takes_text: Callable[[Location], bool] = lambda _: False,
+    written_out: Callable[[Location, Any], dict[str, Any] | None] = lambda *_: None,
 ) -> Overridden:
     """Put `section.key=value` settings into a config; the last one for a key counts.
 
@@ -32,6 +35,7 @@ def apply_overrides(
         values: the sections of the config file.
         overrides: as typed; what stands right of the first `=` is read as a YAML value.
         takes_text: whether a setting is text, so that `run.name=7` is the name "7" and not a number.
+        written_out: the section that a plain value at a location is short for, None where it is only itself.
     """
     values = copy.deepcopy(values)
     locations: set[Location] = set()
@@ -49,19 +53,26 @@ def apply_overrides(
             continue
         if takes_text(location) and not isinstance(value, str) and value is not None:
             value = text
-        if (outer := _put(values, location, value)) is not None:
+        if (outer := _put(values, location, value, written_out)) is not None:
             problems.append(f"{key} cannot be set, because {outer} is a value and not a section: set {outer} itself")
             continue
         locations.add(location)
     return Overridden(values, frozenset(locations), tuple(problems))
 
 
-def _put(values: dict[str, Any], location: Sequence[str], value: Any) -> str | None:
+def _put(
+    values: dict[str, Any],
+    location: Sequence[str],
+    value: Any,
+    written_out: Callable[[Location, Any], dict[str, Any] | None],
+) -> str | None:
     """Set a value, making sections on the way; returns the name of what is in the way, if anything is."""
     section = values
     for depth, part in enumerate(location[:-1], start=1):
         if section.get(part) is None:
             section[part] = {}
+        elif not isinstance(section[part], dict) and (inner := written_out(tuple(location[:depth]), section[part])):
+            section[part] = inner
         section = section[part]
         if not isinstance(section, dict):
             return ".".join(location[:depth])

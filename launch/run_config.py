@@ -2,7 +2,8 @@
 
 from pydantic import Field, model_validator
 
-from cluster.config import ClusterConfig
+from cluster.config import ClusterConfig, WorkerRange
+from trainer.config.combinations import batch_problems
 from trainer.config.training import TrainingConfig
 
 
@@ -11,12 +12,19 @@ class RunConfig(TrainingConfig):
 
     cluster: ClusterConfig = Field(default=ClusterConfig(), description="where workers run")
 
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The numbers of workers that `cluster.workers` allows and that can share a global batch equally."""
+        allowed = range(self.cluster.min_workers, self.cluster.max_workers + 1)
+        return tuple(size for size in allowed if not batch_problems(self, size, "cluster.workers"))
+
     @model_validator(mode="after")
     def _workers_have_a_strategy(self) -> "RunConfig":
-        workers, strategy = self.cluster.workers, self.strategy.name
+        workers, strategy = self.cluster.max_workers, self.strategy.name
+        name = "cluster.workers.max" if isinstance(self.cluster.workers, WorkerRange) else "cluster.workers"
         if workers > 1 and strategy != "multi_worker_mirrored":
             raise ValueError(
-                f"cluster.workers={workers} must have a strategy that spreads a step over workers, not "
+                f"{name}={workers} must have a strategy that spreads a step over workers, not "
                 f"strategy.name={strategy}: set strategy.name=multi_worker_mirrored"
             )
         if workers == 1 and strategy == "multi_worker_mirrored":
@@ -24,9 +32,17 @@ class RunConfig(TrainingConfig):
                 f"strategy.name={strategy} must have at least two workers: set cluster.workers=2, or "
                 "strategy.name=one_device"
             )
-        if self.data.batch_size % workers:
-            raise ValueError(
-                f"cluster.workers={workers} must divide data.batch_size={self.data.batch_size}: "
-                f"set data.batch_size to a multiple of {workers}"
-            )
+        if workers > 1 and (problems := self._size_problems()):
+            raise ValueError("\n".join(problems))
         return self
+
+    def _size_problems(self) -> list[str]:
+        """What stands against the sizes of the generations; the config names the first and the last of them."""
+        cluster = self.cluster
+        if not isinstance(cluster.workers, WorkerRange):
+            return batch_problems(self, cluster.workers, "cluster.workers")
+        ends = {"cluster.workers.min": cluster.min_workers, "cluster.workers.max": cluster.max_workers}
+        problems = [problem for name, size in ends.items() for problem in batch_problems(self, size, name)]
+        usable = ", ".join(map(str, self.sizes)) or "none"
+        hint = f" (of {cluster.min_workers} to {cluster.max_workers} workers these can be used: {usable})"
+        return [problem + hint for problem in problems[:1]]

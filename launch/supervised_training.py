@@ -1,14 +1,11 @@
 """A training by several workers: the supervisor decides, agents carry out, and this process keeps the journal."""
 
-import os
 import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 import typer
 
-from cluster.local import LocalHost, LocalHosts
 from cluster.runtime import Runtime
 from cluster.supervisor.commands import Command, Finish
 from cluster.supervisor.events import Event
@@ -17,8 +14,9 @@ from cluster.supervisor.records import to_record
 from cluster.supervisor.settings import Budgets, HangLimits, Settings, Sizes
 from cluster.supervisor.supervisor import Supervisor
 from cluster.terminal_output import TerminalOutput
-from cluster.worker_environment import divide, python_program
+from cluster.worker_environment import python_program
 from launch.host_memory import HostMemory
+from launch.local_hosts import local_hosts
 from launch.run_config import RunConfig
 from trainer.observe.journal import Journal, next_generation
 from trainer.run_folder import RunFolder
@@ -33,16 +31,40 @@ def settings_of(config: RunConfig, last_generation: int) -> Settings:
     """What the supervisor is told about a run."""
     cluster = config.cluster
     return Settings(
-        sizes=Sizes(min=cluster.workers, max=cluster.workers),
-        budgets=Budgets(failures=cluster.max_failures),
-        hangs=HangLimits(straggler_ratio=None),  # the strategies that there are reduce every step
-        standbys=cluster.workers if cluster.standbys is None else cluster.standbys,
+        sizes=Sizes(
+            cluster.min_workers,
+            cluster.max_workers,
+            divides=_parts(config),
+            gather_s=cluster.shrink_after,
+            replace_within_s=cluster.shrink_after,
+            keep_s=cluster.grow_after,
+        ),
+        budgets=Budgets(cluster.max_failures, cluster.max_preemptions, cluster.max_resizes),
+        # Step times show no straggler: the strategies that there are reduce every step.
+        hangs=HangLimits(
+            floor_s=cluster.hang_after, silent_s=min(cluster.hang_after, HangLimits.silent_s), straggler_ratio=None
+        ),
+        standbys=cluster.max_workers if cluster.standbys is None else cluster.standbys,
         last_generation=last_generation,
     )
 
 
+def _parts(config: RunConfig) -> int:
+    """Into how many equal parts a global batch can be cut: the number of workers must divide it."""
+    return config.train.virtual_workers or config.data.batch_size // config.train.accumulate
+
+
+def _announce_sizes(config: RunConfig) -> None:
+    cluster = config.cluster
+    if len(config.sizes) <= cluster.max_workers - cluster.min_workers:
+        _announce(
+            f"of {cluster.min_workers} to {cluster.max_workers} workers, {', '.join(map(str, config.sizes))} can share "
+            f"data.batch_size={config.data.batch_size} equally: no other number is used"
+        )
+
+
 def train_supervised(config: RunConfig, folder: RunFolder, stop: StopRequest) -> Finish:
-    """Trains with `cluster.workers` processes of this machine, and brings back those that die.
+    """Trains with as many processes as `cluster.workers` says, and brings back those that die.
 
     Args:
         config: of the run; it is in the folder.
@@ -61,12 +83,9 @@ def train_supervised(config: RunConfig, folder: RunFolder, stop: StopRequest) ->
     memory, terminal = HostMemory(folder.path), TerminalOutput(sys.stdout)
     memory.create()
     try:
-        hosts = LocalHosts(
-            [LocalHost("localhost", divide(config.cluster.workers, _num_cores(), _devices()))],
-            python_program("-m", "launch.worker", str(folder.path)),
-            folder.logs,
-            on_output=terminal,
-        )
+        program = python_program("-m", "launch.worker", str(folder.path))
+        hosts = local_hosts(config, folder, program, memory, terminal, _host_recorder(journal))
+        _announce_sizes(config)
         runtime = Runtime(Supervisor(settings), hosts, _recorder(journal), _announce)
         _pass_on(stop, runtime.request_stop)
         finish = runtime.run()
@@ -79,22 +98,17 @@ def train_supervised(config: RunConfig, folder: RunFolder, stop: StopRequest) ->
     raise TrainingFailed(finish.reason)
 
 
-def _num_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _devices() -> list[str] | None:
-    """The GPUs that the workers may share out, by number; None where there are none to be seen."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [device for device in visible.split(",") if device]
-    numbers = [path.name.removeprefix("nvidia") for path in Path("/dev").glob("nvidia[0-9]*")]
-    return sorted(numbers, key=int) or None
-
-
 def _recorder(journal: Journal) -> Callable[[Event | Command], None]:
     def record(item: Event | Command) -> None:
         journal.write(**to_record(item))
+
+    return record
+
+
+def _host_recorder(journal: Journal) -> Callable[[str, int], None]:
+    def record(host: str, pid: int) -> None:
+        journal.write("host_started", host=host, pid=pid)
+        _announce(f"{host} is process {pid}: SIGTERM gives it notice, SIGKILL takes it away")
 
     return record
 

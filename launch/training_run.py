@@ -41,7 +41,7 @@ def carry_out(config: RunConfig, *, accept_config_change: bool = False) -> ExitC
         _compare_environment(folder)
         generation = next_generation(folder.journal)
         try:
-            if config.cluster.workers > 1:
+            if config.cluster.max_workers > 1:
                 with write_log(folder.logs / "supervisor.log"):
                     end = _train_supervised(config, folder, stop)
             else:

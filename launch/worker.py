@@ -19,6 +19,7 @@ from trainer.run_folder import RunFolder
 from trainer.stop_request import StopRequest
 
 if TYPE_CHECKING:
+    from trainer.snapshot.file import Snapshot
     from trainer.training import Outcome
 
 
@@ -64,7 +65,6 @@ def _train(
 ) -> "Outcome":
     from delivery.run_export import export_run, is_exported
     from trainer.group import Group
-    from trainer.snapshot.file import read_snapshot
     from trainer.snapshot.taker import SnapshotPlan
     from trainer.training import run_training
 
@@ -77,7 +77,7 @@ def _train(
         folder,
         stop,
         group,
-        restore=None if assignment.restore is None else read_snapshot(memory.snapshot(assignment.restore.host)),
+        restore=_state(memory, assignment),
         snapshots=SnapshotPlan(own_file, every) if every else None,
         on_progress=progress.report,
         on_snapshot=lambda step: progress.link.snapshot_taken(assignment.generation, step),
@@ -86,6 +86,18 @@ def _train(
         progress.report(outcome.step, "export")
         export_run(config, folder, outcome.session)
     return outcome
+
+
+def _state(memory: HostMemory, assignment: Assignment) -> "Snapshot | None":
+    """What the generation goes on from; None: the newest checkpoint.
+
+    Raises:
+        SnapshotMissing: the host's memory does not hold it any more.
+    """
+    from trainer.snapshot.file import read_snapshot
+
+    place = assignment.restore
+    return None if place is None else read_snapshot(memory.snapshot(place.host), place.step)
 
 
 class _Progress:

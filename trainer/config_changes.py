@@ -63,8 +63,12 @@ _FREE: list[tuple[str, Callable[[Mapping[str, Any]], bool], str]] = [
     ("data.cache_limit", _always, "where samples are kept does not change them"),
     ("data.skip_bad_records", _always, "it matters only when a record is bad"),
     ("cluster.standbys", _always, "who stands by does not change training"),
-    ("cluster.max_failures", _always, "when a run is given up does not change training"),
+    ("cluster.max_*", _always, "when a run is given up does not change training"),
+    ("cluster.*_after", _always, "when a worker is replaced does not change training"),
+    ("cluster.notice", _always, "when a worker is replaced does not change training"),
+    ("cluster.local*", _always, "where workers run does not change training"),
     ("cluster.snapshot_every", _always, "it matters only when a worker dies or a loss is not finite"),
+    ("cluster.workers.*", _always, "a run with {min, max} keeps its curve within float tolerance at any size"),
     ("cluster.*", _has_virtual_workers, "with train.virtual_workers the sums do not depend on it"),
 ]
 

@@ -20,7 +20,7 @@ from trainer.position import Position
 from trainer.recorder import Recorder
 from trainer.run_folder import RunFolder
 from trainer.session import Session
-from trainer.snapshot.file import Snapshot
+from trainer.snapshot.file import Snapshot, SnapshotMissing
 from trainer.snapshot.taker import SnapshotPlan, SnapshotTaker
 
 
@@ -96,7 +96,8 @@ class Saver:
             Its step; None where there is none, and the state is as built.
 
         Raises:
-            ValueError: The state does not fit the model, or another worker's is of another step.
+            ValueError: The state does not fit the model.
+            SnapshotMissing: Another worker's is of another step.
         """
         found = snapshot or self._newest_checkpoint()
         agreement = self._session.strategy.agreement
@@ -107,7 +108,7 @@ class Saver:
             if snapshot is None and chief_step != own_step and chief_step >= 0:
                 found = read_checkpoint(self._store.path(chief_step))
             elif chief_step != own_step:
-                raise ValueError(
+                raise SnapshotMissing(
                     f"this worker is to restore step {own_step} and the chief step {chief_step} (-1 is none): "
                     "give all workers of a generation the same snapshot"
                 )

@@ -86,7 +86,7 @@ def _try_to_form(run: Run, state: Gathering) -> _Next:
         return state
     hosts, reform = run.usable_hosts(), run.settings.reform
     size = scaling.size(candidates(hosts, reform), run.goal_size, waited_s)
-    if size is None:
+    if size is None or _more_are_coming(run, size, waited_s):
         return state
     workers = choose_members(hosts, size, survivors=reform)
     assert len(workers) == size, f"{len(workers)} workers were found for {size} members"
@@ -94,6 +94,17 @@ def _try_to_form(run: Run, state: Gathering) -> _Next:
     # A generation that one of its members has left for the next cannot act any more. Without such a member it may,
     # until the last of them has ended.
     return state if run.fleet.acting and not survivors else _form(run, workers, survivors)
+
+
+def _more_are_coming(run: Run, size: int, waited_s: float) -> bool:
+    """Whether workers are being started that would make a generation larger that is to be smaller than it ought to be.
+
+    To shrink now and to grow when they are ready would interrupt the training once more.
+    """
+    if (run.goal_size is not None and size >= run.goal_size) or waited_s >= run.settings.patience.start_s:
+        return False
+    coming = candidates(run.usable_hosts(), run.settings.reform, starting=True)
+    return run.policies.scaling.wanted(coming) > size
 
 
 def _form(run: Run, workers: list[Worker], survivors: list[Worker]) -> Running:

@@ -62,14 +62,17 @@ def plan_workers(hosts: Sequence[Host], wanted: int, standbys: int, may_start: C
     return Plan(starts, _surplus(hosts, spare - standbys) if seated >= wanted else [])
 
 
-def candidates(hosts: Sequence[Host], survivors: bool) -> int:
+def candidates(hosts: Sequence[Host], survivors: bool, starting: bool = False) -> int:
     """How many workers on these hosts could be members of one generation now.
 
     Args:
         hosts: the usable hosts.
         survivors: whether the members of the last generation count as well.
+        starting: whether those count that are not ready yet.
     """
-    return sum(min(host.slots, sum(_is_fit(worker, survivors) for worker in host.workers.values())) for host in hosts)
+    return sum(
+        min(host.slots, sum(_is_fit(worker, survivors, starting) for worker in host.workers.values())) for host in hosts
+    )
 
 
 def choose_members(hosts: Sequence[Host], size: int, survivors: bool) -> list[Worker]:
@@ -96,8 +99,9 @@ def choose_members(hosts: Sequence[Host], size: int, survivors: bool) -> list[Wo
     return old + [worker for _, _, worker in new]
 
 
-def _is_fit(worker: Worker, survivors: bool) -> bool:
-    return worker.is_standby or (survivors and worker.formed_at is not None and worker.stays)
+def _is_fit(worker: Worker, survivors: bool, starting: bool = False) -> bool:
+    is_starting = starting and worker.address is None and worker.stays
+    return worker.is_standby or is_starting or (survivors and worker.formed_at is not None and worker.stays)
 
 
 def _surplus(hosts: Sequence[Host], too_many: int) -> list[Worker]:

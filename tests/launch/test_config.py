@@ -75,6 +75,28 @@ def test_the_written_config_repeats_the_run(write):
     assert load_config(write(write_config(config), "config.yaml")) == config
 
 
+@pytest.mark.parametrize(
+    ("file", "overrides", "expected", "sizes"),
+    [
+        ("workers: 2", [], 2, (2,)),
+        ("workers: 2", ["cluster.workers={min: 1, max: 4}"], (1, 4), (1, 2, 4)),
+        ("workers: 4", ["cluster.workers.min=1"], (1, 4), (1, 2, 4)),
+        ("workers: 1", ["cluster.workers.max=3", "data.batch_size=6"], (1, 3), (1, 2, 3)),
+        ("workers: {min: 2, max: 8}", ["train.accumulate=4"], (2, 8), (2, 4, 8)),
+        ("workers: {max: 8}", ["train.virtual_workers=8", "data.batch_size=64"], (1, 8), (1, 2, 4, 8)),
+        ("workers: {min: 1, max: 4}", ["cluster.workers=2"], 2, (2,)),
+    ],
+)
+def test_workers_are_a_number_or_a_range_and_each_end_of_it_can_be_set(write, file, overrides, expected, sizes):
+    path = write(f"{MNIST}strategy: {{name: multi_worker_mirrored}}\ncluster: {{{file}}}\n")
+    config = load_config(path, overrides)
+    workers = config.cluster.workers
+    assert (workers if isinstance(workers, int) else (workers.min, workers.max)) == expected
+    assert (config.cluster.min_workers, config.cluster.max_workers) == (sizes[0], sizes[-1])
+    assert config.sizes == sizes
+    assert load_config(write(write_config(config), "again.yaml")) == config
+
+
 def test_importable_functions_and_data_sets_by_name(write):
     config = load_config(write(MNIST), ["model.name=pkg.mod:fn", "data.name=tfds:mnist"])
     assert type(config.model).__name__ == "CustomModel"

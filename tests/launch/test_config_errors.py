@@ -4,6 +4,7 @@ import pytest
 
 from launch.config import ConfigError, load_config
 
+GROUP = "multi_worker_mirrored"
 PYDANTIC = re.compile(r"Input should|Extra inputs|Field required|Value error|validation error|pydantic|\[type=", re.I)
 
 
@@ -37,6 +38,26 @@ def problems(*overrides) -> tuple[str, ...]:
         ("precision=fp32", "precision=fp32 must be one of float32, mixed_bfloat16, mixed_float16: .*"),
         ("cluster.kind=yarn", "cluster.kind=yarn must be local: set cluster.kind=local"),
         ("cluster.workers=2", "cluster.workers=2 must have a strategy that spreads a step over workers, not .*"),
+        ("cluster.workers=0", "cluster.workers=0 must be above 0: choose a larger value"),
+        ("cluster.workers=two", "cluster.workers=two must be a whole number: .*"),
+        ("cluster.workers.min=1", r"cluster.workers.max is missing \(most training processes\): add it"),
+        (
+            f"strategy.name={GROUP} cluster.workers.mx=4 cluster.workers.max=4",
+            "cluster.workers.mx is not a setting: did you mean cluster.workers.max?",
+        ),
+        ("cluster.workers.max=4", "cluster.workers.max=4 must have a strategy that spreads a step over workers, .*"),
+        ("cluster.workers=2 cluster.workers.min=3", "cluster.workers.min=3 must be at most cluster.workers.max=2: .*"),
+        ("cluster.hang_after=60", "cluster.hang_after=60 must be a number of seconds above zero .*"),
+        ("cluster.local.return_after=0s", "cluster.local.return_after=0s must be a number of seconds above zero .*"),
+        (
+            f"strategy.name={GROUP} data.batch_size=32 cluster.workers.min=1 cluster.workers.max=3",
+            r"cluster.workers.max=3 must divide data.batch_size=32: set data.batch_size to a multiple of 3 \(of 1 to 3 "
+            r"workers these can be used: 1, 2\)",
+        ),
+        (
+            f"strategy.name={GROUP} cluster.workers=2 data.remainder=keep",
+            "data.remainder=keep leaves a last batch that cluster.workers=2 need not divide: .*",
+        ),
         ("trian.steps=5", "trian is not a setting: did you mean train?"),
         ("train.step_per_loop=5", "train.step_per_loop is not a setting: did you mean train.steps_per_loop?"),
         ("train.batch_size=5", "train.batch_size is not a setting: did you mean data.batch_size?"),

@@ -2,11 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -15,8 +10,7 @@ import pytest
 from launch.cli import run
 from launch.exit_code import ExitCode
 from launch.host_memory import HostMemory
-from trainer.observe.journal import read_journal
-from trainer.observe.metrics_log import read_metrics
+from tests.launch.supervised_runs import PATIENCE_S, curve, events, last_step, started, wait_until
 
 CONFIG = """\
 model: {name: mlp, hidden: [8], dropout: 0.2}
@@ -29,7 +23,6 @@ strategy: {name: multi_worker_mirrored}
 observe: {tensorboard: false}
 export: {enabled: false}
 """
-PATIENCE_S = 120.0
 pytestmark = pytest.mark.processes
 
 
@@ -37,43 +30,6 @@ def write_config(folder: Path) -> str:
     path = folder / "group.yaml"
     path.write_text(CONFIG + f"run: {{dir: {folder}}}\n")
     return str(path)
-
-
-def curve(run_folder: Path) -> list[dict]:
-    changing = {"time", "examples_per_s", "data_wait"}
-    lines = read_metrics(run_folder / "metrics.jsonl")
-    return [{key: value for key, value in line.items() if key not in changing} for line in lines]
-
-
-def events(run_folder: Path, name: str) -> list[dict]:
-    return [event for event in read_journal(run_folder / "journal.jsonl") if event["event"] == name]
-
-
-@contextmanager
-def started(*arguments: str) -> Iterator[subprocess.Popen]:
-    command = [sys.executable, "-c", "from launch.cli import main; main()", *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    children: list[psutil.Process] = []
-    try:
-        yield process
-        children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
-    finally:
-        process.kill()
-        process.communicate()
-    _, alive = psutil.wait_procs(children, 10)
-    assert not alive, "processes outlived the launcher"
-
-
-def wait_until(condition: Callable[[], object], process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.005)
-
-
-def last_step(folder: Path) -> int:
-    return max((line["step"] for line in read_metrics(folder / "metrics.jsonl")), default=0)
 
 
 @pytest.fixture(scope="module")

@@ -42,6 +42,8 @@ def test_lists_and_tuples_are_the_same():
         ({"model": {"hidden": [256]}}, "model.hidden", False),
         ({"warm_start": {"path": "runs/b"}}, "warm_start", False),
         ({"cluster": {"workers": 2}}, "cluster.workers", False),
+        ({"cluster": {"hang_after": "60s"}}, "cluster.hang_after", True),
+        ({"cluster": {"local": {"hosts": 2}}}, "cluster.local", True),
     ],
 )
 def test_what_may_change_the_curve_needs_the_users_word(sections: dict, key: str, free: bool):
@@ -62,6 +64,14 @@ def test_the_number_of_workers_is_free_with_virtual_workers():
     stored = changed(train={"virtual_workers": 8})
     [change] = config_changes(stored, changed(train={"virtual_workers": 8}, cluster={"workers": 4}))
     assert change.free
+
+
+def test_a_run_between_two_sizes_may_get_others():
+    stored = changed(cluster={"workers": {"min": 1, "max": 4}})
+    [change] = config_changes(stored, changed(cluster={"workers": {"min": 1, "max": 8}}))
+    assert change.free and change.key == "cluster.workers.max"
+    [change] = config_changes(stored, changed(cluster={"workers": 4}))
+    assert not change.free
 
 
 def test_settings_that_came_or_went_are_listed_with_null():

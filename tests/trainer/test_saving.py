@@ -11,7 +11,7 @@ from trainer.group import Group
 from trainer.recorder import Recorder
 from trainer.run_folder import RunFolder
 from trainer.saving import Saver
-from trainer.snapshot.file import Snapshot, read_snapshot
+from trainer.snapshot.file import Snapshot, SnapshotMissing, read_snapshot
 from trainer.snapshot.taker import SnapshotPlan
 from trainer.stop_request import StopRequest
 from trainer.training import run_training
@@ -61,7 +61,7 @@ def test_workers_without_a_checkpoint_begin_together(tmp_path):
 @pytest.mark.parametrize(("own", "chief"), [(6, 8), (6, -1)])
 def test_snapshots_of_different_steps_are_refused(tmp_path, own, chief):
     saver = saver_of(tmp_path, chief)
-    with pytest.raises(ValueError, match=f"restore step {own} and the chief step {chief}"):
+    with pytest.raises(SnapshotMissing, match=f"restore step {own} and the chief step {chief}"):
         saver.restore(snapshot_of(saver, own))
 
 

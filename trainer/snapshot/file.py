@@ -56,20 +56,52 @@ class _SlotHeader:
     crc: int
 
 
-def read_snapshot(path: Path) -> Snapshot | None:
-    """The newest whole snapshot of a file; None where there is none. The arrays do not depend on the file."""
+class SnapshotMissing(OSError):
+    """A file does not hold the snapshot that it ought to hold: a matter of the machine, not of the user."""
+
+
+def read_snapshot(path: Path, step: int | None = None) -> Snapshot | None:
+    """A whole snapshot of a file. Its arrays do not depend on the file.
+
+    Args:
+        path: The file.
+        step: The snapshot of this step, which is one of the last two; None is the newest.
+
+    Returns:
+        None where no step was asked for and there is none.
+
+    Raises:
+        SnapshotMissing: There is no whole snapshot of that step.
+    """
+    found = _whole_slots(path)
+    wanted = [one for one in found if step is None or one[1].step == step]
+    if step is not None and not wanted:
+        held = ", ".join(str(header.step) for _, header, _ in found) or "none"
+        raise SnapshotMissing(f"there is no whole snapshot of step {step} in {path} (those of steps: {held})")
+    if not wanted:
+        return None
+    _, header, body = max(wanted, key=lambda one: one[1].sequence)
+    return Snapshot(header.step, read_image(body[: header.image_bytes]), _metadata(header, body))
+
+
+def held_snapshots(path: Path) -> list[tuple[int, Mapping[str, Any]]]:
+    """Step and metadata of each whole snapshot of a file, oldest first."""
+    found = sorted(_whole_slots(path), key=lambda one: one[1].sequence)
+    return [(header.step, _metadata(header, body)) for _, header, body in found]
+
+
+def _whole_slots(path: Path) -> list[tuple[int, _SlotHeader, np.ndarray]]:
     try:
         data = np.fromfile(path, np.uint8)
     except FileNotFoundError:
-        return None
+        return []
     slot_bytes = _slot_bytes_of(data)
-    newest = _newest(data, slot_bytes) if slot_bytes else None
-    if newest is None:
-        return None
-    slot, header = newest
-    body = _body(data, slot, slot_bytes)
-    metadata = body[header.image_bytes : header.image_bytes + header.metadata_bytes].tobytes()
-    return Snapshot(header.step, read_image(body[: header.image_bytes]), json.loads(metadata))
+    headers = [(slot, _header(data, slot, slot_bytes)) for slot in range(_SLOTS)] if slot_bytes else []
+    return [(slot, header, _body(data, slot, slot_bytes)) for slot, header in headers if header is not None]
+
+
+def _metadata(header: _SlotHeader, body: np.ndarray) -> Mapping[str, Any]:
+    return json.loads(body[header.image_bytes : header.image_bytes + header.metadata_bytes].tobytes())
 
 
 class SnapshotFile:

@@ -43,6 +43,29 @@ def test_fewer_workers_are_taken_when_no_more_come_in_time() -> None:
     assert len(of(Form, stage.wait_alive(1.0))) == 2
 
 
+def test_workers_that_are_being_started_are_waited_for_before_a_generation_gets_smaller() -> None:
+    sizes = Sizes(min=1, max=2, gather_s=5.0, replace_within_s=5.0)
+    stage = Stage(Settings(sizes=sizes, standbys=0, patience=Patience(start_s=40.0)))
+    stage.join(a=1, b=1)
+    stage.ready("w1")
+    assert not of(Form, stage.wait_alive(30.0, "w2")), "the second one is not ready yet"
+    stage.ready("w2")
+    assert len(stage.members) == 2
+    stage.lose("b")
+    stage.bury()  # and a new one is started on a
+    stage.ready()
+    assert not of(Form, stage.wait_alive(4.0))
+    assert len(of(Form, stage.wait_alive(1.0))) == 1, "nobody is being started who could make it two"
+
+
+def test_a_start_that_takes_for_ever_holds_nobody_up_for_longer_than_a_start_may_take() -> None:
+    stage = Stage(Settings(sizes=Sizes(min=1, max=2, gather_s=5.0), standbys=0, patience=Patience(start_s=20.0)))
+    stage.join(a=1, b=1)
+    stage.ready("w1")
+    assert not of(Form, stage.wait_alive(19.0))
+    assert len(of(Form, stage.wait_alive(1.0))) == 1
+
+
 def test_only_sizes_that_divide_the_virtual_workers_are_formed() -> None:
     stage = Stage(Settings(sizes=Sizes(min=1, max=4, divides=4, gather_s=5.0), standbys=0))
     stage.join(a=3)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.trainer.snapshot.layout import SPECS, values
 from trainer.checkpoint.host_buffer import ArraySpec
-from trainer.snapshot.file import SnapshotFile, read_snapshot
+from trainer.snapshot.file import SnapshotFile, SnapshotMissing, held_snapshots, read_snapshot
 
 PROGRAM = Path(__file__).with_name("endless_snapshots.py")
 ROOT = Path(__file__).parents[3]
@@ -46,6 +46,23 @@ def test_the_newest_snapshot_comes_back_and_outlives_its_writer(tmp_path):
         written(path, number)  # each time with a new writer, which goes on after the one before
         assert number_in(path) == number
     assert read_snapshot(path).arrays["half"].dtype == ml_dtypes.bfloat16
+
+
+def test_the_snapshot_of_a_step_is_one_of_the_last_two_or_missing(tmp_path):
+    path = tmp_path / "snapshot"
+    with pytest.raises(SnapshotMissing, match=r"no whole snapshot of step 10 in .* \(those of steps: none\)"):
+        read_snapshot(path, 10)
+    file = written(path, 1, 2)
+    for step in (10, 20):
+        snapshot = read_snapshot(path, step)
+        assert snapshot is not None and snapshot.step == step and snapshot.metadata["number"] == step // 10
+    assert held_snapshots(path) == [(10, {"number": 1}), (20, {"number": 2})]
+    file.write(30, values(3), {"number": 3})
+    with pytest.raises(SnapshotMissing, match=r"step 10 in .* \(those of steps: 30, 20\)"):
+        read_snapshot(path, 10)
+    file.write(20, values(4), {"number": 4})  # the same step once more, of a later generation
+    again = read_snapshot(path, 20)
+    assert again is not None and again.metadata["number"] == 4
 
 
 def test_what_was_read_does_not_change_with_the_file(tmp_path):

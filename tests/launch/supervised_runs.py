@@ -1,0 +1,57 @@
+"""Runs with several workers, started through the command line: what tests do to them and read of them."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from trainer.observe.journal import read_journal
+from trainer.observe.metrics_log import read_metrics
+
+PATIENCE_S = 120.0
+
+
+def curve(run_folder: Path) -> list[dict]:
+    changing = {"time", "examples_per_s", "data_wait"}
+    lines = read_metrics(run_folder / "metrics.jsonl")
+    return [{key: value for key, value in line.items() if key not in changing} for line in lines]
+
+
+def events(run_folder: Path, name: str) -> list[dict]:
+    return [event for event in read_journal(run_folder / "journal.jsonl") if event["event"] == name]
+
+
+@contextmanager
+def started(*arguments: str) -> Iterator[subprocess.Popen]:
+    command = [sys.executable, "-c", "from launch.cli import main; main()", *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    children: list[psutil.Process] = []
+    try:
+        yield process
+    finally:
+        children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+        process.kill()
+        process.communicate()
+    _, alive = psutil.wait_procs(children, 10)
+    assert not alive, "processes outlived the launcher"
+
+
+def wait_until(condition: Callable[[], object], process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.005)
+
+
+def last_step(folder: Path) -> int:
+    return max((line["step"] for line in read_metrics(folder / "metrics.jsonl")), default=0)
+
+
+def said(run_folder: Path) -> list[str]:
+    """What the supervisor has told the person."""
+    return [event["text"] for event in events(run_folder, "command") if event["command"] == "announce"]
