@@ -154,6 +154,10 @@ class WorkerLink:
         if wake:
             self._wake()
 
+    def leaving(self, reason: str, notice_s: float) -> None:
+        """Says that this worker has been told from outside to end, and how long it has."""
+        self._send({"type": "leaving", "reason": reason, "notice_s": notice_s}, deliver=True)
+
     def snapshot_taken(self, generation: int, step: int) -> None:
         """Says that this host's memory holds the whole state after `step` steps."""
         self._send({"type": "snapshot", "generation": generation, "step": step})

@@ -4,7 +4,7 @@ from typing import Any
 
 from cluster.assignment import ErrorReport
 from cluster.message_lines import BadMessage
-from cluster.supervisor.events import Completed, Event, Heartbeat, Progressed, SnapshotTaken, WorkerReady
+from cluster.supervisor.events import Completed, Event, Heartbeat, Progressed, SnapshotTaken, WorkerLeaving, WorkerReady
 
 
 def read_report(message: dict[str, Any], *, at: float, worker: str, host: str) -> Event | ErrorReport:
@@ -25,6 +25,8 @@ def read_report(message: dict[str, Any], *, at: float, worker: str, host: str) -
                 return Progressed(at, worker, generation, step, _text(message, "phase"))
             case "ready":
                 return WorkerReady(at, worker, host, _text(message, "address"))
+            case "leaving":
+                return WorkerLeaving(at, worker, _text(message, "reason"), float(message["notice_s"]))
             case "snapshot":
                 return SnapshotTaken(at, host, _number(message, "generation"), _number(message, "step"))
             case "completed":

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from cluster.assignment import Assignment, ErrorReport
 from cluster.reserved_port import ReservedPort
+from cluster.termination_notice import on_termination
 from cluster.worker_link import WorkerLink
 from launch.config import RunConfig, load_config
 from launch.exit_code import ExitCode, explanation_of, is_ours
@@ -27,18 +28,20 @@ def main() -> None:
     """Serves one assignment and ends, without the tidying up in which TensorFlow may wait for peers that are gone."""
     stop = StopRequest()
     link = WorkerLink.from_environment(on_stop=stop.request)
-    code = _serve(link, RunFolder(sys.argv[1]), stop)
+    progress = _Progress(link)
+    on_termination(progress.leave)
+    code = _serve(link, RunFolder(sys.argv[1]), stop, progress)
     link.close()
     sys.stdout.flush()
     os._exit(code)
 
 
-def _serve(link: WorkerLink, folder: RunFolder, stop: StopRequest) -> ExitCode:
+def _serve(link: WorkerLink, folder: RunFolder, stop: StopRequest, progress: "_Progress") -> ExitCode:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ["KERAS_BACKEND"] = "tensorflow"
-    progress = _Progress(link)
     try:
         config = load_config(folder.config)
+        progress.notice_s = config.cluster.notice
         import_tensorflow()
         import trainer.training  # noqa: F401  everything that a training needs, while there is time
 
@@ -106,10 +109,17 @@ class _Progress:
     def __init__(self, link: WorkerLink) -> None:
         self.link = link
         self.generation = self.step = 0
+        self.notice_s = 30.0
 
     def report(self, step: int, phase: str) -> None:
         self.step = step
         self.link.progressed(self.generation, step, phase)
+
+    def leave(self) -> None:
+        """Somebody outside wants this process to end: the supervisor has all members save and end, in time."""
+        self.link.leaving("SIGTERM", self.notice_s)
+        if not self.generation:
+            os._exit(ExitCode.STOPPED)  # a standby has nothing to save
 
 
 def _report(error: BaseException, step: int) -> ErrorReport:

@@ -82,6 +82,8 @@ class Loop:
             blocks.close()
         if step > first_step:
             self._progress(step, "checkpoint")
+            if step < session.total_steps:
+                saver.hand_over(step)
             saver.save(step, wait=True)
         if session.strategy.agreement is not None:
             # Nobody leaves before the checkpoint is durable: an end beside it would look like a failure.

@@ -153,6 +153,13 @@ class Saver:
         if self._snapshots is not None and self._snapshots.ready:
             self._snapshots.take(step, self._session.state.tensors(), self._metadata(step))
 
+    def hand_over(self, step: int) -> None:
+        """Takes the last snapshot of this process and waits for it: whoever goes on need not wait for the disk."""
+        if self._snapshots is not None:
+            self._snapshots.finish()
+            self.take_snapshot(step)
+            self._snapshots.finish()
+
     def keep_for_rollback(self) -> None:
         """Keeps a copy of the state in memory, where the config wants to roll back."""
         if self._session.config.train.on_nan == "rollback":

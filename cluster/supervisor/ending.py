@@ -22,11 +22,17 @@ def break_off(run: Run, generation: int, delay_s: float) -> _Next:
     return state
 
 
-def hand_over(run: Run, generation: int) -> _Next:
-    """A generation makes room for the next one. Its members save and end, unless they can form it themselves."""
+def hand_over(run: Run, generation: int, within_s: float = float("inf")) -> _Next:
+    """A generation makes room for the next one. Its members save and end, unless they can form it themselves.
+
+    Args:
+        run: the run.
+        generation: which one.
+        within_s: seconds after which members that have not ended are killed, if that is soon.
+    """
     if run.settings.reform:
         return gathering.enter(run, run.now, run.now)
-    by = run.now + run.settings.patience.stop_s
+    by = run.now + min(run.settings.patience.stop_s, within_s)
     for host in run.fleet.draining.values():
         if host.leaves_at is not None and host.leaves_at > run.now:
             by = min(by, host.leaves_at)

@@ -79,6 +79,21 @@ class WorkerExited:
 
 
 @dataclass(frozen=True)
+class WorkerLeaving:
+    """A worker has been told from outside to end, by a signal that leaves it time.
+
+    Attributes:
+        reason: by what: "SIGTERM".
+        notice_s: seconds until whoever sent it may end the worker.
+    """
+
+    at: float
+    worker: str
+    reason: str
+    notice_s: float
+
+
+@dataclass(frozen=True)
 class Progressed:
     """A member has completed steps, or has entered a phase.
 
@@ -155,6 +170,7 @@ Event = (
     | HostDraining
     | WorkerReady
     | WorkerExited
+    | WorkerLeaving
     | Progressed
     | Heartbeat
     | SnapshotTaken

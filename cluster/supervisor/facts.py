@@ -80,11 +80,26 @@ class HostLeaves:
 
 
 @dataclass(frozen=True)
+class MemberLeaves:
+    """A member of the newest generation has been given notice, and not its host.
+
+    Attributes:
+        worker: it.
+        reason: by what.
+        notice_s: seconds until it may be ended.
+    """
+
+    worker: Worker
+    reason: str
+    notice_s: float
+
+
+@dataclass(frozen=True)
 class TimePassed:
     """Deadlines are to be looked at."""
 
 
-Fact = WorkersDied | StandbyReady | MemberCompleted | BoundaryReached | HostLeaves | TimePassed
+Fact = WorkersDied | StandbyReady | MemberCompleted | BoundaryReached | HostLeaves | MemberLeaves | TimePassed
 
 
 def death_of(worker: Worker, exited: WorkerExited, host_leaves: bool) -> Death:
@@ -93,7 +108,7 @@ def death_of(worker: Worker, exited: WorkerExited, host_leaves: bool) -> Death:
     Args:
         worker: it, as it was.
         exited: the message.
-        host_leaves: whether its host has been given notice.
+        host_leaves: whether its host has been given notice; it may have been itself.
     """
     error, succeeded = exited.error, exited.code == 0 and exited.error is None
     if succeeded and worker.stop_by is not None:
@@ -102,7 +117,7 @@ def death_of(worker: Worker, exited: WorkerExited, host_leaves: bool) -> Death:
         cause = "expected"
     elif error is not None and error.is_user_error:
         cause = "user_error"
-    elif host_leaves or exited.signal == signal.SIGTERM:
+    elif host_leaves or worker.leaves or exited.signal == signal.SIGTERM:
         cause = "preemption"
     else:
         cause = "clean" if succeeded else "failure"

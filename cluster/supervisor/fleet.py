@@ -23,6 +23,7 @@ class Worker:
         killed_at: when the kill was last sent.
         kill_reason: why.
         stop_by: it was asked to end, and is killed at this time; None: it was not asked.
+        leaves: whether it has been told from outside to end.
     """
 
     name: str
@@ -37,16 +38,22 @@ class Worker:
     killed_at: float = 0.0
     kill_reason: str = ""
     stop_by: float | None = None
+    leaves: bool = False
 
     @property
     def is_standby(self) -> bool:
         """Whether it is ready and waits for an assignment."""
-        return self.address is not None and self.formed_at is None and self.doomed_at is None
+        return self.address is not None and self.formed_at is None and self.doomed_at is None and not self.leaves
 
     @property
     def stays(self) -> bool:
-        """Whether nobody has told it to end."""
+        """Whether the run has not told it to end."""
         return self.doomed_at is None and self.stop_by is None
+
+    @property
+    def remains(self) -> bool:
+        """Whether nobody at all has told it to end."""
+        return self.stays and not self.leaves
 
     @property
     def title(self) -> str:
@@ -147,6 +154,11 @@ class Fleet:
         if worker.address is None:
             worker.address = address
             self.num_standbys += worker.is_standby
+
+    def leave(self, worker: Worker) -> None:
+        """A worker has been told from outside to end."""
+        self.num_standbys -= worker.is_standby
+        worker.leaves = True
 
     def act(self, members: list[Worker], now: float) -> None:
         """These are the members of the newest generation now, in the order of their ranks."""

@@ -34,7 +34,7 @@ def plan_workers(hosts: Sequence[Host], wanted: int, standbys: int, may_start: C
 
     Members are spread over the hosts, so that a lost host costs as few as possible and its peers hold the state.
     """
-    load = {host.name: sum(worker.stays for worker in host.workers.values()) for host in hosts}
+    load = {host.name: sum(worker.remains for worker in host.workers.values()) for host in hosts}
     seated = sum(min(load[host.name], host.slots) for host in hosts)
     starts: list[str] = []
     free = [(load[host.name], host.order, host) for host in hosts if load[host.name] < host.slots]
@@ -100,8 +100,8 @@ def choose_members(hosts: Sequence[Host], size: int, survivors: bool) -> list[Wo
 
 
 def _is_fit(worker: Worker, survivors: bool, starting: bool = False) -> bool:
-    is_starting = starting and worker.address is None and worker.stays
-    return worker.is_standby or is_starting or (survivors and worker.formed_at is not None and worker.stays)
+    is_starting = starting and worker.address is None and worker.remains
+    return worker.is_standby or is_starting or (survivors and worker.formed_at is not None and worker.remains)
 
 
 def _surplus(hosts: Sequence[Host], too_many: int) -> list[Worker]:

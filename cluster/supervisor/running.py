@@ -10,6 +10,7 @@ from cluster.supervisor.facts import (
     Fact,
     HostLeaves,
     MemberCompleted,
+    MemberLeaves,
     StandbyReady,
     TimePassed,
     WorkersDied,
@@ -32,6 +33,8 @@ def step(run: Run, state: Running, fact: Fact) -> State:
             return _finish_if_through(run, state, fact.step)
         case HostLeaves():
             return _on_notice(run, state, fact)
+        case MemberLeaves():
+            return _replace(run, state, fact)
         case StandbyReady() if run.fleet.draining:
             return _leave_if_due(run, state)
         case BoundaryReached() if state.growing_since is not None and state.suspicion is None:
@@ -86,7 +89,7 @@ def _break(run: Run, state: Running, fact: WorkersDied, broken: list[Death]) -> 
         run.announce(f"{title_of(fact)}: the run ends")
         return stopping.give_up(run, "failed", verdict.reason)
     wait = f", after {verdict.delay_s:g} s" if verdict.delay_s else ""
-    survives = run.settings.reform and any(worker.stays for worker in run.fleet.acting.values())
+    survives = run.settings.reform and any(worker.remains for worker in run.fleet.acting.values())
     source = "with the state of the survivors" if survives else place(run.newest_snapshot())
     run.announce(f"{title_of(fact)}: generation {state.generation + 1} goes on {source}{wait}")
     return ending.break_off(run, state.generation, verdict.delay_s)
@@ -153,6 +156,17 @@ def _on_notice(run: Run, state: Running, fact: HostLeaves) -> State:
     run.announce(f"{fact.host} leaves in {fact.notice_s:.0f} s: its workers are replaced")
     run.plan()
     return _leave_if_due(run, state)
+
+
+def _replace(run: Run, state: Running, fact: MemberLeaves) -> State:
+    """A member has been told from outside to end: all save, and another takes its place."""
+    who = f"{fact.worker.title} has been told to end ({fact.reason})"
+    verdict = run.policies.failures.preempt(run.now)
+    if not verdict.goes_on:
+        run.announce(f"{who}: the run ends")
+        return stopping.give_up(run, "failed", f"{who}, and {verdict.reason}")
+    run.announce(f"{who}: generation {state.generation + 1} takes over")
+    return ending.hand_over(run, state.generation, within_s=fact.notice_s)
 
 
 def _leave_if_due(run: Run, state: Running) -> State:

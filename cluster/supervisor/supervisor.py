@@ -18,6 +18,7 @@ from cluster.supervisor.events import (
     StopRequested,
     Ticked,
     WorkerExited,
+    WorkerLeaving,
     WorkerReady,
 )
 from cluster.supervisor.facts import (
@@ -26,6 +27,7 @@ from cluster.supervisor.facts import (
     Fact,
     HostLeaves,
     MemberCompleted,
+    MemberLeaves,
     StandbyReady,
     TimePassed,
     WorkersDied,
@@ -73,6 +75,7 @@ class Supervisor:
             HostDraining: self._host_draining,
             WorkerReady: self._worker_ready,
             WorkerExited: self._worker_exited,
+            WorkerLeaving: self._worker_leaving,
             Progressed: self._progressed,
             Heartbeat: self._heard,
             SnapshotTaken: self._snapshot_taken,
@@ -180,6 +183,14 @@ class Supervisor:
             return None
         host = self._run.fleet.hosts.get(worker.host)
         return WorkersDied((death_of(worker, event, host is not None and host.leaves_at is not None),))
+
+    def _worker_leaving(self, event: WorkerLeaving) -> Fact | None:
+        worker = self._run.fleet.workers.get(event.worker)
+        if worker is None or worker.leaves:
+            return None
+        self._run.fleet.leave(worker)
+        is_member = event.worker in self._run.fleet.acting
+        return MemberLeaves(worker, event.reason, event.notice_s) if is_member else None
 
     def _progressed(self, event: Progressed) -> None:
         run = self._run

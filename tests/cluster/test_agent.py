@@ -16,6 +16,7 @@ from cluster.supervisor.events import (
     Progressed,
     SnapshotTaken,
     WorkerExited,
+    WorkerLeaving,
     WorkerReady,
 )
 from cluster.worker_environment import WorkerProgram, divide, python_program
@@ -45,6 +46,7 @@ def test_a_worker_trains_from_ready_to_completed(agent, recorder: Recorder):
         link.progressed(g, 0, "step")
         link.progressed(g, 1, "step")
         link.snapshot_taken(g, 1)
+        link.leaving("SIGTERM", 12.5)
         link.progressed(g, 2, "step")
         link.completed(g, 2)
         """,
@@ -61,11 +63,13 @@ def test_a_worker_trains_from_ready_to_completed(agent, recorder: Recorder):
         (Progressed, 0, "compile"),
         (Progressed, 1, "step"),
         (SnapshotTaken, 1, None),
+        (WorkerLeaving, None, None),
         (Progressed, 2, "step"),
         (Completed, 2, None),
         (WorkerExited, None, None),
     ]
     assert recorder.first(SnapshotTaken).host == "a"
+    assert (recorder.first(WorkerLeaving).reason, recorder.first(WorkerLeaving).notice_s) == ("SIGTERM", 12.5)
     assert {event.generation for event in recorder.of(Progressed)} == {3}
     assert all(a.at <= b.at for a, b in zip(recorder.events, recorder.events[1:], strict=False))
 

@@ -126,13 +126,21 @@ def test_reports_arrive_in_the_order_they_were_made(link, other: OtherEnd):
     mine.progressed(1, 6, "step")
     mine.snapshot_taken(1, 6)
     mine.progressed(1, 7, "step")
+    mine.leaving("SIGTERM", 30.0)
     mine.failed(ErrorReport("ValueError", "m" * 200_000, "first" + "t" * 200_000 + "last", 7, True))
     mine.completed(1, 7)
     wait_until(lambda: other.of("completed"))
     assert other.of("ready")[0]["address"] == "[::1]:4711"
     told = [(m["type"], m.get("step")) for m in other.messages if m["type"] not in ("heartbeat", "ready")]
     thinned = [state for state in told if state != ("progress", 5)]
-    assert thinned == [("progress", 6), ("snapshot", 6), ("progress", 7), ("error", 7), ("completed", 7)]
+    assert thinned == [
+        ("progress", 6),
+        ("snapshot", 6),
+        ("progress", 7),
+        ("leaving", None),
+        ("error", 7),
+        ("completed", 7),
+    ]
     error = other.of("error")[0]
     assert len(error["message"]) == len(error["traceback"]) == 100_000
     assert error["traceback"].endswith("last")

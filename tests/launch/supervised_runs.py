@@ -1,5 +1,6 @@
 """Runs with several workers, started through the command line: what tests do to them and read of them."""
 
+import re
 import subprocess
 import sys
 import time
@@ -50,6 +51,14 @@ def wait_until(condition: Callable[[], object], process: subprocess.Popen) -> No
 
 def last_step(folder: Path) -> int:
     return max((line["step"] for line in read_metrics(folder / "metrics.jsonl")), default=0)
+
+
+def pid_of_rank(run_folder: Path, generation: int, rank: int) -> int:
+    """The process of a member, as its agent has noted it in its log."""
+    log = (run_folder / "logs" / str(generation) / f"{rank}.log").read_text()
+    found = re.search(rf"process (\d+), is rank {rank}$", log, re.MULTILINE)
+    assert found is not None, log
+    return int(found[1])
 
 
 def said(run_folder: Path) -> list[str]:

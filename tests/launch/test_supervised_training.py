@@ -10,7 +10,7 @@ import pytest
 from launch.cli import run
 from launch.exit_code import ExitCode
 from launch.host_memory import HostMemory
-from tests.launch.supervised_runs import PATIENCE_S, curve, events, last_step, started, wait_until
+from tests.launch.supervised_runs import PATIENCE_S, curve, events, last_step, pid_of_rank, started, wait_until
 
 CONFIG = """\
 model: {name: mlp, hidden: [8], dropout: 0.2}
@@ -66,6 +66,22 @@ def test_a_killed_worker_is_replaced_and_the_curve_is_the_undisturbed_one(undist
     resumed = events(folder, "resumed")
     assert resumed and resumed[0]["step"] >= 80
     assert "SIGKILL" in output
+    assert run(["replay", str(folder)]) == ExitCode.DONE
+
+
+def test_a_worker_that_is_told_to_end_hands_over_and_nothing_is_done_twice(undisturbed, tmp_path):
+    config, folder = write_config(tmp_path), tmp_path / "group"
+    # No failure is allowed: this is none.
+    with started("train", config, "cluster.standbys=2", "cluster.max_failures=0") as process:
+        wait_until(lambda: last_step(folder) >= 100, process)
+        os.kill(pid_of_rank(folder, 1, rank=1), signal.SIGTERM)
+        output, _ = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == ExitCode.DONE, output
+    assert curve(folder) == curve(undisturbed)
+    assert "worker 1 on localhost has been told to end (SIGTERM): generation 2 takes over" in output
+    [stopped], [resumed] = events(folder, "stopped"), events(folder, "resumed")
+    assert stopped["step"] == resumed["step"] >= 100
+    assert f"from step {resumed['step']} in the memory of localhost" in output
     assert run(["replay", str(folder)]) == ExitCode.DONE
 
 

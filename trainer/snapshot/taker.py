@@ -15,6 +15,8 @@ import tensorflow as tf
 from trainer.checkpoint.host_buffer import ArraySpec
 from trainer.snapshot.file import SnapshotFile
 
+_LOOK_S = 0.1
+
 
 @dataclass(frozen=True)
 class SnapshotPlan:
@@ -80,6 +82,11 @@ class SnapshotTaker:
         self._idle.clear()
         self._jobs.put(_Job(step, tensors, metadata))
         return True
+
+    def finish(self) -> None:
+        """Waits for what is being written; returns at once when writing has failed."""
+        while not self._idle.wait(_LOOK_S) and self._thread.is_alive():
+            pass
 
     def close(self) -> None:
         """Finishes what is being written and ends the thread."""

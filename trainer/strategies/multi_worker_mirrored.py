@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+import signal
+import threading
+from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
@@ -47,7 +49,8 @@ class MultiWorkerMirrored:
             num_accelerators={"GPU": len(tf.config.list_physical_devices("GPU"))},
             rpc_layer="grpc",
         )
-        self._strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster, options)
+        with _signal_kept(signal.SIGTERM):
+            self._strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster, options)
         self._half_floats = config.compression == "bfloat16"
         self.num_replicas = self._strategy.num_replicas_in_sync
         self._local_replicas = self.num_replicas // group.size
@@ -172,6 +175,15 @@ class WorkerAgreement:
             return self._strategy.experimental_local_results(total)[0]
 
         return int(everywhere(tf.constant(number if self._is_chief else 0, tf.int64)).numpy())
+
+
+@contextlib.contextmanager
+def _signal_kept(number: signal.Signals) -> Iterator[None]:
+    """Undoes what TensorFlow does to a signal: its coordination service takes SIGTERM for itself, and tells nobody."""
+    handler = signal.getsignal(number)
+    yield
+    if handler is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(number, handler)
 
 
 def _all_reduced(values):

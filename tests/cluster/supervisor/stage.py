@@ -16,6 +16,7 @@ from cluster.supervisor.events import (
     StopRequested,
     Ticked,
     WorkerExited,
+    WorkerLeaving,
     WorkerReady,
 )
 from cluster.supervisor.settings import Settings
@@ -81,6 +82,9 @@ class Stage:
         for worker in [worker for worker in self.alive if self.hosts[worker] == host]:
             del self.alive[worker]
         return self.say(HostLost(self.now, host, "it does not answer"))
+
+    def leave(self, worker: str, notice_s: float = 30.0) -> list[Command]:
+        return self.say(WorkerLeaving(self.now, worker, "SIGTERM", notice_s))
 
     def drain(self, host: str, notice_s: float) -> list[Command]:
         return self.say(HostDraining(self.now, host, notice_s))

@@ -5,7 +5,7 @@ from dataclasses import replace
 from cluster.assignment import SnapshotPlace
 from cluster.supervisor.commands import Form, Kill, ReleaseHost, StartWorker, Stop
 from cluster.supervisor.settings import Budgets, Settings, Sizes
-from cluster.supervisor.states import HandingOver, Running
+from cluster.supervisor.states import HandingOver, Running, Stopping
 from tests.cluster.supervisor.stage import SIGKILL, Stage, of, running, workers_of
 
 TWO = Settings(sizes=Sizes(min=2, max=2), standbys=1)
@@ -37,6 +37,50 @@ def test_without_a_replacement_the_members_still_save_in_time() -> None:
     stage.drain("b", notice_s=60.0)
     assert not of(Stop, stage.wait_alive(44.0))
     assert len(of(Stop, stage.wait_alive(1.0))) == 2
+
+
+def test_a_member_that_is_told_to_end_costs_a_preemption_and_no_failure() -> None:
+    stage = running(replace(TWO, standbys=2, budgets=Budgets(failures=0, preemptions=1)), a=2)
+    stage.progress(100)
+    stops = of(Stop, stage.leave("w2"))
+    assert [stop.worker for stop in stops] == ["w1", "w2"]
+    assert stage.leave("w2") == [], "a second signal says nothing new"
+    assert "worker 1 on a has been told to end (SIGTERM): generation 2 takes over" in stage.texts
+    stage.exit("w1", code=0)
+    stage.exit("w2", code=0)
+    assert stage.members == ["w3", "w4"]
+    for phase in ("restore", "compile", "step"):
+        stage.progress(100, phase)
+    stage.leave("w3")
+    assert stage.outcome is None and isinstance(stage.supervisor.state, Stopping)
+    assert "the one allowed preemption" in stage.supervisor.state.reason
+
+
+def test_a_member_whose_notice_is_over_is_killed_which_is_no_failure_either() -> None:
+    stage = running(replace(TWO, standbys=2, budgets=Budgets(failures=0)), a=2)
+    stage.leave("w2", notice_s=5.0)
+    stage.exit("w2", signal=SIGKILL)  # whoever sent the signal did not wait
+    assert "before it had handed over" in stage.texts[-1]
+    stage.bury()
+    stage.wait_alive(1.0)
+    assert stage.members == ["w3", "w4"]
+    stage.leave("w3", notice_s=5.0)
+    stage.wait_alive(4.0)
+    assert not stage.all(Kill)[2:]
+    assert [kill.worker for kill in of(Kill, stage.wait_alive(1.0))] == ["w3", "w4"]
+
+
+def test_a_standby_that_is_told_to_end_is_not_taken_and_another_is_started() -> None:
+    stage = running(TWO, a=2)
+    assert stage.leave("w3") == []
+    assert of(StartWorker, stage.wait_alive(1.0)) == [StartWorker("w4", "a")]
+    stage.exit("w1", signal=SIGKILL)
+    stage.bury()
+    stage.ready("w4")
+    stage.exit("w3", code=130)
+    stage.wait_alive(1.0)
+    stage.ready()
+    assert "w3" not in stage.members
 
 
 def test_a_saved_handover_goes_on_from_its_checkpoint_not_from_an_older_snapshot() -> None:
