@@ -113,14 +113,17 @@ class Runtime:
         """Asks the run to save its state and end, from any thread or signal handler."""
         self.put(StopRequested(0.0, reason))
 
-    def run(self, begin_with: Sequence[Command] = ()) -> Finish:
+    def run(self, begin_with: Sequence[Command] = (), known: Sequence[Event] = ()) -> Finish:
         """Opens the hosts, decides until the run is over, and closes the hosts whatever happens.
 
         Args:
             begin_with: what a supervisor that was taken over had decided and not recorded.
+            known: what has happened on the hosts before, told once they have joined, at that time.
         """
         try:
             self._hosts.open(self.put)
+            for event in known:
+                self.put(event)
             finish = self._carry_out(begin_with)
             return finish or next(finish for finish in map(self._handle, self._events()) if finish is not None)
         finally:

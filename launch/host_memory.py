@@ -4,6 +4,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 
 from cluster.assignment import Assignment
@@ -28,10 +29,22 @@ class HostMemory:
         """The snapshot of a host's workers: the state is the same in all of them."""
         return self.folder / f"{host}.snapshot"
 
-    def create(self) -> None:
-        """Makes the folder, for this user alone, and forgets what another launch has left in it."""
-        self.clear()
-        self.folder.mkdir(mode=0o700, parents=True)
+    def hosts(self) -> list[str]:
+        """The hosts that have a snapshot here."""
+        return sorted(path.stem for path in self.folder.glob("*.snapshot"))
+
+    def create(self, keep: Collection[str] = ()) -> None:
+        """Makes the folder, for this user alone, and forgets what another launch has left in it.
+
+        Args:
+            keep: the hosts whose snapshots stay.
+        """
+        if not keep:
+            self.clear()
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for host in self.hosts():
+            if host not in keep:
+                self.lose(host)
 
     def lose(self, host: str) -> None:
         """Gives the memory of a host back that is gone: what another machine held would be gone, too."""

@@ -16,6 +16,7 @@ from cluster.supervisor.supervisor import Supervisor
 from cluster.terminal_output import TerminalOutput
 from cluster.worker_environment import python_program
 from launch.host_memory import HostMemory
+from launch.left_snapshots import left_snapshots
 from launch.local_hosts import local_hosts
 from launch.run_config import RunConfig
 from trainer.observe.journal import Journal, next_generation
@@ -78,17 +79,19 @@ def train_supervised(config: RunConfig, folder: RunFolder, stop: StopRequest) ->
         TrainingFailed: the run cannot go on.
     """
     settings = settings_of(config, max(0, next_generation(folder.journal) - 1))
+    memory = HostMemory(folder.path)
+    left = left_snapshots(folder, memory)
     journal = Journal(folder.journal)
     journal.write(**started_record(settings, continued=False))
-    memory, terminal = HostMemory(folder.path), TerminalOutput(sys.stdout)
-    memory.create()
+    terminal = TerminalOutput(sys.stdout)
+    memory.create(keep=[one.host for one in left])
     try:
         program = python_program("-m", "launch.worker", str(folder.path))
         hosts = local_hosts(config, folder, program, memory, terminal, _host_recorder(journal))
         _announce_sizes(config)
         runtime = Runtime(Supervisor(settings), hosts, _recorder(journal), _announce)
         _pass_on(stop, runtime.request_stop)
-        finish = runtime.run()
+        finish = runtime.run(known=left)
     finally:
         terminal.close()
         memory.clear()

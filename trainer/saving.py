@@ -194,6 +194,7 @@ class Saver:
             "metrics": self.metrics,
             "skipped_windows": self.position.as_json(),
             "seed": self._session.config.train.seed,
+            "generation": self._recorder.generation,
         }
 
     def _saved(self, saved: SavedCheckpoint) -> None:

@@ -145,7 +145,8 @@ def _announce(run: Run, size: int, last_size: int, source: str) -> None:
     where = ", ".join(hosts) if len(hosts) <= 4 else f"{len(hosts)} hosts"
     workers = f"{size} worker{'s' if size > 1 else ''}"
     if last_size == 0:
-        run.announce(f"generation {run.generation} starts with {workers} on {where}")
+        begins = f" {source}" if run.progress.start_step else ""
+        run.announce(f"generation {run.generation} starts with {workers} on {where}{begins}")
         return
     changed = f" instead of {last_size}" if size != last_size else ""
     run.announce(f"generation {run.generation} goes on with {workers}{changed} on {where} {source}")

@@ -77,6 +77,10 @@ class SnapshotBook:
                 best = SnapshotPlace(held.step, host)
         return None if best is None or best.step < self.checkpoint_step else best
 
+    def may_restore(self, generation: int, step: int) -> bool:
+        """Whether a snapshot, found in some memory, belongs to the past of the newest generation."""
+        return self._is_past_of_now(_Snapshot(step, generation, at=0.0))
+
     def _is_past_of_now(self, snapshot: _Snapshot) -> bool:
         for generation, start in reversed(self._starts):
             if generation <= snapshot.generation:

@@ -114,6 +114,16 @@ class Supervisor:
         """The workers it counts on, with their hosts. Whoever takes over reports those that have ended."""
         return {worker.name: worker.host for worker in self._run.fleet.workers.values()}
 
+    def may_restore(self, generation: int, step: int) -> bool:
+        """Whether a snapshot that some memory holds belongs to the past of the newest generation.
+
+        Whoever goes on after a supervisor that died asks this: workers may have taken it after the last event.
+        """
+        run = self._run
+        # A generation that has not said from where it went on may have given up what older ones did.
+        is_clear = generation == run.generation or run.progress.start_step is not None
+        return generation <= run.generation and is_clear and run.snapshots.may_restore(generation, step)
+
     def handle(self, event: Event) -> list[Command]:
         """Takes in one event.
 

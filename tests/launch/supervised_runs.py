@@ -13,7 +13,24 @@ import psutil
 from trainer.observe.journal import read_journal
 from trainer.observe.metrics_log import read_metrics
 
+CONFIG = """\
+model: {name: mlp, hidden: [8], dropout: 0.2}
+data: {name: synthetic, shape: [6], num_classes: 3, num_samples: 256, held_out_samples: 32, batch_size: 16}
+train: {steps: 600, log_every: 10, steps_per_loop: 10}
+evaluate: {every: 200st}
+checkpoint: {every: 1000st}
+cluster: {workers: 2, snapshot_every: 8, standbys: 0}
+strategy: {name: multi_worker_mirrored}
+observe: {tensorboard: false}
+export: {enabled: false}
+"""
 PATIENCE_S = 120.0
+
+
+def write_config(folder: Path) -> str:
+    path = folder / "group.yaml"
+    path.write_text(CONFIG + f"run: {{dir: {folder}}}\n")
+    return str(path)
 
 
 def curve(run_folder: Path) -> list[dict]:

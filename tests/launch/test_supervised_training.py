@@ -10,33 +10,18 @@ import pytest
 from launch.cli import run
 from launch.exit_code import ExitCode
 from launch.host_memory import HostMemory
-from tests.launch.supervised_runs import PATIENCE_S, curve, events, last_step, pid_of_rank, started, wait_until
+from tests.launch.supervised_runs import (
+    PATIENCE_S,
+    curve,
+    events,
+    last_step,
+    pid_of_rank,
+    started,
+    wait_until,
+    write_config,
+)
 
-CONFIG = """\
-model: {name: mlp, hidden: [8], dropout: 0.2}
-data: {name: synthetic, shape: [6], num_classes: 3, num_samples: 256, held_out_samples: 32, batch_size: 16}
-train: {steps: 600, log_every: 10, steps_per_loop: 10}
-evaluate: {every: 200st}
-checkpoint: {every: 1000st}
-cluster: {workers: 2, snapshot_every: 8, standbys: 0}
-strategy: {name: multi_worker_mirrored}
-observe: {tensorboard: false}
-export: {enabled: false}
-"""
 pytestmark = pytest.mark.processes
-
-
-def write_config(folder: Path) -> str:
-    path = folder / "group.yaml"
-    path.write_text(CONFIG + f"run: {{dir: {folder}}}\n")
-    return str(path)
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("whole")
-    assert run(["train", write_config(folder)]) == ExitCode.DONE
-    return folder / "group"
 
 
 def test_a_group_trains_and_leaves_nothing_in_memory(undisturbed):
@@ -100,11 +85,23 @@ def test_stop_saves_the_state_of_the_group_and_resume_goes_on(undisturbed, tmp_p
     assert curve(folder) == curve(undisturbed)
 
 
-def test_no_worker_outlives_its_launcher(tmp_path):
+def test_no_worker_outlives_its_launcher_and_the_next_one_goes_on_from_memory(undisturbed, tmp_path):
     config, folder = write_config(tmp_path), tmp_path / "group"
-    with started("train", config, "train.steps=100000000") as process:
-        wait_until(lambda: last_step(folder) >= 20, process)
+    with started("train", config) as process:
+        wait_until(lambda: last_step(folder) >= 100, process)
         workers = psutil.Process(process.pid).children(recursive=True)
         process.kill()
         _, alive = psutil.wait_procs(workers, 10)
         assert not alive
+    reached = last_step(folder)
+    assert HostMemory(folder).hosts() == ["localhost"] and not events(folder, "checkpoint_saved")
+    with started("train", config) as process:
+        output, _ = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == ExitCode.DONE, output
+    [resumed] = events(folder, "resumed")
+    # Two snapshots, eight steps apart, and the one that was being written.
+    assert resumed["step"] >= reached - 24 and resumed["step"] % 8 == 0
+    assert f"generation 2 starts with 2 workers on localhost from step {resumed['step']} in the memory" in output
+    assert curve(folder) == curve(undisturbed)
+    assert run(["replay", str(folder)]) == ExitCode.DONE
+    assert not HostMemory(folder).folder.exists()

@@ -85,15 +85,15 @@ def read_snapshot(path: Path, step: int | None = None) -> Snapshot | None:
 
 
 def held_snapshots(path: Path) -> list[tuple[int, Mapping[str, Any]]]:
-    """Step and metadata of each whole snapshot of a file, oldest first."""
-    found = sorted(_whole_slots(path), key=lambda one: one[1].sequence)
+    """Step and metadata of each whole snapshot of a file that nobody writes any more, oldest first."""
+    found = sorted(_whole_slots(path, mapped=True), key=lambda one: one[1].sequence)
     return [(header.step, _metadata(header, body)) for _, header, body in found]
 
 
-def _whole_slots(path: Path) -> list[tuple[int, _SlotHeader, np.ndarray]]:
+def _whole_slots(path: Path, mapped: bool = False) -> list[tuple[int, _SlotHeader, np.ndarray]]:
     try:
-        data = np.fromfile(path, np.uint8)
-    except FileNotFoundError:
+        data = np.memmap(path, np.uint8, "r") if mapped else np.fromfile(path, np.uint8)
+    except (FileNotFoundError, ValueError):  # of an empty file there is nothing to map
         return []
     slot_bytes = _slot_bytes_of(data)
     headers = [(slot, _header(data, slot, slot_bytes)) for slot in range(_SLOTS)] if slot_bytes else []
