@@ -124,6 +124,13 @@ class ClusterConfig(BaseModel):
         default=30.0,
         description="without progress, or ten times as long as the run's own steps take, a worker counts as hung",
     )
+    straggler_ratio: Annotated[float, Field(gt=1)] | None = Field(
+        default=1.5,
+        description="a worker whose own part of a step takes so many times the others' is reported; null: nobody looks",
+    )
+    replace_stragglers: bool = Field(
+        default=False, description="whether the host of such a worker is set aside when others have room"
+    )
     local: LocalConfig = Field(default=LocalConfig(), description="hosts that this machine plays")
 
     @property

@@ -77,6 +77,7 @@ class WorkerLink:
         self._newest_is_sent = True
         self._sleeps = False
         self._closing = False
+        self._own_part: tuple[int, float] | None = None
         self._orders = threading.Condition()
         self._assignments: deque[Assignment] = deque()
         self._stop_reason: str | None = None
@@ -154,6 +155,13 @@ class WorkerLink:
         if wake:
             self._wake()
 
+    def did_own_part(self, arrived: int, own_s: float) -> None:
+        """Says for how many steps this worker has done its own part so far, and how long that took it.
+
+        The next sign of life carries the newest of these numbers.
+        """
+        self._own_part = (arrived, own_s)
+
     def leaving(self, reason: str, notice_s: float) -> None:
         """Says that this worker has been told from outside to end, and how long it has."""
         self._send({"type": "leaving", "reason": reason, "notice_s": notice_s}, deliver=True)
@@ -191,6 +199,12 @@ class WorkerLink:
         if deliver and threading.current_thread() is not self._thread:
             delivered.wait(_DELIVERY_S)
 
+    def _heartbeat(self) -> dict[str, Any]:
+        if self._own_part is None:
+            return {"type": "heartbeat"}
+        arrived, own_s = self._own_part
+        return {"type": "heartbeat", "arrived": arrived, "own_s": own_s}
+
     def _queue_newest(self) -> None:
         if not self._newest_is_sent and self._newest is not None:
             self._outgoing.append(self._newest.message())
@@ -212,7 +226,7 @@ class WorkerLink:
                 now = time.monotonic()
                 with self._lock:
                     if now >= heartbeat_at:
-                        self._outgoing.append({"type": "heartbeat"})
+                        self._outgoing.append(self._heartbeat())
                         heartbeat_at = now + self._heartbeat_s
                     if (now >= progress_at or self._closing) and not self._newest_is_sent:
                         self._queue_newest()

@@ -19,7 +19,9 @@ def read_report(message: dict[str, Any], *, at: float, worker: str, host: str) -
     try:
         match message["type"]:
             case "heartbeat":
-                return Heartbeat(at, worker)
+                if "arrived" not in message:
+                    return Heartbeat(at, worker)
+                return Heartbeat(at, worker, _number(message, "arrived"), float(message["own_s"]))
             case "progress":
                 generation, step = _number(message, "generation"), _number(message, "step")
                 return Progressed(at, worker, generation, step, _text(message, "phase"))

@@ -49,8 +49,10 @@ def explanation_of(error: BaseException) -> str:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror}: check the path, its permissions and the free space"
     lines = [line.strip() for line in text.splitlines() if line.strip()] or ["no message"]
-    # TensorFlow begins with "Graph execution error:" and says in the next line which.
     first = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    if lines[0] == "Graph execution error:":
+        # TensorFlow goes on with the place, and says last, before the names of nodes, what is wrong.
+        first = next((line for line in reversed(lines) if not line.startswith("[[")), first)
     return f"{type(error).__name__}: {first} (phalanx --debug shows where)"
 
 

@@ -41,9 +41,11 @@ def settings_of(config: RunConfig, last_generation: int) -> Settings:
             keep_s=cluster.grow_after,
         ),
         budgets=Budgets(cluster.max_failures, cluster.max_preemptions, cluster.max_resizes),
-        # Step times show no straggler: the strategies that there are reduce every step.
         hangs=HangLimits(
-            floor_s=cluster.hang_after, silent_s=min(cluster.hang_after, HangLimits.silent_s), straggler_ratio=None
+            floor_s=cluster.hang_after,
+            silent_s=min(cluster.hang_after, HangLimits.silent_s),
+            straggler_ratio=cluster.straggler_ratio,
+            replace_stragglers=cluster.replace_stragglers,
         ),
         standbys=cluster.max_workers if cluster.standbys is None else cluster.standbys,
         last_generation=last_generation,

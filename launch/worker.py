@@ -5,7 +5,10 @@ python -m launch.worker RUN_FOLDER
 
 import os
 import sys
+import threading
+import time
 import traceback
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from cluster.assignment import Assignment, ErrorReport
@@ -21,7 +24,10 @@ from trainer.stop_request import StopRequest
 
 if TYPE_CHECKING:
     from trainer.snapshot.file import Snapshot
+    from trainer.strategies.arrivals import ArrivalCount
     from trainer.training import Outcome
+
+_LOOK_S = 1.0
 
 
 def main() -> None:
@@ -84,6 +90,7 @@ def _train(
         snapshots=SnapshotPlan(own_file, every) if every else None,
         on_progress=progress.report,
         on_snapshot=lambda step: progress.link.snapshot_taken(assignment.generation, step),
+        on_arrivals=progress.watch,
     )
     if group.is_chief and outcome.stopped is None and config.export.enabled and not is_exported(folder, outcome.step):
         progress.report(outcome.step, "export")
@@ -114,6 +121,18 @@ class _Progress:
     def report(self, step: int, phase: str) -> None:
         self.step = step
         self.link.progressed(self.generation, step, phase)
+
+    def watch(self, arrivals: "Callable[[], ArrivalCount]") -> None:
+        """Passes on, from now on, how far this worker is with its own part, also while it waits for the others."""
+
+        def look() -> None:
+            while True:
+                count = arrivals()
+                self.link.did_own_part(count.arrived, count.own_s)
+                time.sleep(_LOOK_S)
+
+        # A thread of its own: the link's must go on to say that this process lives if TensorFlow does not answer.
+        threading.Thread(target=look, name="arrivals", daemon=True).start()
 
     def leave(self) -> None:
         """Somebody outside wants this process to end: the supervisor has all members save and end, in time."""

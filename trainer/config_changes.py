@@ -65,6 +65,8 @@ _FREE: list[tuple[str, Callable[[Mapping[str, Any]], bool], str]] = [
     ("cluster.standbys", _always, "who stands by does not change training"),
     ("cluster.max_*", _always, "when a run is given up does not change training"),
     ("cluster.*_after", _always, "when a worker is replaced does not change training"),
+    ("cluster.straggler_ratio", _always, "when a worker is replaced does not change training"),
+    ("cluster.replace_stragglers", _always, "when a worker is replaced does not change training"),
     ("cluster.notice", _always, "when a worker is replaced does not change training"),
     ("cluster.local*", _always, "where workers run does not change training"),
     ("cluster.snapshot_every", _always, "it matters only when a worker dies or a loss is not finite"),

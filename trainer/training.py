@@ -17,6 +17,7 @@ from trainer.session import Session, build_session
 from trainer.snapshot.file import Snapshot
 from trainer.snapshot.taker import SnapshotPlan
 from trainer.stop_request import StopRequest
+from trainer.strategies.arrivals import ArrivalCount
 from trainer.warm_start import plan_warm_start, read_weights
 
 
@@ -49,6 +50,7 @@ def run_training(
     snapshots: SnapshotPlan | None = None,
     on_progress: Callable[[int, str], None] | None = None,
     on_snapshot: Callable[[int], None] | None = None,
+    on_arrivals: Callable[[Callable[[], ArrivalCount]], None] | None = None,
 ) -> Outcome:
     """Trains from a snapshot, the newest good checkpoint of the folder, or the start, to the end of the config.
 
@@ -66,6 +68,7 @@ def run_training(
         on_progress: Called with the steps done and the phase that begins: "restore", "compile", "step", "evaluate" or
             "checkpoint".
         on_snapshot: Called, on another thread, with the step of each snapshot that a kill cannot take back.
+        on_arrivals: Called once, in a group, with what says from any thread how far this worker is with its own part.
 
     Raises:
         DataError: The data is missing or damaged.
@@ -77,6 +80,8 @@ def run_training(
     try:
         with recorder.trace.span("startup"):
             session = build_session(config, group)
+            if on_arrivals and session.strategy.arrivals:
+                on_arrivals(session.strategy.arrivals)
             saver = Saver(session, folder, recorder, group, snapshots, on_snapshot)
             if on_progress:
                 on_progress(0 if restore is None else restore.step, "restore")

@@ -111,10 +111,17 @@ class Progressed:
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """A worker's process lives. Says nothing of progress."""
+    """A worker's process lives. Says nothing of the progress of all.
+
+    Attributes:
+        arrived: steps for which this member has done its own part since it began; None: it does not count them.
+        own_s: seconds that these have taken it, waiting for the others not counted.
+    """
 
     at: float
     worker: str
+    arrived: int | None = None
+    own_s: float | None = None
 
 
 @dataclass(frozen=True)

@@ -22,13 +22,17 @@ class MemberProgress:
         at: when it last made progress: completed a step, or entered another phase.
         step: completed steps; -1 before its first report.
         phase: the phase of its last report; "form" before the first.
-        step_s: its average seconds for a step; None before it has reported two steps.
+        arrived: steps for which it has done its own part; the others may wait for it in the next one.
+        own_s: seconds that these took it.
+        step_s: its own average seconds for a step; None before it has reported two steps.
         reports: how many reports that average is made of.
     """
 
     at: float
     step: int = -1
     phase: str = "form"
+    arrived: int = 0
+    own_s: float = 0.0
     step_s: float | None = None
     reports: int = 0
 
@@ -98,10 +102,21 @@ class GenerationProgress:
             member.at, member.step, member.phase = at, max(step, member.step), phase
         return saved
 
-    def stragglers(self, ratio: float | None) -> list[tuple[str, float]]:
+    def do_own_part(self, worker: str, arrived: int, own_s: float) -> None:
+        """Notes for how many steps a member has done its own part in all, and how long that took it."""
+        member = self.members.get(worker)
+        if member is None or arrived <= member.arrived:
+            return
+        if not member.arrived:  # what is known of it so far it may have waited or compiled
+            member.step_s, member.reports = None, 0
+        else:
+            self._average(member, (own_s - member.own_s) / (arrived - member.arrived))
+        member.arrived, member.own_s = arrived, own_s
+
+    def stragglers(self, ratio: float | None, floor_s: float = 0.0) -> list[tuple[str, float]]:
         """The members that take at least `ratio` times the median member's time for a step, with their ratios.
 
-        Each is named once a generation; none without a ratio.
+        Each is named once a generation; none without a ratio, nor for less than `floor_s` seconds a step.
         """
         times = {
             name: member.step_s
@@ -113,13 +128,17 @@ class GenerationProgress:
         # The lower median: of two members the slow one must not make the scale.
         usual = sorted(times.values())[(len(times) - 1) // 2]
         slow = [(name, step_s / usual) for name, step_s in times.items() if step_s >= ratio * usual > 0]
+        slow = [(name, ratio) for name, ratio in slow if (ratio - 1) * usual >= floor_s]
         news = [(name, ratio) for name, ratio in slow if name not in self.slow]
         self.slow.update(dict.fromkeys(name for name, _ in news))
         return news
 
     def _time(self, member: MemberProgress, at: float, step: int, intervals: StepIntervals) -> None:
         intervals.add(at - member.at)
-        step_s = (at - member.at) / (step - member.step)
+        if not member.arrived:  # a member that knows its own part is not measured by what it waited for
+            self._average(member, (at - member.at) / (step - member.step))
+
+    def _average(self, member: MemberProgress, step_s: float) -> None:
         old = member.step_s
         member.step_s = step_s if old is None else old + _NEWEST_WEIGHT * (step_s - old)
         member.reports += 1

@@ -74,12 +74,13 @@ class MedianHangs:
         since = max(min(one.at for one in busy.values()), progress.settled_at, watched_from)
         if now - since <= allowed:
             return None
-        # In a synchronous step all the others wait for the one that is behind. When all stand at the same step, one
-        # that has gone silent meanwhile is a better guess than the order of the last reports.
+        # In a synchronous step all the others wait for the one that is behind. When all stand at the same step, it is
+        # the one that has not done its own part of it; where that is not counted, one that has gone silent meanwhile
+        # is a better guess than the order of the last reports.
         silent_since = (since + now) / 2
         name, one = min(
             busy.items(),
-            key=lambda item: (item[1].step, heard_at.get(item[0], now) > silent_since, item[1].at),
+            key=lambda item: (item[1].step, item[1].arrived, heard_at.get(item[0], now) > silent_since, item[1].at),
         )
         phase = "" if one.phase == "step" else f", phase {one.phase}"
         what = f"has made no progress for {now - since:.0f} s at step {one.step}{phase} ({allowed:.0f} s allowed)"

@@ -5,7 +5,7 @@ journal adds keys of its own (`time`, `rank`, `pid`, ...): reading ignores every
 """
 
 import re
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any, get_args
 
 from cluster.assignment import Assignment, ErrorReport
@@ -48,7 +48,9 @@ def from_record(record: dict[str, Any]) -> Event | Command | None:
     kind = _COMMANDS[record["command"]] if record.get("event") == "command" else _EVENTS.get(record.get("event", ""))
     if kind is None:
         return None
-    values = {field.name: record[field.name] for field in fields(kind)}
+    # What an older version did not know yet has its default.
+    known = [field for field in fields(kind) if field.name in record or field.default is MISSING]
+    values = {field.name: record[field.name] for field in known}
     for name, nested in _NESTED.items():
         if values.get(name) is not None:
             values[name] = nested.from_json(values[name])

@@ -102,8 +102,12 @@ class Run:
             self.kill(worker, "it is not needed")
         return capacity(hosts)
 
-    def set_aside(self, host: str) -> bool:
-        """Sets a failing host aside, if the run can do without it.
+    def set_aside(self, host: str, why: str = "failed repeatedly") -> bool:
+        """Sets a host aside, if the run can do without it.
+
+        Args:
+            host: its name.
+            why: what it did, for the person.
 
         Returns:
             Whether that is so.
@@ -113,7 +117,7 @@ class Run:
         if not self.policies.scaling.suffices(capacity([one for one in self.usable_hosts() if one.name != host])):
             return False
         seconds = self.policies.hosts.set_aside(host, self.now)
-        self.announce(f"{host} failed repeatedly and is set aside for {seconds:.0f} s")
+        self.announce(f"{host} {why} and is set aside for {seconds:.0f} s")
         return True
 
     def look_at_deadlines(self) -> list[Death]:

@@ -18,7 +18,7 @@ from cluster.supervisor.facts import (
 from cluster.supervisor.gathering import place
 from cluster.supervisor.hang_policy import Hang
 from cluster.supervisor.judgement import judge_idle, judge_members, title_of
-from cluster.supervisor.placement import candidates
+from cluster.supervisor.placement import candidates, capacity
 from cluster.supervisor.run import Run
 from cluster.supervisor.states import Running, State, Suspicion
 
@@ -109,7 +109,8 @@ def _on_time(run: Run, state: Running) -> State:
     if not isinstance(watched, Running):
         return watched
     state = watched
-    for worker, ratio in run.progress.stragglers(run.settings.hangs.straggler_ratio):
+    hangs = run.settings.hangs
+    for worker, ratio in run.progress.stragglers(hangs.straggler_ratio, hangs.straggler_floor_s):
         if one := run.fleet.workers.get(worker):
             run.announce(f"{one.title} is slow: it takes {ratio:.1f} times as long for a step as the others")
     if state.suspicion is not None:
@@ -117,6 +118,8 @@ def _on_time(run: Run, state: Running) -> State:
     run.policies.failures.note_progress(run.now, state.since, run.best_step)
     _release_left_hosts(run)
     next_state = _leave_if_due(run, state)
+    if next_state is state and hangs.replace_stragglers:
+        next_state = _leave_slow_host(run, state)
     return _grow_if_due(run, state) if next_state is state else next_state
 
 
@@ -189,6 +192,24 @@ def _leave_if_due(run: Run, state: Running) -> State:
         return stopping.give_up(run, "failed", f"{names} leaves, and {verdict.reason}")
     run.announce(f"{names} leaves: generation {state.generation + 1} takes over")
     return ending.hand_over(run, state.generation)
+
+
+def _leave_slow_host(run: Run, state: Running) -> State:
+    """Sets the host of a straggler aside if others have room, and moves the generation when workers are ready there."""
+    for name in run.progress.slow:
+        worker = run.fleet.acting.get(name)
+        if worker is None or not run.policies.failures.may_resize():
+            continue
+        if not run.policies.hosts.is_aside(worker.host):
+            others = [host for host in run.usable_hosts() if host.name != worker.host]
+            if capacity(others) < len(state.members) or not run.set_aside(worker.host, "is slow"):
+                continue
+            run.plan()
+        if candidates(run.usable_hosts(), survivors=True) >= len(state.members):
+            run.policies.failures.resize(run.now)
+            run.announce(f"generation {state.generation + 1} takes over without {worker.host}")
+            return ending.hand_over(run, state.generation)
+    return state
 
 
 def _release_left_hosts(run: Run) -> None:

@@ -113,8 +113,10 @@ class HangLimits:
         form_s: seconds from the assignment to the first report.
         restore_s, compile_s, evaluate_s, checkpoint_s, export_s: seconds that the phase may take.
         silent_s: seconds without any sign of life, heartbeats included, after which a worker counts as frozen.
-        straggler_ratio: a member that takes this many times the median member's time for a step is announced. None: it
-            is not looked for, because all members wait for each other in every step.
+        straggler_ratio: a member that takes this many times the median member's time for a step is announced; its own
+            time, where it tells that apart from waiting for the others. None: nobody looks for it.
+        straggler_floor_s: seconds a step that it must take longer, because the shortest steps differ by chance.
+        replace_stragglers: whether the host of such a member is set aside, when others have room for all members.
     """
 
     floor_s: float = 30.0
@@ -127,6 +129,8 @@ class HangLimits:
     export_s: float = 1800.0
     silent_s: float = 15.0
     straggler_ratio: float | None = 1.5
+    straggler_floor_s: float = 0.01
+    replace_stragglers: bool = False
 
 
 @dataclass(frozen=True)

@@ -169,7 +169,8 @@ class Supervisor:
             exited = WorkerExited(event.at, worker.name, event.host, None, None, None)
             deaths.append(replace(death_of(worker, exited, leaves), what="was lost with its host"))
         if not deaths:
-            self._run.announce(f"{event.host} was lost ({event.reason})")
+            if not host.released:  # it goes because the run has said so
+                self._run.announce(f"{event.host} was lost ({event.reason})")
             return None
         return WorkersDied(tuple(deaths), event.host, event.reason)
 
@@ -222,8 +223,11 @@ class Supervisor:
 
     def _heard(self, event: Heartbeat) -> None:
         worker = self._run.fleet.workers.get(event.worker)
-        if worker is not None and event.at > worker.heard_at:
-            worker.heard_at = event.at
+        if worker is None or event.at < worker.heard_at:
+            return
+        worker.heard_at = event.at
+        if event.arrived is not None and event.own_s is not None:
+            self._run.progress.do_own_part(event.worker, event.arrived, event.own_s)
 
     def _snapshot_taken(self, event: SnapshotTaken) -> Fact | None:
         host = self._run.fleet.hosts.get(event.host)

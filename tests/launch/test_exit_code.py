@@ -65,9 +65,17 @@ def test_an_unexpected_error_is_one_line_with_a_way_to_learn_more():
 
 
 def test_a_heading_comes_with_the_line_below_it():
-    assert "Graph execution error: Detected at node x (" in explanation_of(
-        RuntimeError("Graph execution error:\n\nDetected at node x\nmore")
+    assert "while reading: the disk is on fire (" in explanation_of(
+        RuntimeError("while reading:\n\nthe disk is on fire\n")
     )
+
+
+def test_of_a_failed_graph_the_cause_is_said_and_not_the_place():
+    message = (
+        "Graph execution error:\n\nDetected at node while/PyFunc defined at (most recent call last):\n"
+        "  File \"x.py\", line 3, in loss\n\nKeyError: 'no such label'\n\n\t [[{{node while/PyFunc}}]] [Op:loop]\n"
+    )
+    assert explanation_of(RuntimeError(message)).startswith("RuntimeError: KeyError: 'no such label' (")
 
 
 def test_a_refusal_of_the_disk_names_the_file():

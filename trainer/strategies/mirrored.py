@@ -7,7 +7,7 @@ all-reduce, and every replica applies the same sum to its own copy of the state.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import tensorflow as tf
@@ -17,6 +17,7 @@ from trainer.step.build import Step
 from trainer.step.evaluation import EvaluationStep, EvaluationSums
 from trainer.step.gradients import Batch
 from trainer.step.state_tensors import StateTensors
+from trainer.strategies.arrivals import ArrivalCount
 from trainer.strategies.inner_loop import batch_of, evaluation_totals, packed_status
 from trainer.strategies.replicas import first_position, own_copy, own_slice, written
 from trainer.strategies.strategy import Agreement, Block, EvaluationLoop, LoopResult, TrainLoop
@@ -33,6 +34,7 @@ class Mirrored:
 
     shard: tuple[int, int] = (0, 1)
     agreement: Agreement | None = None
+    arrivals: Callable[[], ArrivalCount] | None = None
 
     def __init__(self, devices: Sequence[str]) -> None:
         self._strategy = tf.distribute.MirroredStrategy(

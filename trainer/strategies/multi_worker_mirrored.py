@@ -11,7 +11,7 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import tensorflow as tf
 
@@ -22,6 +22,7 @@ from trainer.step.build import Step
 from trainer.step.evaluation import EvaluationStep, EvaluationSums
 from trainer.step.gradients import Batch
 from trainer.step.state_tensors import Contribution, StateTensors
+from trainer.strategies.arrivals import ArrivalCount, Arrivals
 from trainer.strategies.inner_loop import batch_of, evaluation_totals, packed_status
 from trainer.strategies.replicas import first_position, global_replica, own_copy, own_slice, written
 from trainer.strategies.strategy import NUM_VOTES, Agreement, Block, EvaluationLoop, LoopResult, TrainLoop
@@ -57,6 +58,8 @@ class MultiWorkerMirrored:
         self.shard = (group.rank, group.size)
         self._votes = WorkerAgreement(self._strategy, group.is_chief)
         self.agreement: Agreement | None = self._votes
+        self._arrivals = Arrivals()
+        self.arrivals: Callable[[], ArrivalCount] | None = self._arrivals.count
 
     def scope(self) -> contextlib.AbstractContextManager:
         """Variables made within it have a copy on every device of every worker; the chief's initial values count."""
@@ -73,6 +76,9 @@ class MultiWorkerMirrored:
             values = state.read(own_copy)
             contribution = gradients(values, own_slice(batch, local), first_position(batch, local))
             total, counted = self._sum_over_replicas(contribution, votes.own.read_value())
+            if global_replica() % local == 0:
+                self._arrivals.arrive(tf.nest.flatten(contribution))
+                self._arrivals.end(tf.nest.flatten(total))
             new, finite = finish(values, total)
             # The loss is the sum over all replicas of all workers, so that all of them decide alike.
             tf.cond(finite, lambda: written(state, new), lambda: finite)

@@ -13,6 +13,7 @@ from trainer.step.build import Step
 from trainer.step.evaluation import EvaluationStep, EvaluationSums
 from trainer.step.gradients import Batch
 from trainer.step.state_tensors import StateTensors
+from trainer.strategies.arrivals import ArrivalCount
 from trainer.strategies.inner_loop import batch_of, evaluation_totals, gathered_batch_of, packed_status
 from trainer.strategies.strategy import Agreement, Block, EvaluationLoop, LoopResult, TrainLoop
 
@@ -23,6 +24,7 @@ class OneDevice:
     num_replicas = 1
     shard: tuple[int, int] = (0, 1)
     agreement: Agreement | None = None
+    arrivals: Callable[[], ArrivalCount] | None = None
 
     def scope(self) -> contextlib.AbstractContextManager:
         """Nothing to place: TensorFlow's default device is the one."""

@@ -11,6 +11,7 @@ import tensorflow as tf
 from trainer.state import TrainState
 from trainer.step.build import Step
 from trainer.step.evaluation import EvaluationStep, EvaluationSums
+from trainer.strategies.arrivals import ArrivalCount
 
 
 class LoopResult(NamedTuple):
@@ -71,11 +72,13 @@ class Strategy(Protocol):
         num_replicas: Over how many replicas, of all workers, the global batch is spread.
         shard: (i, n): this process reads the i-th of n equal slices of each global batch.
         agreement: Of the group's workers; None where there is one process.
+        arrivals: Says from any thread what this worker has done while the others wait for it; None where nobody waits.
     """
 
     num_replicas: int
     shard: tuple[int, int]
     agreement: Agreement | None
+    arrivals: Callable[[], ArrivalCount] | None
 
     def scope(self) -> contextlib.AbstractContextManager:
         """Within it model, optimizer and state are created."""

@@ -30,6 +30,8 @@ def test_a_leaving_host_is_replaced_before_its_notice_ends() -> None:
         stage.progress(100, phase)
     stage.progress(101)
     assert ReleaseHost("b") in stage.wait_alive(1.0)
+    stage.lose("b")
+    assert not any("was lost" in text for text in stage.texts)
 
 
 def test_without_a_replacement_the_members_still_save_in_time() -> None:

@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from cluster.supervisor.commands import DumpStacks, Kill, StartWorker
+from cluster.supervisor.commands import DumpStacks, Kill, StartWorker, Stop
+from cluster.supervisor.events import Heartbeat
 from cluster.supervisor.settings import HangLimits, Settings, Sizes
 from cluster.supervisor.states import Running
-from tests.cluster.supervisor.stage import SIGKILL, of, running, workers_of
+from tests.cluster.supervisor.stage import SIGKILL, Stage, of, running, workers_of
 
 TWO = Settings(sizes=Sizes(min=2, max=2), standbys=1)
 
@@ -90,6 +91,58 @@ def test_a_supervisor_that_was_away_accuses_nobody() -> None:
     stage.now += 3600.0
     commands = stage.wait_alive(1.0)
     assert not of(DumpStacks, commands) and not of(Kill, commands)
+
+
+def test_of_members_at_one_step_the_one_that_has_not_done_its_own_part_is_named() -> None:
+    stage = running(TWO, a=1, b=1)
+    for step in range(1, 20):
+        stage.wait_alive(1.0)
+        stage.progress(step)
+    # The slow one was heard last, and its peer has done its part of the twentieth step.
+    stage.say(Heartbeat(stage.now, "w1", arrived=20, own_s=19.0))
+    stage.say(Heartbeat(stage.now, "w2", arrived=19, own_s=19.0))
+    stage.progress(19, "step", "w1")
+    stage.wait_alive(31.0)
+    assert "worker 1 on b has made no progress for 31 s at step 19 (30 s allowed)" in stage.last_words
+
+
+def own_parts(stage: Stage, seconds: dict[str, float]) -> None:
+    """A minute of steps that take a second for all, whatever each does in it."""
+    for step in range(1, 60):
+        stage.wait_alive(1.0)
+        stage.progress(step)
+        for worker, own_s in seconds.items():
+            stage.say(Heartbeat(stage.now, worker, arrived=step, own_s=step * own_s))
+
+
+def test_own_parts_show_a_straggler_for_whom_all_wait_in_every_step() -> None:
+    stage = running(TWO, a=1, b=1)
+    own_parts(stage, {"w1": 0.3, "w2": 0.9})
+    assert [text for text in stage.texts if "slow" in text] == [
+        "worker 1 on b is slow: it takes 3.0 times as long for a step as the others"
+    ]
+    stage = running(TWO, a=1, b=1)
+    own_parts(stage, {"w1": 0.001, "w2": 0.003})
+    assert not any("slow" in text for text in stage.texts), "two milliseconds are chance"
+
+
+def test_the_host_of_a_straggler_is_left_when_others_have_room() -> None:
+    settings = replace(TWO, standbys=2, hangs=HangLimits(replace_stragglers=True))
+    stage = running(settings, a=1, b=1)
+    own_parts(stage, {"w1": 0.3, "w2": 0.9})
+    assert not stage.all(Stop), "there is no other host"
+    stage.join(c=1)
+    stage.wait_alive(1.0)
+    stage.ready()
+    stage.wait_alive(1.0)
+    assert {stop.worker for stop in stage.all(Stop)} == {"w1", "w2"}
+    assert "b is slow and is set aside for 600 s" in stage.texts
+    for worker in ("w1", "w2"):
+        stage.exit(worker, code=0)
+    stage.bury()
+    stage.wait_alive(1.0)
+    stage.ready()
+    assert [member.host for member in stage.assignment.members] == ["a", "c"]
 
 
 def test_a_straggler_is_announced_with_its_ratio() -> None:

@@ -1,0 +1,57 @@
+"""Workers that hang, freeze or raise, through the command line: found, named, and the curve is the undisturbed one."""
+
+import os
+import signal
+
+import pytest
+
+from launch.cli import run
+from launch.exit_code import ExitCode
+from tests.launch.supervised_runs import PATIENCE_S, curve, events, pid_of_rank, said, started, wait_until, write_config
+
+FAULTY = ["task.name=tests.launch.faulty_task:Faulty", "cluster.standbys=2"]
+pytestmark = pytest.mark.processes
+
+
+def test_a_deadlock_and_a_frozen_process_are_named_and_replaced(undisturbed, tmp_path, monkeypatch):
+    config, folder = write_config(tmp_path), tmp_path / "group"
+    fault = tmp_path / "fault"
+    fault.write_text("hang")
+    monkeypatch.setenv("FAULT", str(fault))
+    with started("train", config, *FAULTY, "cluster.hang_after=3s") as process:
+        wait_until(lambda: any("generation 2 goes on" in text for text in said(folder)), process)
+        wait_until(lambda: len(events(folder, "resumed")) == 1, process)
+        os.kill(pid_of_rank(folder, 2, rank=1), signal.SIGSTOP)
+        output, _ = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == ExitCode.DONE, output
+    assert curve(folder) == curve(undisturbed)
+    suspicions = [text for text in said(folder) if "write their stacks" in text]
+    # Neither the compilation nor the evaluation, both longer than that, was taken for a hang.
+    assert len(suspicions) == 2
+    assert suspicions[0].startswith("worker 1 on localhost has made no progress for ")
+    assert suspicions[1].startswith("worker 1 on localhost has given no sign of life for ")
+    for sentence in suspicions:
+        assert sentence in output
+    for generation, rank in ((1, 0), (1, 1), (2, 0)):
+        log = (folder / f"logs/{generation}/{rank}.log").read_text()
+        assert "(most recent call first)" in log and "loop.py" in log, (generation, rank)
+    assert "faulty_task.py" in (folder / "logs/1/1.log").read_text()
+    assert "no stacks: the process is stopped (SIGSTOP)" in (folder / "logs/2/1.log").read_text()
+    assert run(["replay", str(folder)]) == ExitCode.DONE
+
+
+def test_an_error_of_the_user_s_ends_the_run_when_it_comes_back_its_traceback_first(tmp_path, monkeypatch):
+    config, folder = write_config(tmp_path), tmp_path / "group"
+    fault = tmp_path / "fault"
+    fault.write_text("raise")
+    monkeypatch.setenv("FAULT", str(fault))
+    with started("train", config, *FAULTY, "cluster.snapshot_every=null") as process:
+        output, _ = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == ExitCode.FAILED, output
+    assert len(events(folder, "resumed")) + len(events(folder, "started")) == 2, "once more, in case it was the machine"
+    end = output[output.rindex("Traceback (most recent call last)") :]
+    assert "faulty_task.py" in end and "a label that nobody knows" in end
+    last = output.strip().splitlines()[-1]
+    for part in ("worker 1 on localhost raised", "a label that nobody knows", "for the second time at this step"):
+        assert part in last
+    assert run(["replay", str(folder)]) == ExitCode.DONE
