@@ -13,17 +13,18 @@ import tensorflow as tf
 from trainer.config.task import ClassificationTask
 from trainer.tasks.classification import Classification
 
-AT_CALL = 150
+AT_CALL = 250  # after the first evaluation
 
 
 class Faulty(Classification):
-    """Does what the file that FAULT names says. `hang`: traces slowly, and in its 150th step waits for ever, once.
-    `raise`: raises an exception there, each time.
+    """Does what the file that FAULT names says. `hang`: traces slowly, and at its 250th batch waits for ever, once.
+    `raise`: raises an exception there, each time. `slow`: takes its time for every batch.
     """
 
     def __init__(self, schema):
         super().__init__(ClassificationTask(), schema)
         self._calls = 0
+        self._slow = _fault() == "slow"
 
     def loss(self, outputs, batch):
         context = tf.distribute.get_replica_context()
@@ -37,6 +38,8 @@ class Faulty(Classification):
 
     def _called(self):
         self._calls += 1
+        if self._slow:
+            time.sleep(0.05)
         if self._calls == AT_CALL and _fault() == "raise":
             raise KeyError("a label that nobody knows")
         if self._calls == AT_CALL and _fault() == "hang":
