@@ -170,6 +170,10 @@ class WorkerLink:
         """Says that this host's memory holds the whole state after `step` steps."""
         self._send({"type": "snapshot", "generation": generation, "step": step})
 
+    def checkpoint_durable(self, generation: int, step: int) -> None:
+        """Says that the whole state after `step` steps is on durable storage."""
+        self._send({"type": "checkpoint", "generation": generation, "step": step})
+
     def failed(self, error: ErrorReport) -> None:
         """Says which exception ends this worker. When it returns, the agent gets it even if the process dies."""
         content = error.to_json()

@@ -4,7 +4,16 @@ from typing import Any
 
 from cluster.assignment import ErrorReport
 from cluster.message_lines import BadMessage
-from cluster.supervisor.events import Completed, Event, Heartbeat, Progressed, SnapshotTaken, WorkerLeaving, WorkerReady
+from cluster.supervisor.events import (
+    CheckpointDurable,
+    Completed,
+    Event,
+    Heartbeat,
+    Progressed,
+    SnapshotTaken,
+    WorkerLeaving,
+    WorkerReady,
+)
 
 
 def read_report(message: dict[str, Any], *, at: float, worker: str, host: str) -> Event | ErrorReport:
@@ -31,6 +40,8 @@ def read_report(message: dict[str, Any], *, at: float, worker: str, host: str) -
                 return WorkerLeaving(at, worker, _text(message, "reason"), float(message["notice_s"]))
             case "snapshot":
                 return SnapshotTaken(at, host, _number(message, "generation"), _number(message, "step"))
+            case "checkpoint":
+                return CheckpointDurable(at, _number(message, "generation"), _number(message, "step"))
             case "completed":
                 return Completed(at, worker, _number(message, "generation"), _number(message, "step"))
             case "error":

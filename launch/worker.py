@@ -91,6 +91,7 @@ def _train(
         on_progress=progress.report,
         on_snapshot=lambda step: progress.link.snapshot_taken(assignment.generation, step),
         on_arrivals=progress.watch,
+        on_checkpoint=lambda step: progress.link.checkpoint_durable(assignment.generation, step),
     )
     if group.is_chief and outcome.stopped is None and config.export.enabled and not is_exported(folder, outcome.step):
         progress.report(outcome.step, "export")

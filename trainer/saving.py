@@ -40,6 +40,7 @@ class Saver:
         group: Of the workers; None for a process alone.
         snapshots: Where and how often snapshots are taken; None for none.
         on_snapshot: Called, on another thread, with the step of each snapshot that a kill cannot take back.
+        on_checkpoint: Called, on another thread, with the step of each checkpoint that is durable; by the chief alone.
 
     Attributes:
         due: When a checkpoint is.
@@ -56,9 +57,11 @@ class Saver:
         group: Group | None = None,
         snapshots: SnapshotPlan | None = None,
         on_snapshot: Callable[[int], None] | None = None,
+        on_checkpoint: Callable[[int], None] | None = None,
     ) -> None:
         config: CheckpointConfig = session.config.checkpoint
-        self._session, self._recorder, self._on_snapshot = session, recorder, on_snapshot
+        self._session, self._recorder = session, recorder
+        self._on_snapshot, self._on_checkpoint = on_snapshot, on_checkpoint
         self._store = CheckpointStore(folder.checkpoints, config.keep, config.best_metric, config.best_mode)
         self._writer: CheckpointWriter | None = None
         if group is None or group.is_chief:
@@ -203,6 +206,8 @@ class Saver:
         self._recorder.event(
             "checkpoint_saved", step=saved.step, path=saved.path, stall=saved.stall_s, duration=saved.write_s
         )
+        if self._on_checkpoint:
+            self._on_checkpoint(saved.step)
 
     def _failed(self, failed: FailedCheckpoint) -> None:
         self._recorder.event("checkpoint_failed", step=failed.step, reason=failed.reason)

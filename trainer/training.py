@@ -51,6 +51,7 @@ def run_training(
     on_progress: Callable[[int, str], None] | None = None,
     on_snapshot: Callable[[int], None] | None = None,
     on_arrivals: Callable[[Callable[[], ArrivalCount]], None] | None = None,
+    on_checkpoint: Callable[[int], None] | None = None,
 ) -> Outcome:
     """Trains from a snapshot, the newest good checkpoint of the folder, or the start, to the end of the config.
 
@@ -69,6 +70,7 @@ def run_training(
             "checkpoint".
         on_snapshot: Called, on another thread, with the step of each snapshot that a kill cannot take back.
         on_arrivals: Called once, in a group, with what says from any thread how far this worker is with its own part.
+        on_checkpoint: Called, on another thread, with the step of each checkpoint that is durable; by the chief alone.
 
     Raises:
         DataError: The data is missing or damaged.
@@ -82,7 +84,7 @@ def run_training(
             session = build_session(config, group)
             if on_arrivals and session.strategy.arrivals:
                 on_arrivals(session.strategy.arrivals)
-            saver = Saver(session, folder, recorder, group, snapshots, on_snapshot)
+            saver = Saver(session, folder, recorder, group, snapshots, on_snapshot, on_checkpoint)
             if on_progress:
                 on_progress(0 if restore is None else restore.step, "restore")
             restored_step = saver.restore(restore)

@@ -140,6 +140,20 @@ class SnapshotTaken:
 
 
 @dataclass(frozen=True)
+class CheckpointDurable:
+    """A whole checkpoint is on durable storage.
+
+    Attributes:
+        generation: the generation that wrote it.
+        step: the completed steps it contains.
+    """
+
+    at: float
+    generation: int
+    step: int
+
+
+@dataclass(frozen=True)
 class Completed:
     """A member is done with the whole training.
 
@@ -181,6 +195,7 @@ Event = (
     | Progressed
     | Heartbeat
     | SnapshotTaken
+    | CheckpointDurable
     | Completed
     | StopRequested
     | Ticked

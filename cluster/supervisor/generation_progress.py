@@ -76,15 +76,11 @@ class GenerationProgress:
         self.settled_at = now
         self.slow: dict[str, None] = {}
 
-    def report(self, worker: str, at: float, step: int, phase: str, intervals: StepIntervals) -> int | None:
-        """Notes a member's report.
-
-        Returns:
-            The step of the checkpoint that it has just completed; None: it has not.
-        """
+    def report(self, worker: str, at: float, step: int, phase: str, intervals: StepIntervals) -> None:
+        """Notes a member's report."""
         member = self.members[worker]
         if at < member.at:  # it was overtaken by a later one
-            return None
+            return
         if phase != "restore":  # before it is over, the step says nothing
             if self.start_step is None:
                 self.start_step = step
@@ -96,11 +92,8 @@ class GenerationProgress:
                 self._time(member, at, step, intervals)
         elif member.phase != "step":
             self.settled_at = max(self.settled_at, at)
-        # Of the same moment, the other report may be the earlier one.
-        saved = member.step if member.phase == "checkpoint" != phase and at > member.at else None
         if step > member.step or phase != member.phase:
             member.at, member.step, member.phase = at, max(step, member.step), phase
-        return saved
 
     def do_own_part(self, worker: str, arrived: int, own_s: float) -> None:
         """Notes for how many steps a member has done its own part in all, and how long that took it."""

@@ -34,7 +34,9 @@ class SnapshotBook:
         """A host's memory holds a snapshot; an older one there is overwritten."""
         held = self._held.get(host)
         snapshot = _Snapshot(step, generation, at)
-        if self._is_past_of_now(snapshot) and (held is None or (generation, step) > (held.generation, held.step)):
+        if self._is_past_of_now(generation, step) and (
+            held is None or (generation, step) > (held.generation, held.step)
+        ):
             self._held[host] = snapshot
 
     def lose(self, host: str) -> None:
@@ -44,18 +46,21 @@ class SnapshotBook:
     def begin(self, generation: int, step: int) -> None:
         """A generation went on from a step."""
         self._starts.append((generation, step))
-        self._held = {host: snapshot for host, snapshot in self._held.items() if self._is_past_of_now(snapshot)}
+        # A checkpoint beyond it was lost or damaged, or will be written again.
+        self.checkpoint_step = min(self.checkpoint_step, step)
+        self._held = {host: one for host, one in self._held.items() if self._is_past_of_now(one.generation, one.step)}
 
-    def save(self, step: int) -> None:
-        """A checkpoint of this step is complete."""
-        self.checkpoint_step = max(self.checkpoint_step, step)
+    def save(self, generation: int, step: int) -> None:
+        """A generation's checkpoint of this step is complete."""
+        if self._is_past_of_now(generation, step):
+            self.checkpoint_step = max(self.checkpoint_step, step)
 
     def replace_by_checkpoint(self, step: int, since: float) -> None:
         """All members have saved their state and ended, at this step or later.
 
         Snapshots are worth keeping only if they were taken on that occasion, that is, not before `since`.
         """
-        self.save(step)
+        self.checkpoint_step = max(self.checkpoint_step, step)
         self._held = {host: snapshot for host, snapshot in self._held.items() if snapshot.at >= since}
 
     def distrust(self, place: SnapshotPlace) -> None:
@@ -79,12 +84,12 @@ class SnapshotBook:
 
     def may_restore(self, generation: int, step: int) -> bool:
         """Whether a snapshot, found in some memory, belongs to the past of the newest generation."""
-        return self._is_past_of_now(_Snapshot(step, generation, at=0.0))
+        return self._is_past_of_now(generation, step)
 
-    def _is_past_of_now(self, snapshot: _Snapshot) -> bool:
+    def _is_past_of_now(self, taken_by: int, step: int) -> bool:
         for generation, start in reversed(self._starts):
-            if generation <= snapshot.generation:
+            if generation <= taken_by:
                 return True
-            if start < snapshot.step:
+            if start < step:
                 return False
         return True

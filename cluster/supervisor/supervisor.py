@@ -7,6 +7,7 @@ from typing import Any
 from cluster.supervisor import ending, gathering, running, stopping
 from cluster.supervisor.commands import Command, Finish, Kill
 from cluster.supervisor.events import (
+    CheckpointDurable,
     Completed,
     Event,
     Heartbeat,
@@ -79,6 +80,7 @@ class Supervisor:
             Progressed: self._progressed,
             Heartbeat: self._heard,
             SnapshotTaken: self._snapshot_taken,
+            CheckpointDurable: self._checkpoint_durable,
             Completed: self._completed,
             StopRequested: self._stop_requested,
             Ticked: self._ticked,
@@ -213,13 +215,11 @@ class Supervisor:
             return
         progress = run.progress
         started_before = progress.start_step is not None
-        saved = progress.report(event.worker, event.at, event.step, event.phase, run.intervals)
+        progress.report(event.worker, event.at, event.step, event.phase, run.intervals)
         if progress.best_step > run.best_step:
             run.best_step = progress.best_step
         if not started_before and progress.start_step is not None:
             run.snapshots.begin(run.generation, progress.start_step)
-        if saved is not None:
-            run.snapshots.save(saved)
 
     def _heard(self, event: Heartbeat) -> None:
         worker = self._run.fleet.workers.get(event.worker)
@@ -235,6 +235,10 @@ class Supervisor:
             return None
         self._run.snapshots.take(event.host, event.generation, event.step, event.at)
         return BoundaryReached() if event.generation == self._run.generation else None
+
+    def _checkpoint_durable(self, event: CheckpointDurable) -> None:
+        if event.generation <= self._run.generation:
+            self._run.snapshots.save(event.generation, event.step)
 
     def _completed(self, event: Completed) -> Fact | None:
         run = self._run

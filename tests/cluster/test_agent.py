@@ -10,6 +10,7 @@ import pytest
 from cluster.agent import Agent
 from cluster.assignment import ErrorReport
 from cluster.supervisor.events import (
+    CheckpointDurable,
     Completed,
     HostDraining,
     HostLost,
@@ -46,6 +47,7 @@ def test_a_worker_trains_from_ready_to_completed(agent, recorder: Recorder):
         link.progressed(g, 0, "step")
         link.progressed(g, 1, "step")
         link.snapshot_taken(g, 1)
+        link.checkpoint_durable(g, 1)
         link.leaving("SIGTERM", 12.5)
         link.progressed(g, 2, "step")
         link.completed(g, 2)
@@ -63,6 +65,7 @@ def test_a_worker_trains_from_ready_to_completed(agent, recorder: Recorder):
         (Progressed, 0, "compile"),
         (Progressed, 1, "step"),
         (SnapshotTaken, 1, None),
+        (CheckpointDurable, 1, None),
         (WorkerLeaving, None, None),
         (Progressed, 2, "step"),
         (Completed, 2, None),

@@ -125,6 +125,7 @@ def test_reports_arrive_in_the_order_they_were_made(link, other: OtherEnd):
     mine.progressed(1, 5, "step")
     mine.progressed(1, 6, "step")
     mine.snapshot_taken(1, 6)
+    mine.checkpoint_durable(1, 6)
     mine.progressed(1, 7, "step")
     mine.leaving("SIGTERM", 30.0)
     mine.failed(ErrorReport("ValueError", "m" * 200_000, "first" + "t" * 200_000 + "last", 7, True))
@@ -136,6 +137,7 @@ def test_reports_arrive_in_the_order_they_were_made(link, other: OtherEnd):
     assert thinned == [
         ("progress", 6),
         ("snapshot", 6),
+        ("checkpoint", 6),
         ("progress", 7),
         ("leaving", None),
         ("error", 7),

@@ -96,3 +96,15 @@ def test_a_host_without_memory_trains_without_snapshots(tmp_path, capsys):
     plan = SnapshotPlan(tmp_path / "file/memory", every=5)
     outcome = run_training(small_config(), RunFolder(tmp_path / "run"), StopRequest(), snapshots=plan)
     assert outcome.step == 12 and "no snapshots are taken any more" in capsys.readouterr().out
+
+
+def test_a_checkpoint_is_told_of_when_it_can_be_read(tmp_path):
+    told, store = [], CheckpointStore(RunFolder(tmp_path).checkpoints)
+
+    def note(step: int) -> None:
+        told.append((step, step in store.steps()))
+
+    every = {"every": "4st", "max_overhead": None}
+    config = small_config(checkpoint=every, train={"steps_per_loop": 4})
+    run_training(config, RunFolder(tmp_path), StopRequest(), on_checkpoint=note)
+    assert [step for step, _ in told][-1] == config.train.steps and all(readable for _, readable in told)

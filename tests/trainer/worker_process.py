@@ -41,6 +41,7 @@ def main() -> None:
         snapshots=SnapshotPlan(Path(job["snapshot"]), job["snapshot_every"]) if job["snapshot"] else None,
         on_progress=on_progress,
         on_snapshot=lambda step: tell("snapshot", step),
+        on_checkpoint=lambda step: tell("durable", step),
     )
     tell("outcome", json.dumps({"stopped": outcome.stopped, "step": outcome.step, "metrics": outcome.metrics}))
 

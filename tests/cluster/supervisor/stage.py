@@ -5,6 +5,7 @@ from typing import TypeVar
 from cluster.assignment import Assignment, ErrorReport
 from cluster.supervisor.commands import Announce, Command, Finish, Form, Kill, StartWorker, Stop
 from cluster.supervisor.events import (
+    CheckpointDurable,
     Completed,
     Event,
     Heartbeat,
@@ -117,6 +118,9 @@ class Stage:
 
     def snapshot(self, host: str, step: int) -> list[Command]:
         return self.say(SnapshotTaken(self.now, host, self.supervisor.generation, step))
+
+    def durable(self, step: int) -> list[Command]:
+        return self.say(CheckpointDurable(self.now, self.supervisor.generation, step))
 
     def complete(self, worker: str, step: int) -> list[Command]:
         return self.say(Completed(self.now, worker, self.supervisor.generation, step))

@@ -148,12 +148,36 @@ def test_a_snapshot_that_cannot_be_restored_is_not_tried_again() -> None:
 def test_a_complete_checkpoint_is_preferred_to_an_older_snapshot() -> None:
     stage = running(Settings(standbys=1), a=1, b=1)
     stage.snapshot("b", 10)
+    stage.durable(40)
+    stage.exit("w1", signal=SIGKILL)
+    stage.ready()
+    assert stage.assignment.generation == 2 and stage.assignment.restore is None
+
+
+def test_a_checkpoint_that_was_not_heard_to_be_durable_does_not_count() -> None:
+    stage = running(Settings(standbys=1), a=1, b=1)
+    stage.snapshot("b", 10)
     stage.progress(40, "checkpoint")
     stage.now += 0.1
     stage.progress(40, "step")
     stage.exit("w1", signal=SIGKILL)
     stage.ready()
+    assert stage.assignment.generation == 2 and stage.assignment.restore == SnapshotPlace(10, "b")
+
+
+def test_a_checkpoint_that_was_lost_does_not_stand_in_the_way_of_newer_snapshots() -> None:
+    stage = running(Settings(standbys=1), a=1, b=1)
+    stage.durable(40)
+    stage.exit("w1", signal=SIGKILL)
+    stage.ready()
     assert stage.assignment.generation == 2 and stage.assignment.restore is None
+    for phase in ("restore", "compile", "step"):
+        stage.progress(20, phase)  # what the workers found in place of step 40
+    stage.snapshot("b", 30)
+    stage.exit(stage.members[0], signal=SIGKILL)
+    stage.ready()
+    stage.wait_alive(3.0)
+    assert stage.assignment.generation == 3 and stage.assignment.restore == SnapshotPlace(30, "b")
 
 
 def test_the_run_is_finished_when_the_chief_says_so_and_all_have_ended() -> None:

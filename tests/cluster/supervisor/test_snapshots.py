@@ -38,10 +38,21 @@ def test_late_news_do_not_replace_newer_ones() -> None:
 def test_a_newer_checkpoint_beats_every_snapshot() -> None:
     book = SnapshotBook()
     book.take("a", 1, 100, at=0.0)
-    book.save(100)
+    book.save(1, 100)
     assert book.newest(["a"]) == SnapshotPlace(100, "a"), "memory is faster"
-    book.save(101)
+    book.save(1, 101)
     assert book.newest(["a"]) is None
+
+
+def test_a_checkpoint_beyond_the_step_that_a_generation_went_on_from_is_gone_or_of_another_past() -> None:
+    book = SnapshotBook()
+    book.save(1, 100)
+    book.begin(2, 80)
+    assert book.checkpoint_step == 80
+    book.save(1, 90)  # told of late
+    assert book.checkpoint_step == 80
+    book.take("a", 2, 85, at=0.0)
+    assert book.newest(["a"]) == SnapshotPlace(85, "a")
 
 
 def test_a_distrusted_snapshot_is_passed_over() -> None:
