@@ -29,6 +29,20 @@ class Faults:
             self._strike_worker(fault, worker)
         elif fault == "supervisor dies":
             self._simulation.kill_supervisor(self._simulation.rng.uniform(0.5, 12.0))
+        elif fault == "supervisor freezes":
+            self._simulation.freeze_supervisor(self._simulation.rng.uniform(0.5, 30.0))
+        elif "disk" in fault:
+            self._strike_disk(fault)
+        elif fault == "power fails":
+            for one in self._living_hosts():
+                self._simulation.crash(one, returns_after_s=self._simulation.rng.uniform(0.5, 20.0))
+            if self._simulation.rng.random() < 0.5:  # a disk that had acknowledged more than it had written
+                self._strike_disk("disk loses a checkpoint")
+        elif fault == "network splits":
+            seconds = self._simulation.rng.choice([1.0, 4.0, 15.0])
+            for one in self._living_hosts():
+                if self._simulation.rng.random() < 0.5:
+                    self._simulation.cut_off(one, seconds)
         elif fault == "host joins":
             self._simulation.add_host(self._simulation.rng.choice([1, 2, 4]))
         elif fault == "preemption wave":
@@ -56,6 +70,19 @@ class Faults:
                 worker.stuck = True
             case "worker cannot be killed":
                 worker.unkillable = worker.stuck = True
+
+    def _strike_disk(self, fault: str) -> None:
+        machines = self._simulation.machines
+        match fault:
+            case "disk loses a checkpoint":
+                if machines.checkpoints:
+                    machines.checkpoints.remove(machines.checkpoint_step)
+            case "disk is full for a while":
+                machines.disk_full = True
+                self._simulation.time.after(self._simulation.rng.uniform(1.0, 30.0), self._free_disk)
+
+    def _free_disk(self) -> None:
+        self._simulation.machines.disk_full = False
 
     def _strike_host(self, fault: str, host: SimulatedHost) -> None:
         simulation, rng = self._simulation, self._simulation.rng

@@ -12,7 +12,16 @@ from dataclasses import dataclass, field
 from cluster.assignment import Assignment, ErrorReport
 from cluster.simulation.virtual_time import VirtualTime
 from cluster.supervisor.commands import Command, DumpStacks, Form, Kill, ReleaseHost, StartWorker, Stop
-from cluster.supervisor.events import Completed, Event, Heartbeat, Progressed, SnapshotTaken, WorkerExited, WorkerReady
+from cluster.supervisor.events import (
+    CheckpointDurable,
+    Completed,
+    Event,
+    Heartbeat,
+    Progressed,
+    SnapshotTaken,
+    WorkerExited,
+    WorkerReady,
+)
 
 
 @dataclass(frozen=True)
@@ -23,6 +32,7 @@ class Training:
         rounds: until the training is complete.
         steps: of one round, after which every member reports.
         round_s, start_s, restore_s, compile_s, evaluate_s, save_s: how long each takes.
+        write_s: from a checkpoint's copy, after which the training goes on, to its being durable.
         snapshot_every, checkpoint_every, evaluate_every: in rounds.
     """
 
@@ -34,6 +44,7 @@ class Training:
     compile_s: float = 1.0
     evaluate_s: float = 2.0
     save_s: float = 0.2
+    write_s: float = 0.5
     snapshot_every: int = 1
     checkpoint_every: int = 8
     evaluate_every: int = 10
@@ -132,7 +143,8 @@ class Machines:
     Attributes:
         hosts: by name, also dead ones.
         workers: by name, also dead ones.
-        checkpoint_step: the newest step on durable storage.
+        checkpoints: the steps on durable storage, oldest first.
+        disk_full: whether nothing more can be written there.
         on_round: called with each group that completes a round.
         on_released: called with each host that is to go.
         user_error_at: the step at which rank 0 raises an error of the user's; None: it does not.
@@ -146,12 +158,18 @@ class Machines:
         self.hosts: dict[str, SimulatedHost] = {}
         self.workers: dict[str, SimulatedWorker] = {}
         self.groups: dict[int, Group] = {}
-        self.checkpoint_step = 0
+        self.checkpoints: list[int] = []
+        self.disk_full = False
         self.is_complete = False
         self.on_round: Callable[[Group], None] = lambda group: None
         self.on_released: Callable[[SimulatedHost], None] = lambda host: None
         self.user_error_at: int | None = None
         self.user_error_left = 0
+
+    @property
+    def checkpoint_step(self) -> int:
+        """The newest step on durable storage; 0: there is none."""
+        return max(self.checkpoints, default=0)
 
     def carry_out(self, host: SimulatedHost, command: Command) -> None:
         """An agent does what it is told."""
@@ -345,9 +363,22 @@ class Machines:
         group.busy = False
         if chief.works and chief.group is group:
             if phase == "checkpoint":
-                self.checkpoint_step = group.step or 0
+                self._time.after(self._training.write_s, self._written, group, chief, group.step or 0)
             self._progress(chief, group.step or 0, "step")
             self._go_on(group)
+
+    def _written(self, group: Group, chief: SimulatedWorker, step: int) -> None:
+        if chief.works and self._save(step):
+            self._report(chief.host, CheckpointDurable(self._time.now, group.assignment.generation, step))
+
+    def _save(self, step: int) -> bool:
+        if not self.disk_full and step not in self.checkpoints:
+            self.checkpoints.append(step)
+        return not self.disk_full
+
+    def _not_saved(self, chief: SimulatedWorker, step: int) -> None:
+        """The last state of a run cannot be written: that is an error for the user."""
+        self.exit(chief, 1, None, ErrorReport("StateNotSaved", "the disk is full", "Traceback ...", step, True))
 
     def _snapshot(self, group: Group) -> None:
         for host in dict.fromkeys(worker.host for worker in group.joined.values()):
@@ -356,7 +387,9 @@ class Machines:
 
     def _save_and_end(self, group: Group) -> None:
         if all(worker.asked_to_stop for worker in group.joined.values()):
-            self.checkpoint_step = group.step or 0
+            if not self._save(group.step or 0):
+                self._not_saved(group.joined[0], group.step or 0)
+                return
             if self._rng.random() < 0.5:
                 self._snapshot(group)
             for worker in list(group.joined.values()):
@@ -366,10 +399,13 @@ class Machines:
         group.busy = False
         if not group.is_whole:
             return
-        self.checkpoint_step, self.is_complete = group.step or 0, True
+        step, generation = group.step or 0, group.assignment.generation
+        if not self._save(step):
+            self._not_saved(group.joined[0], step)
+            return
+        self.is_complete = True
         for worker in group.joined.values():
-            generation = group.assignment.generation
-            self._report(worker.host, Completed(self._time.now, worker.name, generation, self.checkpoint_step))
+            self._report(worker.host, Completed(self._time.now, worker.name, generation, step))
             self._time.after(self._rng.uniform(0.0, 0.3), self.exit, worker, 0)
 
     def _all_progress(self, group: Group) -> None:

@@ -23,8 +23,13 @@ FAULTS = (
     "host becomes bad",
     "host becomes bad for a while",
     "memory is lost",
+    "disk loses a checkpoint",
+    "disk is full for a while",
+    "power fails",
+    "network splits",
     "host joins",
     "supervisor dies",
+    "supervisor freezes",
 )
 
 
@@ -40,7 +45,8 @@ class Scenario:
         faults: what happens when, in seconds.
         loss: the share of messages between agents and supervisor that is lost, both ways.
         late: the share that is late by seconds, so that later ones overtake it.
-        calm_at: after this time nothing goes wrong that has not yet; no message is lost any more.
+        twice: the share that arrives a second time.
+        calm_at: after this time nothing goes wrong that has not yet; every message arrives, in order and once.
         user_error_at: the step at which the user's code fails; None: it does not.
         user_errors: how often it does.
         stop_at: when the user stops the run; None: never.
@@ -53,6 +59,7 @@ class Scenario:
     faults: tuple[tuple[float, str], ...]
     loss: float
     late: float
+    twice: float
     calm_at: float
     user_error_at: int | None
     user_errors: int
@@ -67,6 +74,7 @@ def draw_scenario(seed: int) -> Scenario:
         round_s=rng.choice([0.5, 1.0, 2.0]),
         start_s=rng.choice([0.5, 2.0]),
         evaluate_s=rng.choice([1.0, 8.0]),
+        write_s=rng.choice([0.1, 3.0]),
         snapshot_every=rng.choice([1, 2, 5]),
         checkpoint_every=rng.choice([4, 8, 100]),
     )
@@ -82,6 +90,7 @@ def draw_scenario(seed: int) -> Scenario:
         faults=faults,
         loss=rng.choice([0.0, 0.0, 0.01, 0.05]),
         late=rng.choice([0.0, 0.0, 0.05]),
+        twice=rng.choice([0.0, 0.0, 0.05]),
         calm_at=calm_at,
         user_error_at=rng.randrange(0, training.total_steps, training.steps) if has_user_error else None,
         user_errors=rng.choice([1, 2, 100]) if has_user_error else 0,

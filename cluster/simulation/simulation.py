@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from cluster.simulation.faults import Faults
@@ -51,6 +52,7 @@ class Simulation:
         self.observers: list[Observer] = []
         self.deaths = 0
         self._is_up = True
+        self._unread: list[Event] | None = None
         self._worker_hosts: dict[str, SimulatedHost] = {}
         self._known_hosts: dict[str, int] = {}
         self._incarnations: dict[str, int] = {}
@@ -113,9 +115,20 @@ class Simulation:
     def kill_supervisor(self, seconds: float) -> None:
         """The supervisor dies and is started again after a time. What it is told meanwhile is lost."""
         if self._is_up and self.journal:
-            self._is_up = False
+            self._is_up, self._unread = False, None
             self.deaths += 1
             self.time.after(seconds, self._take_over)
+
+    def freeze_supervisor(self, seconds: float) -> None:
+        """The supervisor's process stands still. What it is told meanwhile it reads all at once afterwards."""
+        if self._is_up and self._unread is None:
+            self._unread = []
+            self.time.after(seconds, self._thaw_supervisor)
+
+    def _thaw_supervisor(self) -> None:
+        unread, self._unread = self._unread or [], None
+        for event in unread:
+            self.hand(replace(event, at=self.time.now))
 
     def _announce_host(self, host: SimulatedHost) -> None:
         self._incarnations[host.name] = self._incarnations.get(host.name, 0) + 1
@@ -157,6 +170,9 @@ class Simulation:
         """The supervisor takes in an event; its commands go out."""
         if not self._is_up or self.supervisor.outcome is not None:
             return
+        if self._unread is not None:
+            self._unread.append(event)
+            return
         commands = self.supervisor.handle(event)
         self.journal.append((event, commands))
         for command in commands:
@@ -166,7 +182,8 @@ class Simulation:
 
     def _send_event(self, host: SimulatedHost, event: Event) -> None:
         if not host.cut_off and not self._is_lost():
-            self.time.after(self._delay_s(), self._arrive, host, event)
+            for _ in range(self._times()):
+                self.time.after(self._delay_s(), self._arrive, host, event)
 
     def _arrive(self, host: SimulatedHost, event: Event) -> None:
         if not host.cut_off:
@@ -183,15 +200,20 @@ class Simulation:
             self._worker_hosts[command.worker] = self.machines.hosts[command.host]
         host = self._worker_hosts[command.worker]
         if not host.cut_off and not self._is_lost():
-            self.time.after(self._delay_s(), self.machines.carry_out, host, command)
+            for _ in range(self._times()):
+                self.time.after(self._delay_s(), self.machines.carry_out, host, command)
+
+    def _happens(self, share: float) -> bool:
+        return share > 0 and self.time.now < self.scenario.calm_at and self.rng.random() < share
 
     def _is_lost(self) -> bool:
-        return (
-            self.scenario.loss > 0 and self.time.now < self.scenario.calm_at and self.rng.random() < self.scenario.loss
-        )
+        return self._happens(self.scenario.loss)
+
+    def _times(self) -> int:
+        return 2 if self._happens(self.scenario.twice) else 1
 
     def _delay_s(self) -> float:
-        if self.scenario.late > 0 and self.time.now < self.scenario.calm_at and self.rng.random() < self.scenario.late:
+        if self._happens(self.scenario.late):
             return self.rng.uniform(0.5, 4.0)
         return self.rng.uniform(0.001, 0.02)
 
@@ -225,11 +247,11 @@ class Simulation:
         for command in takeover.unrecorded:
             self._send_command(command)
         for name in self.supervisor.hosts:
-            if not self.machines.hosts[name].alive or self._known_hosts[name] != self._incarnations[name]:
+            if not self.machines.hosts[name].alive or self._known_hosts.get(name) != self._incarnations[name]:
                 self._known_hosts.pop(name, None)
                 self.hand(HostLost(self.time.now, name, "it was gone when the supervisor came back"))
         for host in self.machines.hosts.values():
-            if host.alive and host.name not in self._known_hosts:
+            if host.alive and (host.name not in self._known_hosts or host.name not in self.supervisor.hosts):
                 self._known_hosts[host.name] = self._incarnations[host.name]
                 self.hand(HostJoined(self.time.now, host.name, host.slots))
 

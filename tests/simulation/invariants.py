@@ -3,7 +3,15 @@
 from cluster.simulation.machines import Group
 from cluster.simulation.simulation import Simulation
 from cluster.supervisor.commands import Announce, Command, Finish, Form, Kill, ReleaseHost, StartWorker
-from cluster.supervisor.events import Event, HostDraining, HostJoined, HostLost, Progressed, SnapshotTaken
+from cluster.supervisor.events import (
+    CheckpointDurable,
+    Event,
+    HostDraining,
+    HostJoined,
+    HostLost,
+    Progressed,
+    SnapshotTaken,
+)
 from cluster.supervisor.journal_replay import first_difference
 from cluster.supervisor.states import Ended
 from cluster.supervisor.supervisor import Supervisor
@@ -25,6 +33,7 @@ class Invariants:
         self._restored_from: tuple[int, str] | None = None
         self._tried: set[tuple[int, str]] = set()
         self._worst_failures = 0
+        self._durable: list[tuple[int, int]] = []  # (generation, step) of the checkpoints told of
         simulation.observers.append(self._after_event)
         simulation.machines.on_round = self._on_round
 
@@ -78,6 +87,8 @@ class Invariants:
                     return
                 held = self._held.get(event.host, (0, 0))
                 self._held[event.host] = max(held, (event.generation, event.step))
+            case CheckpointDurable():
+                self._durable.append((event.generation, event.step))
             case Progressed():
                 self._reported = max(self._reported, event.step)
                 if event.phase != "restore" and event.generation == max(self._formed.values(), default=0):
@@ -126,6 +137,8 @@ class Invariants:
             return
         assert place.step <= self._reported, f"step {place.step} was never reported"
         assert (place.step, place.host) in eligible, f"{place} is gone, leaves, or belongs to an abandoned past"
+        durable = [step for saved_by, step in self._durable if self._is_ancestor(saved_by, step)]
+        assert place.step >= max(durable, default=0), f"{place} was restored though a checkpoint is newer"
         better = [one for one in eligible if one[0] > place.step and one not in self._tried]
         assert not better, f"{place} was restored though {better} is newer"
         self._tried.add((place.step, place.host))
