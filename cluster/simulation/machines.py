@@ -144,6 +144,7 @@ class Machines:
         hosts: by name, also dead ones.
         workers: by name, also dead ones.
         checkpoints: the steps on durable storage, oldest first.
+        acknowledged: generation and step of all that were ever there.
         disk_full: whether nothing more can be written there.
         on_round: called with each group that completes a round.
         on_released: called with each host that is to go.
@@ -159,6 +160,7 @@ class Machines:
         self.workers: dict[str, SimulatedWorker] = {}
         self.groups: dict[int, Group] = {}
         self.checkpoints: list[int] = []
+        self.acknowledged: list[tuple[int, int]] = []
         self.disk_full = False
         self.is_complete = False
         self.on_round: Callable[[Group], None] = lambda group: None
@@ -368,12 +370,16 @@ class Machines:
             self._go_on(group)
 
     def _written(self, group: Group, chief: SimulatedWorker, step: int) -> None:
-        if chief.works and self._save(step):
-            self._report(chief.host, CheckpointDurable(self._time.now, group.assignment.generation, step))
+        if chief.works and self._save(group, step):
+            self._report_durable(group, chief, step)
 
-    def _save(self, step: int) -> bool:
-        if not self.disk_full and step not in self.checkpoints:
-            self.checkpoints.append(step)
+    def _report_durable(self, group: Group, chief: SimulatedWorker, step: int) -> None:
+        self._report(chief.host, CheckpointDurable(self._time.now, group.assignment.generation, step))
+
+    def _save(self, group: Group, step: int) -> bool:
+        if not self.disk_full:
+            self.checkpoints = [*(saved for saved in self.checkpoints if saved != step), step]
+            self.acknowledged.append((group.assignment.generation, step))
         return not self.disk_full
 
     def _not_saved(self, chief: SimulatedWorker, step: int) -> None:
@@ -387,9 +393,10 @@ class Machines:
 
     def _save_and_end(self, group: Group) -> None:
         if all(worker.asked_to_stop for worker in group.joined.values()):
-            if not self._save(group.step or 0):
+            if not self._save(group, group.step or 0):
                 self._not_saved(group.joined[0], group.step or 0)
                 return
+            self._report_durable(group, group.joined[0], group.step or 0)
             if self._rng.random() < 0.5:
                 self._snapshot(group)
             for worker in list(group.joined.values()):
@@ -400,7 +407,7 @@ class Machines:
         if not group.is_whole:
             return
         step, generation = group.step or 0, group.assignment.generation
-        if not self._save(step):
+        if not self._save(group, step):
             self._not_saved(group.joined[0], step)
             return
         self.is_complete = True

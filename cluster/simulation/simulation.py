@@ -52,8 +52,10 @@ class Simulation:
         self.observers: list[Observer] = []
         self.deaths = 0
         self._is_up = True
-        self._unread: list[Event] | None = None
+        self._unread: list[tuple[Event, SimulatedHost | None]] | None = None
         self._worker_hosts: dict[str, SimulatedHost] = {}
+        # An order goes to the agent that the supervisor has heard of, not to a later one of the same name.
+        self._reached: dict[str, SimulatedHost] = {}
         self._known_hosts: dict[str, int] = {}
         self._incarnations: dict[str, int] = {}
         self._planned_joins = 0
@@ -127,14 +129,14 @@ class Simulation:
 
     def _thaw_supervisor(self) -> None:
         unread, self._unread = self._unread or [], None
-        for event in unread:
-            self.hand(replace(event, at=self.time.now))
+        for event, joined in unread:
+            self.hand(replace(event, at=self.time.now), joined)
 
     def _announce_host(self, host: SimulatedHost) -> None:
         self._incarnations[host.name] = self._incarnations.get(host.name, 0) + 1
         if self._is_up:
             self._known_hosts[host.name] = self._incarnations[host.name]
-            self.hand(HostJoined(self.time.now, host.name, host.slots))
+            self.hand(HostJoined(self.time.now, host.name, host.slots), host)
 
     def _return(self, host: SimulatedHost) -> None:
         self._planned_joins -= 1
@@ -166,13 +168,15 @@ class Simulation:
 
     # Messages.
 
-    def hand(self, event: Event) -> None:
-        """The supervisor takes in an event; its commands go out."""
+    def hand(self, event: Event, joined: SimulatedHost | None = None) -> None:
+        """The supervisor takes in an event, that of a host which has joined with that host; its commands go out."""
         if not self._is_up or self.supervisor.outcome is not None:
             return
         if self._unread is not None:
-            self._unread.append(event)
+            self._unread.append((event, joined))
             return
+        if joined is not None:
+            self._reached[joined.name] = joined
         commands = self.supervisor.handle(event)
         self.journal.append((event, commands))
         for command in commands:
@@ -197,7 +201,7 @@ class Simulation:
                 self.time.after(self._delay_s(), self.release, host)
             return
         if isinstance(command, StartWorker):
-            self._worker_hosts[command.worker] = self.machines.hosts[command.host]
+            self._worker_hosts[command.worker] = self._reached[command.host]
         host = self._worker_hosts[command.worker]
         if not host.cut_off and not self._is_lost():
             for _ in range(self._times()):
@@ -253,7 +257,7 @@ class Simulation:
         for host in self.machines.hosts.values():
             if host.alive and (host.name not in self._known_hosts or host.name not in self.supervisor.hosts):
                 self._known_hosts[host.name] = self._incarnations[host.name]
-                self.hand(HostJoined(self.time.now, host.name, host.slots))
+                self.hand(HostJoined(self.time.now, host.name, host.slots), host)
 
     def _waits_rightly(self) -> bool:
         """Whether the run waits for resources that do not exist and never will."""

@@ -70,7 +70,5 @@ def step(run: Run, state: Ending | HandingOver, fact: Fact) -> _Next:
 
 
 def _go_on(run: Run, state: Ending | HandingOver) -> _Next:
-    if isinstance(state, HandingOver):
-        run.snapshots.replace_by_checkpoint(run.progress.best_step, state.since)
     delay_s = state.delay_s if isinstance(state, Ending) else 0.0
     return gathering.enter(run, state.since, state.since + delay_s)

@@ -14,7 +14,6 @@ from cluster.assignment import SnapshotPlace
 class _Snapshot:
     step: int
     generation: int
-    at: float
 
 
 class SnapshotBook:
@@ -27,21 +26,22 @@ class SnapshotBook:
     def __init__(self) -> None:
         self.checkpoint_step = -1
         self._held: dict[str, _Snapshot] = {}
+        self._distrusted: dict[str, tuple[int, int]] = {}  # generation and step
         # (generation, the step it went on from), generations that never said it left out: they did nothing.
         self._starts: list[tuple[int, int]] = []
 
-    def take(self, host: str, generation: int, step: int, at: float) -> None:
+    def take(self, host: str, generation: int, step: int) -> None:
         """A host's memory holds a snapshot; an older one there is overwritten."""
         held = self._held.get(host)
-        snapshot = _Snapshot(step, generation, at)
-        if self._is_past_of_now(generation, step) and (
-            held is None or (generation, step) > (held.generation, held.step)
-        ):
-            self._held[host] = snapshot
+        newest = self._distrusted.get(host, (-1, -1)) if held is None else (held.generation, held.step)
+        is_news = (generation, step) > newest
+        if is_news and self._is_past_of_now(generation, step):
+            self._held[host] = _Snapshot(step, generation)
 
     def lose(self, host: str) -> None:
         """A host's memory is gone."""
         self._held.pop(host, None)
+        self._distrusted.pop(host, None)
 
     def begin(self, generation: int, step: int) -> None:
         """A generation went on from a step."""
@@ -55,19 +55,13 @@ class SnapshotBook:
         if self._is_past_of_now(generation, step):
             self.checkpoint_step = max(self.checkpoint_step, step)
 
-    def replace_by_checkpoint(self, step: int, since: float) -> None:
-        """All members have saved their state and ended, at this step or later.
-
-        Snapshots are worth keeping only if they were taken on that occasion, that is, not before `since`.
-        """
-        self.checkpoint_step = max(self.checkpoint_step, step)
-        self._held = {host: snapshot for host, snapshot in self._held.items() if snapshot.at >= since}
-
     def distrust(self, place: SnapshotPlace) -> None:
         """A generation could not go on from this snapshot: it is not tried again."""
         held = self._held.get(place.host)
         if held is not None and held.step == place.step:
-            self.lose(place.host)
+            del self._held[place.host]
+            # What it is told of late was overwritten by that one.
+            self._distrusted[place.host] = (held.generation, held.step)
 
     def newest(self, hosts: Iterable[str]) -> SnapshotPlace | None:
         """The newest snapshot that may be restored from one of these hosts; the first of them that holds it.

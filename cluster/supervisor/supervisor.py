@@ -183,12 +183,15 @@ class Supervisor:
     def _worker_ready(self, event: WorkerReady) -> Fact | None:
         worker = self._run.fleet.workers.get(event.worker)
         if worker is None:
-            # Either it is dead and this comes late, or nobody ordered it: killing it is right both times.
-            self._run.outbox.append(Kill(event.worker, "the run does not know it"))
+            self._end_stranger(event.worker)
             return None
         worker.heard_at = max(worker.heard_at, event.at)
         self._run.fleet.ready(worker, event.address)
         return StandbyReady() if worker.is_standby else None
+
+    def _end_stranger(self, worker: str) -> None:
+        # Either it is dead and its message comes late, or it was counted lost: killing it is right both times.
+        self._run.outbox.append(Kill(worker, "the run does not know it"))
 
     def _worker_exited(self, event: WorkerExited) -> Fact | None:
         worker = self._run.fleet.remove(event.worker)
@@ -223,7 +226,10 @@ class Supervisor:
 
     def _heard(self, event: Heartbeat) -> None:
         worker = self._run.fleet.workers.get(event.worker)
-        if worker is None or event.at < worker.heard_at:
+        if worker is None:
+            self._end_stranger(event.worker)
+            return
+        if event.at < worker.heard_at:
             return
         worker.heard_at = event.at
         if event.arrived is not None and event.own_s is not None:
@@ -233,7 +239,7 @@ class Supervisor:
         host = self._run.fleet.hosts.get(event.host)
         if host is None or event.at < host.joined_at or event.generation > self._run.generation:
             return None
-        self._run.snapshots.take(event.host, event.generation, event.step, event.at)
+        self._run.snapshots.take(event.host, event.generation, event.step)
         return BoundaryReached() if event.generation == self._run.generation else None
 
     def _checkpoint_durable(self, event: CheckpointDurable) -> None:

@@ -131,20 +131,23 @@ class Invariants:
             if self._hosts.get(host) and self._is_ancestor(taken_by, step)
         ]
         if place is None:
-            saved = self._simulation.machines.checkpoint_step
+            # A supervisor cannot know what a disk has lost that it had acknowledged.
+            saved = max(self._simulation.machines.checkpoint_step, self._newest(self._simulation.machines.acknowledged))
             better = [one for one in eligible if one[0] > saved and one not in self._tried]
             assert not better, f"the checkpoint of step {saved} was restored though {better} is newer"
             return
         assert place.step <= self._reported, f"step {place.step} was never reported"
         assert (place.step, place.host) in eligible, f"{place} is gone, leaves, or belongs to an abandoned past"
-        durable = [step for saved_by, step in self._durable if self._is_ancestor(saved_by, step)]
-        assert place.step >= max(durable, default=0), f"{place} was restored though a checkpoint is newer"
+        assert place.step >= self._newest(self._durable), f"{place} was restored though a checkpoint is newer"
         better = [one for one in eligible if one[0] > place.step and one not in self._tried]
         assert not better, f"{place} was restored though {better} is newer"
         self._tried.add((place.step, place.host))
         old = any(member.worker in self._formed for member in form.assignment.members)
         if not old:
             self._starts[generation] = place.step
+
+    def _newest(self, saved: list[tuple[int, int]]) -> int:
+        return max((step for saved_by, step in saved if self._is_ancestor(saved_by, step)), default=0)
 
     def _is_ancestor(self, taken_by: int, step: int) -> bool:
         return all(start >= step for generation, start in self._starts.items() if generation > taken_by)

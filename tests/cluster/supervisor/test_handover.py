@@ -92,6 +92,7 @@ def test_a_saved_handover_goes_on_from_its_checkpoint_not_from_an_older_snapshot
     stage.wait_alive(1.0)
     stage.progress(99)
     stage.drain("b", notice_s=1.0)
+    stage.durable(100)
     stage.exit("w1", code=0)
     stage.exit("w2", code=0)
     stage.wait_alive(1.0)
@@ -105,12 +106,26 @@ def test_a_snapshot_of_the_handover_itself_is_used() -> None:
     stage.progress(99)
     stage.drain("b", notice_s=1.0)
     stage.snapshot("a", 100)
+    stage.durable(100)
     stage.exit("w1", code=0)
     stage.exit("w2", code=0)
     stage.wait_alive(1.0)
     stage.ready()
     stage.wait_alive(1.0)
     assert stage.assignment.restore == SnapshotPlace(100, "a")
+
+
+def test_members_that_end_in_order_and_have_saved_nothing_do_not_cost_the_snapshots() -> None:
+    stage = running(Settings(sizes=Sizes(min=1, max=2, replace_within_s=0.0), standbys=0), a=1, b=1)
+    stage.progress(99)
+    stage.snapshot("a", 90)
+    stage.drain("b", notice_s=1.0)
+    stage.exit("w1", code=0)
+    stage.exit("w2", code=0)
+    stage.wait_alive(1.0)
+    stage.ready()
+    stage.wait_alive(1.0)
+    assert stage.assignment.restore == SnapshotPlace(90, "a")
 
 
 def test_a_generation_grows_at_its_next_boundary() -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from cluster.assignment import ErrorReport, SnapshotPlace
 from cluster.supervisor.commands import Finish, Form, Kill, StartWorker
-from cluster.supervisor.events import HostLost, Progressed
+from cluster.supervisor.events import Heartbeat, HostLost, Progressed
 from cluster.supervisor.settings import BackOff, Budgets, Patience, Settings, Sizes
 from cluster.supervisor.states import Ended, Ending, Gathering, Running, Stopping
 from tests.cluster.supervisor.stage import SIGKILL, SIGTERM, of, running, user_error, workers_of
@@ -242,3 +242,9 @@ def test_news_of_a_loss_that_the_host_has_survived_are_passed_over() -> None:
     stage.join(a=2)
     assert stage.say(HostLost(5.0, "a", "it did not answer")) == []
     assert isinstance(stage.supervisor.state, Running)
+
+
+def test_a_worker_that_was_counted_lost_and_lives_is_killed() -> None:
+    stage = running(Settings(standbys=0), a=1, b=1)
+    stage.lose("a")
+    assert workers_of(stage.say(Heartbeat(stage.now, "w1")), Kill) == ["w1"]
