@@ -28,6 +28,7 @@ class Invariants:
         self._newest_round = 0
         self._reported = 0
         self._hosts: dict[str, bool] = {}  # host to whether it stays
+        self._joined_at: dict[str, float] = {}
         self._held: dict[str, tuple[int, int]] = {}  # host to (generation, step) of the newest snapshot told of
         self._starts: dict[int, int] = {}  # generation to the step it went on from, as far as it was told
         self._restored_from: tuple[int, str] | None = None
@@ -75,13 +76,13 @@ class Invariants:
     def _note(self, event: Event) -> None:
         match event:
             case HostJoined():
-                self._hosts[event.host] = True
+                self._hosts[event.host], self._joined_at[event.host] = True, event.at
             case HostDraining():
                 self._hosts[event.host] = False
             case HostLost():
                 self._hosts.pop(event.host, None)
                 self._held.pop(event.host, None)
-            case SnapshotTaken() if event.host in self._hosts:
+            case SnapshotTaken() if event.host in self._hosts and event.at >= self._joined_at[event.host]:
                 self._reported = max(self._reported, event.step)
                 if not self._is_ancestor(event.generation, event.step):
                     return
