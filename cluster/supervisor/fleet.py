@@ -73,6 +73,7 @@ class Host:
         leaves_at: when its notice ends; None: it was given none.
         released: whether it was given back.
         workers: the workers on it, by name.
+        num_standbys: how many of them are ready and wait.
     """
 
     name: str
@@ -82,6 +83,12 @@ class Host:
     leaves_at: float | None = None
     released: bool = False
     workers: dict[str, Worker] = field(default_factory=dict)
+    num_standbys: int = 0
+
+    @property
+    def num_seated(self) -> int:
+        """How many of its standbys have a slot."""
+        return min(self.slots, self.num_standbys)
 
 
 class Fleet:
@@ -93,7 +100,7 @@ class Fleet:
         acting: the members of the newest generation that have not ended for sure, by name.
         doomed: the workers whose exit is waited for, by name.
         draining: the hosts that have been given notice, by name.
-        num_standbys: how many workers are ready and wait, wherever they are.
+        num_seated: how many workers are ready, wait, and have a slot on their host, wherever they are.
     """
 
     def __init__(self) -> None:
@@ -102,7 +109,7 @@ class Fleet:
         self.acting: dict[str, Worker] = {}
         self.doomed: dict[str, Worker] = {}
         self.draining: dict[str, Host] = {}
-        self.num_standbys = 0
+        self.num_seated = 0
         self._hosts_seen = 0
         self._workers_seen = 0
 
@@ -113,7 +120,9 @@ class Fleet:
             self._hosts_seen += 1
             self.hosts[name] = Host(name, self._hosts_seen, slots, now)
             return
+        self.num_seated -= host.num_seated
         host.slots, host.joined_at, host.leaves_at, host.released = slots, now, None, False
+        self.num_seated += host.num_seated
         self.draining.pop(name, None)
 
     def lose(self, name: str) -> list[Worker]:
@@ -126,6 +135,7 @@ class Fleet:
         self.draining.pop(name, None)
         if host is None:
             return []
+        self.num_seated -= host.num_seated
         return [worker for worker in list(host.workers.values()) if self.remove(worker.name)]
 
     def drain(self, name: str, leaves_at: float) -> bool:
@@ -153,23 +163,23 @@ class Fleet:
         """A started worker waits for an assignment."""
         if worker.address is None:
             worker.address = address
-            self.num_standbys += worker.is_standby
+            self._count(worker, 1)
 
     def leave(self, worker: Worker) -> None:
         """A worker has been told from outside to end."""
-        self.num_standbys -= worker.is_standby
+        self._count(worker, -1)
         worker.leaves = True
 
     def act(self, members: list[Worker], now: float) -> None:
         """These are the members of the newest generation now, in the order of their ranks."""
         for rank, worker in enumerate(members):
-            self.num_standbys -= worker.is_standby
+            self._count(worker, -1)
             worker.rank, worker.formed_at = rank, now
         self.acting = {worker.name: worker for worker in members}
 
     def doom(self, worker: Worker, reason: str, now: float) -> None:
         """The worker is being killed."""
-        self.num_standbys -= worker.is_standby
+        self._count(worker, -1)
         if worker.doomed_at is None:
             worker.doomed_at, worker.kill_reason = now, reason
         worker.killed_at = now
@@ -184,9 +194,17 @@ class Fleet:
         worker = self.workers.pop(name, None)
         if worker is None:
             return None
-        self.num_standbys -= worker.is_standby
+        self._count(worker, -1)
         self.acting.pop(name, None)
         self.doomed.pop(name, None)
         if host := self.hosts.get(worker.host):
             host.workers.pop(name, None)
         return worker
+
+    def _count(self, worker: Worker, change: int) -> None:
+        """A worker becomes a standby, or is about to be none any more if it is one."""
+        host = self.hosts.get(worker.host)
+        if worker.is_standby and host is not None:
+            before = host.num_seated
+            host.num_standbys += change
+            self.num_seated += host.num_seated - before

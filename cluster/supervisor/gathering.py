@@ -82,7 +82,7 @@ def _note_survivors(run: Run, fact: WorkersDied) -> Stopping | Ended | None:
 def _try_to_form(run: Run, state: Gathering) -> _Next:
     scaling, waited_s = run.policies.scaling, run.now - state.since
     fewest = scaling.least(run.goal_size, waited_s)
-    if run.now < state.not_before or run.fleet.num_standbys + len(run.fleet.acting) < fewest:
+    if run.now < state.not_before or run.fleet.num_seated + len(run.fleet.acting) < fewest:
         return state
     hosts, reform = run.usable_hosts(), run.settings.reform
     size = scaling.size(candidates(hosts, reform), run.goal_size, waited_s)

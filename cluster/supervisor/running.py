@@ -11,7 +11,6 @@ from cluster.supervisor.facts import (
     HostLeaves,
     MemberCompleted,
     MemberLeaves,
-    StandbyReady,
     TimePassed,
     WorkersDied,
 )
@@ -32,11 +31,11 @@ def step(run: Run, state: Running, fact: Fact) -> State:
             run.progress.completed[fact.worker] = None
             return _finish_if_through(run, state, fact.step)
         case HostLeaves():
-            return _on_notice(run, state, fact)
+            # Looked at with the next tick: of a wave of notices, and of the standbys that answer it, each would cost a
+            # look at all hosts.
+            run.announce(f"{fact.host} leaves in {fact.notice_s:.0f} s: its workers are replaced")
         case MemberLeaves():
             return _replace(run, state, fact)
-        case StandbyReady() if run.fleet.draining:
-            return _leave_if_due(run, state)
         case BoundaryReached() if state.growing_since is not None and state.suspicion is None:
             return _grow(run, state)
         case TimePassed():
@@ -153,12 +152,6 @@ def _find_hang(run: Run) -> Hang | None:
         return silent[0]
     heard_at = {name: worker.heard_at for name, worker in run.fleet.acting.items()}
     return hangs.find(run.progress, heard_at, run.now, run.intervals.median_s(), run.watched_from)
-
-
-def _on_notice(run: Run, state: Running, fact: HostLeaves) -> State:
-    run.announce(f"{fact.host} leaves in {fact.notice_s:.0f} s: its workers are replaced")
-    run.plan()
-    return _leave_if_due(run, state)
 
 
 def _replace(run: Run, state: Running, fact: MemberLeaves) -> State:

@@ -88,7 +88,7 @@ class Stage:
         return self.say(WorkerLeaving(self.now, worker, "SIGTERM", notice_s))
 
     def drain(self, host: str, notice_s: float) -> list[Command]:
-        return self.say(HostDraining(self.now, host, notice_s))
+        return self.say(HostDraining(self.now, host, notice_s)) + self.say(Ticked(self.now))
 
     def ready(self, *workers: str) -> list[Command]:
         """These workers, or all that were started, are ready."""

@@ -17,7 +17,7 @@ def test_a_leaving_host_is_replaced_before_its_notice_ends() -> None:
     stage.progress(100)
     commands = stage.drain("b", notice_s=60.0)
     assert of(StartWorker, commands)[0].host == "c"
-    stops = of(Stop, stage.ready())
+    stops = of(Stop, stage.ready() + stage.wait_alive(1.0))
     assert [stop.worker for stop in stops] == ["w1", "w2"]
     assert isinstance(stage.supervisor.state, HandingOver)
     stage.exit("w1", code=0)
@@ -186,6 +186,7 @@ def test_a_leaving_host_is_left_without_ending_the_survivors() -> None:
     stage.ready()
     stage.drain("b", notice_s=60.0)
     stage.ready()
+    stage.wait_alive(1.0)
     assert {member.host for member in stage.assignment.members} == {"a", "c"}
     assert [stop.worker for stop in stage.all(Stop)] == ["w2"]
     assert not [kill for kill in stage.all(Kill) if kill.worker == "w1"]
