@@ -39,7 +39,11 @@ class BudgetedFailures:
 
     def fail(self, now: float, best_step: int) -> Verdict:
         """Spends one failure. `best_step` is the highest step the run ever reported."""
-        self._in_a_row = 1 if best_step > self._best_step else self._in_a_row + 1
+        if best_step > self._best_step:
+            self._in_a_row = 1
+            self.failures -= min(self.failures, self._earned(now - self._last_at))
+        else:
+            self._in_a_row += 1
         self._best_step, self._last_at = best_step, now
         self.failures += 1
         limit = self._budgets.failures
@@ -48,6 +52,11 @@ class BudgetedFailures:
                 False, reason=f"{_times(limit, 'failure')} without sustained progress in between are used up"
             )
         return Verdict(True, self._back_off.delay_s(self._in_a_row))
+
+    def _earned(self, seconds: float) -> int:
+        """Failures given back for a time with progress: a large fleet never goes long without one."""
+        budgets = self._budgets
+        return int(seconds / budgets.give_back_after_s * (budgets.failures or 0)) if budgets.give_back_after_s else 0
 
     def preempt(self, now: float) -> Verdict:
         """Spends one preemption."""

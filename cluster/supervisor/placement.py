@@ -49,10 +49,10 @@ def plan_workers(hosts: Sequence[Host], wanted: int, standbys: int, may_start: C
             heapq.heappush(free, (load[host.name], order, host))
     # Whoever is missing because a start has to wait is not replaced by a further standby elsewhere.
     spare = sum(load.values()) - wanted
-    room = [(load[host.name] - host.slots, host.order, host) for host in hosts if may_start(host.name)]
-    room = [entry for entry in room if entry[0] < standbys]
-    heapq.heapify(room)
-    if seated >= wanted:
+    if seated >= wanted and spare < standbys:
+        room = [(load[host.name] - host.slots, host.order, host) for host in hosts if may_start(host.name)]
+        room = [entry for entry in room if entry[0] < standbys]
+        heapq.heapify(room)
         while spare < standbys and room:
             over, order, host = heapq.heappop(room)
             starts.append(host.name)

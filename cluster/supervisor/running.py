@@ -216,6 +216,8 @@ def _release_left_hosts(run: Run) -> None:
 
 def _grow_if_due(run: Run, state: Running) -> State:
     policies = run.policies
+    if len(state.members) >= run.settings.sizes.max and state.growing_since is None:
+        return state
     if not policies.failures.may_resize() or _grown_size(run, state) is None:
         return replace(state, growing_since=None)
     if state.growing_since is None:

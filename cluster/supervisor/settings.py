@@ -55,7 +55,8 @@ class Budgets:
         failures: exits, hangs and lost hosts. One more ends the run.
         preemptions: hosts taken away with notice. One more ends the run.
         resizes: generations ended to grow. After that the run keeps its size.
-        give_back_after_s: seconds of progress without trouble after which all three are as new.
+        give_back_after_s: seconds of progress without trouble after which all three are as new; progress for a shorter
+            time gives its share of the failures back.
     """
 
     failures: int | None = 10

@@ -190,6 +190,17 @@ def test_a_step_is_believed_only_after_the_restore() -> None:
     assert progress.stepped
 
 
+def test_progress_between_failures_gives_its_share_of_them_back() -> None:
+    policy = BudgetedFailures(Budgets(failures=10, give_back_after_s=1800.0), BackOff())
+    assert all(policy.fail(200.0 * number, best_step=number).goes_on for number in range(100)), "one in 180 s is earned"
+    standing = BudgetedFailures(Budgets(failures=10, give_back_after_s=1800.0), BackOff())
+    assert not all(standing.fail(200.0 * number, best_step=5).goes_on for number in range(12)), (
+        "no step, nothing earned"
+    )
+    frequent = BudgetedFailures(Budgets(failures=10, give_back_after_s=1800.0), BackOff())
+    assert not all(frequent.fail(100.0 * number, best_step=number).goes_on for number in range(12))
+
+
 def test_policies_can_be_exchanged() -> None:
     class NoSecondChance(BudgetedFailures):
         def __init__(self) -> None:
