@@ -9,7 +9,21 @@ from typing import Annotated
 import typer
 from typer.exceptions import Abort, TyperException
 
-from launch.commands import check, data, export, logs, models, replay, report, resume, schema, status, stop, train
+from launch.commands import (
+    check,
+    data,
+    export,
+    logs,
+    models,
+    replay,
+    report,
+    resume,
+    schema,
+    simulate,
+    status,
+    stop,
+    train,
+)
 from launch.exit_code import ExitCode, exit_code_of, explanation_of
 
 DEBUG = "--debug"
@@ -46,6 +60,7 @@ app.command("stop")(stop.stop)
 app.command("report")(report.report)
 app.command("export")(export.export)
 app.command("replay")(replay.replay)
+app.command("simulate")(simulate.simulate)
 app.command("models")(models.models)
 app.add_typer(data.app, name="data")
 app.command("schema")(schema.schema)

@@ -31,6 +31,11 @@ class VirtualTime:
         self._count += 1
         heapq.heappush(self._planned, (self.now + delay_s, self._count, action, arguments))
 
+    @property
+    def next_at(self) -> float | None:
+        """When the next action is planned; None when there is none."""
+        return self._planned[0][0] if self._planned else None
+
     def step(self) -> bool:
         """Goes on to the next action and does it.
 
