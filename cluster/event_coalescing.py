@@ -49,7 +49,13 @@ class Coalescing:
 
     def flush(self) -> list[Event]:
         """All that is held, oldest first."""
-        held = [*self._progress.values(), *self._heartbeats.values(), *self._snapshots.values()]
+        # Progress shows that a worker lives as well: of ten thousand workers the journal would hold twice as much.
+        heartbeats = [
+            event
+            for worker, event in self._heartbeats.items()
+            if worker not in self._progress or event.arrived is not None
+        ]
+        held = [*self._progress.values(), *heartbeats, *self._snapshots.values()]
         held.sort(key=lambda event: event.at)
         for kind in (self._progress, self._heartbeats, self._snapshots):
             kind.clear()

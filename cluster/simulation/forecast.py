@@ -19,8 +19,6 @@ from cluster.supervisor.states import Gathering, Running
 from cluster.supervisor.supervisor import Supervisor
 
 _HOUR_S = 3600.0
-# While nothing but steps happens no tick is needed; while hosts are waited for, the deadlines are looked at this often.
-_WAITING_TICK_S = 60.0
 _MOMENT_S = 0.05
 
 
@@ -141,7 +139,7 @@ class _Run:
             self._fleet.carry_out(commands)
             self._plan_ticks()
 
-    # The clock is told what matters: deadlines, hosts that have come or go, and now and then whatever happens.
+    # The clock is told when it matters: no process hangs here, so that the other deadlines never pass.
 
     def _plan_ticks(self) -> None:
         state, sizes = self._supervisor.state, self._supervisor.settings.sizes
@@ -152,8 +150,6 @@ class _Run:
         elif isinstance(state, Running) and len(state.members) < sizes.max:
             self._tick_at(state.since + sizes.keep_s + _MOMENT_S)
             self._tick_at(state.since + sizes.keep_s + sizes.grow_within_s + 2 * _MOMENT_S)
-        if not isinstance(state, Running):
-            self._tick_at(self._time.now - self._time.now % _WAITING_TICK_S + _WAITING_TICK_S)
 
     def _tick_at(self, at: float) -> None:
         if at > self._time.now and at not in self._ticks:

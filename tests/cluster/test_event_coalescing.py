@@ -19,12 +19,13 @@ def test_only_the_newest_of_each_worker_is_passed_on_and_that_at_the_tick():
         progress(0.4, 2, "w2"),
         progress(0.5, 3),
         Heartbeat(0.6, "w1"),
+        Heartbeat(0.6, "w3"),
     ]:
         assert coalescing.add(event) == []
     assert coalescing.add(Ticked(0.7)) == [
         progress(0.4, 2, "w2"),
         progress(0.5, 3),
-        Heartbeat(0.6, "w1"),
+        Heartbeat(0.6, "w3"),  # of the one that made no progress
         Ticked(0.7),
     ]
     assert coalescing.add(Ticked(0.8)) == [Ticked(0.8)]
