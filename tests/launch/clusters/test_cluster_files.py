@@ -31,10 +31,8 @@ def ray_job() -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("name", RAY)
 def test_ray_accepts_the_cluster(name: str) -> None:
-    pytest.importorskip("ray")
-    from ray.autoscaler._private.util import prepare_config, validate_config
-
-    validate_config(prepare_config(ray_cluster(name)))
+    ray = pytest.importorskip("ray.autoscaler._private.util")
+    ray.validate_config(ray.prepare_config(ray_cluster(name)))
 
 
 @pytest.mark.parametrize("name", RAY)
