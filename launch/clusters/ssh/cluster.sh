@@ -13,7 +13,7 @@ usage="usage: $0 start|status|stop HOSTS [CHECKOUT]"
 action=${1:?$usage}
 hosts=${2:?$usage}
 checkout=${3:-$PWD}
-port=6379
+port=${PHALANX_RAY_PORT:-6379}
 ssh=${PHALANX_SSH:-ssh -o BatchMode=yes -o ConnectTimeout=10}
 
 names=()
@@ -59,12 +59,12 @@ start() {
             echo "$prelude"
             echo "umask 077; mkdir -p ~/.ray"
             echo "echo $(cat "$token_file") >~/.ray/auth_token"
-            echo "pgrep -u \"\$(id -u)\" -f 'raylet/raylet .*--node_ip_address=${addresses[$number]}( |\$)' >/dev/null && exit 0"
+            echo "pgrep -u \"\$(id -u)\" -f 'raylet/raylet .*--gcs-address=[^ ]*:$port( |\$)' >/dev/null && exit 0"
             echo "ray start --node-ip-address=${addresses[$number]} $role --disable-usage-stats </dev/null"
         } | on "${names[$number]}"; then
             echo "${names[$number]}: Ray did not start" >&2
             failed=1
-            # Nobody can join a cluster without a head.
+            # Without a head nobody can join.
             [ "$number" -ne 0 ] || exit 3
         fi
     done
