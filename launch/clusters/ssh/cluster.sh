@@ -3,7 +3,9 @@
 # extra `ray`).
 #
 #   launch/clusters/ssh/cluster.sh start launch/clusters/ssh/hosts.txt
-#   ssh HEAD 'cd CHECKOUT && .venv/bin/phalanx train configs/mnist.yaml cluster.kind=ray cluster.ray.address=auto ...'
+#   ssh HEAD, and in the checkout, with RAY_AUTH_MODE=token:
+#   phalanx train configs/mnist.yaml cluster.kind=ray cluster.ray.address=auto cluster.workers=2 \
+#       strategy.name=multi_worker_mirrored run.dir=SHARED_FOLDER
 #   launch/clusters/ssh/cluster.sh stop launch/clusters/ssh/hosts.txt
 #
 # `start` again brings back the hosts that were lost; those that run are left alone.

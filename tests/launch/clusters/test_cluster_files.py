@@ -97,8 +97,8 @@ def commands() -> list[str]:
     texts = [path.read_text() for path in CLUSTERS.rglob("*") if path.is_file()]
     texts += [path.read_text() for path in (ROOT / "docs" / "guides").glob("*.md")]
     # Lines that go on: after a backslash, in a comment too, or as YAML folds them.
-    joined = [re.sub(r"\\?\n#? +(?=[a-z]+\.)", " ", text) for text in texts]
-    return [found for text in joined for found in re.findall(r"phalanx train configs/\S+[^\n'`#]*", text)]
+    joined = [re.sub(r"\\?\n#? +(?='?[a-z]+\.)", " ", text) for text in texts]
+    return [found for text in joined for found in re.findall(r"phalanx train configs/\S+[^\n`#]*", text)]
 
 
 def test_every_command_names_settings_that_exist() -> None:
