@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 
 from cluster.supervisor.facts import Death
@@ -12,6 +12,7 @@ _ENOUGH_INTERVALS = 3
 # A new report's weight in a member's average time for a step.
 _NEWEST_WEIGHT = 0.2
 _ENOUGH_REPORTS = 10
+_REMEMBERED_REPORTS = 21
 
 
 @dataclass(slots=True)
@@ -24,6 +25,7 @@ class MemberProgress:
         phase: the phase of its last report; "form" before the first.
         arrived: steps for which it has done its own part; the others may wait for it in the next one.
         own_s: seconds that these took it.
+        own_step_s: seconds a step in each of the newest reports of those.
         step_s: its own average seconds for a step; None before it has reported two steps.
         reports: how many reports that average is made of.
     """
@@ -33,6 +35,7 @@ class MemberProgress:
     phase: str = "form"
     arrived: int = 0
     own_s: float = 0.0
+    own_step_s: deque[float] = field(default_factory=lambda: deque(maxlen=_REMEMBERED_REPORTS))
     step_s: float | None = None
     reports: int = 0
 
@@ -103,7 +106,9 @@ class GenerationProgress:
         if not member.arrived:  # what is known of it so far it may have waited or compiled
             member.step_s, member.reports = None, 0
         else:
-            self._average(member, (own_s - member.own_s) / (arrived - member.arrived))
+            member.own_step_s.append((own_s - member.own_s) / (arrived - member.arrived))
+            # The median, because evaluations and what else comes between two steps fall into some of the reports.
+            member.step_s, member.reports = median(member.own_step_s), len(member.own_step_s)
         member.arrived, member.own_s = arrived, own_s
 
     def stragglers(self, ratio: float | None, floor_s: float = 0.0) -> list[tuple[str, float]]:
@@ -129,9 +134,6 @@ class GenerationProgress:
     def _time(self, member: MemberProgress, at: float, step: int, intervals: StepIntervals) -> None:
         intervals.add(at - member.at)
         if not member.arrived:  # a member that knows its own part is not measured by what it waited for
-            self._average(member, (at - member.at) / (step - member.step))
-
-    def _average(self, member: MemberProgress, step_s: float) -> None:
-        old = member.step_s
-        member.step_s = step_s if old is None else old + _NEWEST_WEIGHT * (step_s - old)
-        member.reports += 1
+            step_s, old = (at - member.at) / (step - member.step), member.step_s
+            member.step_s = step_s if old is None else old + _NEWEST_WEIGHT * (step_s - old)
+            member.reports += 1

@@ -20,7 +20,7 @@ from tests.launch import counted_samples
 from tests.launch.supervised_runs import curve, events, last_step
 from trainer.checkpoint.store import CheckpointStore
 
-STEPS, NUM_DISTURBANCES, DEADLINE_S = 6000, 16, 120.0
+STEPS, NUM_DISTURBANCES, DEADLINE_S = 4000, 12, 120.0
 EPOCHS = STEPS * counted_samples.BATCH // counted_samples.NUM_SAMPLES
 TOLERANCE = 1e-4
 CONFIG = f"""\

@@ -126,6 +126,18 @@ def test_own_parts_show_a_straggler_for_whom_all_wait_in_every_step() -> None:
     assert not any("slow" in text for text in stage.texts), "two milliseconds are chance"
 
 
+def test_an_evaluation_between_two_steps_makes_nobody_a_straggler() -> None:
+    stage = running(TWO, a=1, b=1)
+    own_s = 0.0
+    for step in range(1, 60):
+        stage.wait_alive(1.0)
+        stage.progress(step)
+        own_s += 8.0 if step % 10 == 0 else 0.3
+        stage.say(Heartbeat(stage.now, "w1", arrived=step, own_s=step * 0.3))
+        stage.say(Heartbeat(stage.now, "w2", arrived=step, own_s=own_s))
+    assert not any("slow" in text for text in stage.texts)
+
+
 def test_the_host_of_a_straggler_is_left_when_others_have_room() -> None:
     settings = replace(TWO, standbys=2, hangs=HangLimits(replace_stragglers=True))
     stage = running(settings, a=1, b=1)
