@@ -156,7 +156,7 @@ class WorkerLink:
             self._wake()
 
     def did_own_part(self, arrived: int, own_s: float) -> None:
-        """Says for how many steps this worker has done its own part so far, and how long that took it.
+        """Says for how many steps of its generation this worker has done its own part so far, and how long that took.
 
         The next sign of life carries the newest of these numbers.
         """

@@ -50,6 +50,8 @@ def step(run: Run, state: Ending | HandingOver, fact: Fact) -> _Next:
     if isinstance(fact, MemberCompleted) and fact.worker == next(iter(run.progress.members)):
         return stopping.finish(run, fact.step)
     if isinstance(fact, TimePassed):
+        if isinstance(state, HandingOver):
+            _end_frozen(run)
         if isinstance(state, HandingOver) and any(worker.doomed_at for worker in run.fleet.acting.values()):
             return break_off(run, state.generation, delay_s=0.0)
         run.plan()
@@ -67,6 +69,14 @@ def step(run: Run, state: Ending | HandingOver, fact: Fact) -> _Next:
         run.announce(f"{title_of(fact)} before it had handed over: generation {state.generation} is broken off")
         return break_off(run, state.generation, delay_s=0.0)
     return state if run.fleet.acting else _go_on(run, state)
+
+
+def _end_frozen(run: Run) -> None:
+    """One that gives no sign of life will not save: the others, who wait for it, need not wait for its deadline."""
+    for silence in run.policies.hangs.find_silent(run.fleet.acting.values(), run.now, run.watched_from):
+        worker = run.fleet.acting[silence.worker]
+        run.announce(f"{worker.title} {silence.what} and is killed")
+        run.kill(worker, f"it {silence.what}")
 
 
 def _go_on(run: Run, state: Ending | HandingOver) -> _Next:

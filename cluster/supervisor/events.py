@@ -114,7 +114,8 @@ class Heartbeat:
     """A worker's process lives. Says nothing of the progress of all.
 
     Attributes:
-        arrived: steps for which this member has done its own part since it began; None: it does not count them.
+        arrived: steps for which this member has done its own part since its generation began, so that members can be
+            compared; None: it does not count them.
         own_s: seconds that these have taken it, waiting for the others not counted.
     """
 

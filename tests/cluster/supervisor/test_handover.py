@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from cluster.assignment import SnapshotPlace
 from cluster.supervisor.commands import Form, Kill, ReleaseHost, StartWorker, Stop
-from cluster.supervisor.settings import Budgets, Settings, Sizes
+from cluster.supervisor.settings import Budgets, HangLimits, Settings, Sizes
 from cluster.supervisor.states import HandingOver, Running, Stopping
 from tests.cluster.supervisor.stage import SIGKILL, Stage, of, running, workers_of
 
@@ -83,6 +83,18 @@ def test_a_standby_that_is_told_to_end_is_not_taken_and_another_is_started() -> 
     stage.wait_alive(1.0)
     stage.ready()
     assert "w3" not in stage.members
+
+
+def test_a_member_that_freezes_while_it_hands_over_is_not_waited_for() -> None:
+    stage = running(replace(TWO, standbys=2, hangs=HangLimits(silent_s=15.0)), a=2)
+    stage.progress(100)
+    stage.snapshot("a", 100)
+    stage.leave("w2", notice_s=60.0)
+    assert not of(Kill, stage.wait_alive(15.0, "w1"))
+    assert [kill.worker for kill in of(Kill, stage.wait_alive(1.0, "w1"))] == ["w1", "w2"]
+    assert "worker 0 on a has given no sign of life for 16 s and is killed" in stage.texts
+    stage.bury()
+    assert stage.members == ["w3", "w4"] and stage.assignment.restore == SnapshotPlace(100, "a")
 
 
 def test_a_saved_handover_goes_on_from_its_checkpoint_not_from_an_older_snapshot() -> None:
