@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from cluster.run_lock import RunLockError, read_holder
+from trainer.goodput.reading import account_of
+from trainer.goodput.sentence import sentence
 from trainer.observe.number_text import format_count, format_duration, format_number
 from trainer.report.reading import read_run
 from trainer.report.wall_time import status as journal_status
@@ -29,6 +31,7 @@ class RunStatus:
         checkpoints: steps of the checkpoints on disk, oldest first.
         seconds: wall time so far.
         silent_s: seconds since the last line of metrics.
+        goodput: where the time went, as `Account.to_json` has it.
     """
 
     run: str
@@ -42,6 +45,7 @@ class RunStatus:
     checkpoints: list[int]
     seconds: float | None
     silent_s: float | None
+    goodput: dict[str, Any]
 
     def as_json(self) -> dict[str, Any]:
         """As one JSON object; JSON has no NaN, so that and infinity are named."""
@@ -64,6 +68,7 @@ def read_status(folder: Path) -> RunStatus:
     training = record.training[-1] if record.training else {}
     evaluation = record.evaluations[-1] if record.evaluations else {}
     last = max((line["time"] for line in (training, evaluation) if "time" in line), default=None)
+    account = account_of(record.journal, record.spans, time.time() if holder else None)
     totals = [event["total_steps"] for event in record.journal if isinstance(event.get("total_steps"), int)]
     return RunStatus(
         run=str(folder),
@@ -77,6 +82,7 @@ def read_status(folder: Path) -> RunStatus:
         checkpoints=[checkpoint.step for checkpoint in record.checkpoints if checkpoint.state == "kept"],
         seconds=wall_time(record).duration,
         silent_s=time.time() - last if last is not None and holder else None,
+        goodput=account.to_json() | {"sentence": sentence(account)},
     )
 
 
@@ -95,6 +101,12 @@ def describe(status: RunStatus) -> str:
     rows.append(("checkpoints", ", ".join(map(str, status.checkpoints)) or "none"))
     if status.seconds is not None:
         rows.append(("time", format_duration(status.seconds)))
+    if status.goodput["goodput"] is not None:
+        rows.append(("goodput", status.goodput["sentence"].removeprefix("goodput ")))
+    if status.goodput["failures"]:
+        last = status.goodput["failures"][-1]
+        state = f"training again after {format_duration(last['down_s'])}" if last["is_over"] else "not over yet"
+        rows.append(("last failure", f"{last['what']}; {state}"))
     if status.silent_s is not None:
         rows.append(("last line", f"{format_duration(status.silent_s)} ago"))
     width = max(len(name) for name, _ in rows)

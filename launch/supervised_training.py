@@ -19,6 +19,7 @@ from launch.host_memory import HostMemory
 from launch.left_snapshots import left_snapshots
 from launch.local_hosts import local_hosts
 from launch.run_config import RunConfig
+from launch.run_watch import start_watching
 from trainer.observe.journal import Journal, next_generation
 from trainer.run_folder import RunFolder
 from trainer.stop_request import StopRequest
@@ -87,6 +88,7 @@ def train_supervised(config: RunConfig, folder: RunFolder, stop: StopRequest) ->
     journal.write(**started_record(settings, continued=False))
     terminal = TerminalOutput(sys.stdout)
     memory.create(keep=[one.host for one in left])
+    watching = start_watching(config, folder)
     try:
         program = python_program("-m", "launch.worker", str(folder.path))
         hosts = local_hosts(config, folder, program, memory, terminal, _host_recorder(journal))
@@ -97,6 +99,7 @@ def train_supervised(config: RunConfig, folder: RunFolder, stop: StopRequest) ->
     finally:
         terminal.close()
         memory.clear()
+        _announce(watching.close(journal))
         journal.close()
     if finish.outcome in ("finished", "stopped"):
         return finish

@@ -12,6 +12,7 @@ from launch.config import RunConfig, write_config
 from launch.exit_code import ExitCode, RequestError, exit_code_of
 from launch.quiet_start import import_tensorflow
 from launch.run_log import write_log
+from launch.run_watch import summarize
 from launch.yaml_text import read_document
 from trainer.config_changes import config_changes
 from trainer.environment import version_changes
@@ -72,6 +73,7 @@ def _train(config: RunConfig, folder: RunFolder, stop: StopRequest) -> _End:
     outcome = run_training(config, folder, stop)
     if outcome.stopped is None and config.export.enabled and not is_exported(folder, outcome.step):
         export_run(config, folder, outcome.session)
+    typer.echo(summarize(config, folder))
     return _End(outcome.stopped, outcome.step, outcome.metrics)
 
 

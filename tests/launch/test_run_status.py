@@ -6,6 +6,7 @@ import pytest
 
 from cluster.run_lock import RunLock
 from launch.run_status import describe, read_status
+from tests.trainer.goodput.journals import Story
 from trainer.observe.journal import Journal
 from trainer.observe.metrics_log import MetricsLog
 from trainer.run_folder import RunFolder
@@ -73,3 +74,15 @@ def test_a_run_that_has_only_begun(run):
     status = read_status(run.path)
     assert (status.step, status.state, status.training) == (0, "interrupted", {})
     assert "checkpoints  none" in describe(status)
+
+
+def test_where_the_time_went_is_told(run):
+    story = Story()
+    story.begin()
+    story.exit(11.0, "w2", signal=9)
+    run.journal.write_text("".join(json.dumps(record) + "\n" for record in story.records))
+    status = read_status(run.path)
+    assert status.as_json()["goodput"]["seconds"]["productive"] == pytest.approx(8, abs=0.05)
+    text = describe(status)
+    assert "goodput       72.7% of 11s; 1 failure cost" in text
+    assert "last failure  worker 1 on a was killed (SIGKILL); not over yet" in text

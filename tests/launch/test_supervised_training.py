@@ -51,6 +51,13 @@ def test_a_killed_worker_is_replaced_and_the_curve_is_the_undisturbed_one(undist
     resumed = events(folder, "resumed")
     assert resumed and resumed[0]["step"] >= 80
     assert "SIGKILL" in output
+    (account,) = events(folder, "goodput")
+    assert sum(account["seconds"].values()) == pytest.approx(account["wall_s"])
+    assert f"goodput {100 * account['goodput']:.1f}% of" in output
+    (failure,) = account["failures"]
+    assert (failure["rank"], failure["signal"], failure["is_over"]) == (0, signal.SIGKILL, True)
+    assert 0 <= failure["steps_lost"] < 8 + 10  # since the snapshot before the last, and the steps of a call
+    assert failure["phases"].keys() >= {"restart_ended", "restart_formed", "restart_restored", "restart_first_step"}
     assert run(["replay", str(folder)]) == ExitCode.DONE
 
 

@@ -56,7 +56,7 @@ def test_the_folder_holds_what_the_design_says(finished):
     assert [line["step"] for line in lines if "split" not in line] == [2, 4, 6, 8]
     events = [event["event"] for event in read_journal(run_folder / "journal.jsonl")]
     assert events[0] == "started"
-    assert events[-2:] == ["finished", "exported"]
+    assert events[-3:] == ["finished", "exported", "goodput"]
 
 
 def test_repeating_the_command_of_a_finished_run_changes_nothing(finished, capsys):
@@ -172,7 +172,10 @@ def test_stop_saves_the_state_and_resume_goes_on(tmp_path, capsys):
     capsys.readouterr()
     checkpoints = sorted((tmp_path / "long" / "checkpoints").glob("step-*"))
     step = int(checkpoints[-1].name.removeprefix("step-"))
-    assert read_journal(tmp_path / "long" / "journal.jsonl")[-1]["event"] == "stopped"
+    assert [event["event"] for event in read_journal(tmp_path / "long" / "journal.jsonl")][-2:] == [
+        "stopped",
+        "goodput",
+    ]
     assert run(["resume", str(tmp_path / "long"), f"train.steps={step + 4}"]) == ExitCode.DONE
     assert f"done after step {step + 4}" in capsys.readouterr().out
 

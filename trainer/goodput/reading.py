@@ -12,6 +12,8 @@ from trainer.observe.journal import read_journal
 from trainer.observe.trace import read_trace
 
 Record = Mapping[str, Any]
+# The event in the journal that holds an account's `to_json`.
+SUMMARY = "goodput"
 # Spans within the steps that are no steps.
 WAITS = {"data": DATA_WAIT, "snapshot_stall": CHECKPOINT}
 
@@ -37,6 +39,18 @@ def account_of(journal: Sequence[Record], spans: Mapping[int, Sequence[Record]],
         until: now, for a run that is going on.
     """
     ledger = Ledger()
+    fill(ledger, journal, spans)
+    return ledger.account(until)
+
+
+def fill(ledger: Ledger, journal: Sequence[Record], spans: Mapping[int, Sequence[Record]]) -> None:
+    """Tells a new ledger all that a run folder holds. The later records of a supervised launch can follow one by one.
+
+    Args:
+        ledger: gets it.
+        journal: its records, oldest first.
+        spans: the trace, by rank.
+    """
     launches = _launches(journal)
     for number, records in enumerate(launches):
         if records[0]["event"] == "supervisor_started":
@@ -47,7 +61,6 @@ def account_of(journal: Sequence[Record], spans: Mapping[int, Sequence[Record]],
         add_launch(ledger, records, _spans_of(spans.get(0, ()), records[0]["time"], following))
     for rank, lines in spans.items():
         charge(ledger, rank, lines)
-    return ledger.account(until)
 
 
 def charge(ledger: Ledger, rank: int, spans: Sequence[Record]) -> None:
@@ -62,8 +75,11 @@ def _launches(journal: Sequence[Record]) -> list[list[Record]]:
     """The records of each process that launched the run: one that trained alone, or one that supervised."""
     launches: list[list[Record]] = []
     generation: int | None = None  # None: the supervisor's own, whatever it says
+    over = False
     for record in journal:
         event = record["event"]
+        if event == SUMMARY:
+            continue  # says what the others have said
         if event == "supervisor_started" and not record.get("continued"):
             launches.append([record])
             generation, over = None, False
