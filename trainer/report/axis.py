@@ -101,7 +101,11 @@ def tick_texts(ticks: Sequence[float], unit: str = "") -> list[str]:
     if gaps and max(gaps) > 1.5 * min(gaps):  # a logarithmic axis
         return [f"{tick:g}{unit}" for tick in ticks]
     if largest and largest < 1e-3:
-        return ["0" if tick == 0 else f"{tick:.1e}".replace(".0e", "e").replace("e-0", "e-") for tick in ticks]
+        for digits in (1, 2, 3, 4, 5, 6):
+            texts = ["0" if tick == 0 else f"{tick:.{digits}e}" for tick in ticks]
+            if len(set(texts)) == len(texts):
+                break
+        return [text.replace(".0e", "e").replace("e-0", "e-") for text in texts]
     digits = max(0, -math.floor(math.log10(min(gaps)) + 1e-9)) if gaps else 2
     if gaps and round(min(gaps) * 10**digits, 6) % 1:
         digits += 1
