@@ -42,6 +42,8 @@ def add_launch(ledger: Ledger, records: Sequence[Record], spans: Sequence[Record
                 stepped = True
                 ledger.recovered()
         elif name == "step":
+            stepped = True
+            ledger.recovered()
             ledger.completed(item.get("step", 0), item["start"])
         elif name in ("finished", "stopped"):
             ledger.completed(item.get("step", 0), item["time"])

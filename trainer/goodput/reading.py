@@ -14,6 +14,7 @@ from trainer.observe.trace import read_trace
 Record = Mapping[str, Any]
 # The event in the journal that holds an account's `to_json`.
 SUMMARY = "goodput"
+_ROUNDING_S = 1e-3  # a trace has microseconds, a journal the whole float
 # Spans within the steps that are no steps.
 WAITS = {"data": DATA_WAIT, "snapshot_stall": CHECKPOINT}
 
@@ -108,8 +109,9 @@ def _has_formed(launch: Sequence[Record], record: Record) -> bool:
 def _spans_of(spans: Sequence[Record], began: float, following: float) -> list[Record]:
     """Those of the process that began to train at a time; its startup ended right then."""
     ordered = sorted(spans, key=lambda span: span["start"])
-    starts = [span["start"] for span in ordered if span["name"] == "startup" and span["start"] <= began]
-    next_starts = [span["start"] for span in ordered if span["name"] == "startup" and span["start"] > began]
+    all_starts = [span["start"] for span in ordered if span["name"] == "startup"]
+    starts = [start for start in all_starts if start <= began + _ROUNDING_S]
+    next_starts = all_starts[len(starts) :]
     low = starts[-1] if starts else began
     high = min([following, *next_starts])
     return [span for span in ordered if low <= span["start"] < high]

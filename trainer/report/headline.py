@@ -8,7 +8,7 @@ from typing import Any
 from trainer.observe.number_text import format_count, format_duration, format_number
 from trainer.report.markup import Markup, element, join
 from trainer.report.reading import RunRecord, is_number
-from trainer.report.wall_time import WallTime, goodput, status
+from trainer.report.wall_time import WallTime, status
 
 _LOWER_IS_BETTER = ("loss", "error", "perplexity", "rmse", "mae", "mse")
 _STATUS_TEXT = {"finished": "finished", "stopped": "stopped", "failed": "failed", "unfinished": "not finished"}
@@ -95,15 +95,22 @@ def _speed(record: RunRecord, wall: WallTime) -> list[tuple[str, str, str]]:
     if wall.duration:
         detail = f"and {format_duration(wall.pauses)} paused" if wall.pauses >= 1 else "wall time"
         facts.append(("Duration", format_duration(wall.duration), detail))
-    share = goodput(record, wall)
+    share = record.account.goodput
     if share is not None:
-        facts.append(("Goodput", f"{100 * share:.1f}%", "time in useful steps"))
+        facts.append(("Goodput", f"{100 * share:.1f}%", _goodput_detail(record)))
     rates = [line["examples_per_s"] for line in record.training if is_number(line.get("examples_per_s"))]
     if rates:
         waits = [line["data_wait"] for line in record.training if is_number(line.get("data_wait"))]
         detail = f"data wait {100 * statistics.median(waits):.1f}%" if waits else "median"
         facts.append(("Samples/s", format_count(statistics.median(rates)), detail))
     return facts
+
+
+def _goodput_detail(record: RunRecord) -> str:
+    count = len(record.account.failures)
+    if not count:
+        return "time in steps that count"
+    return f"{count} failure{'s' if count > 1 else ''} cost {format_duration(record.account.failure_cost_s)}"
 
 
 def _subject(record: RunRecord) -> Markup:

@@ -8,7 +8,7 @@ from typing import Any
 
 from trainer.atomic_file import write_whole
 from trainer.observe.number_text import format_count, format_number
-from trainer.report import gantt, tables
+from trainer.report import gantt, tables, time_spent
 from trainer.report.axis import finite
 from trainer.report.headline import headline
 from trainer.report.line_chart import LineChart, Series, draw
@@ -49,6 +49,7 @@ def render(record: RunRecord) -> str:
             "main",
             headline(record, wall),
             *_curves(record),
+            _time_spent(record),
             _phases(record),
             _checkpoints(record, wall),
             _events(record, wall),
@@ -171,6 +172,10 @@ def _marks(record: RunRecord) -> list[tuple[float, str]]:
         for event in record.journal
         if event["event"] in names and is_number(event.get("step"))
     ]
+
+
+def _time_spent(record: RunRecord) -> Markup:
+    return _section("Wall time", time_spent.note(record.account), time_spent.draw(record.account))
 
 
 def _phases(record: RunRecord) -> Markup:

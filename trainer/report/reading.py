@@ -1,5 +1,6 @@
 """Everything that the report shows, read from the run folder; whatever is missing is empty, never an error."""
 
+import functools
 import json
 import re
 from dataclasses import dataclass
@@ -8,6 +9,8 @@ from typing import Any, TypeGuard
 
 import yaml
 
+from trainer.goodput.account import Account
+from trainer.goodput.reading import account_of
 from trainer.observe.journal import read_journal
 from trainer.observe.metrics_log import read_metrics
 from trainer.observe.trace import read_trace
@@ -40,6 +43,11 @@ class RunRecord:
     journal: list[dict[str, Any]]
     spans: dict[int, list[dict[str, Any]]]  # by rank
     checkpoints: list[SavedCheckpoint]
+
+    @functools.cached_property
+    def account(self) -> Account:
+        """Where the wall time went, as far as anything was recorded."""
+        return account_of(self.journal, self.spans)
 
     def training_metrics(self) -> list[str]:
         """The names of the numbers in the training lines, loss first."""

@@ -1,4 +1,4 @@
-"""How long a run took and how much of that went into steps that count."""
+"""How long a run took, and how it ended."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -43,13 +43,7 @@ def wall_time(record: RunRecord) -> WallTime:
     for spans in record.spans.values():
         times.append(min(span["start"] for span in spans))
         times.append(max(span_end(span) for span in spans))
-    pauses = 0.0
-    previous: dict[str, Any] | None = None
-    for event in record.journal:
-        if previous and event["event"] in ("started", "resumed") and previous["event"] in _ENDED_BY_WISH:
-            pauses += max(event["time"] - previous["time"], 0.0)
-        previous = event
-    return WallTime(min(times, default=None), max(times, default=None), pauses)
+    return WallTime(min(times, default=None), max(times, default=None), record.account.paused_s)
 
 
 def span_end(span: Mapping[str, Any]) -> float:
@@ -64,28 +58,3 @@ def phase_totals(spans: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, i
         seconds, count = totals.get(span["name"], (0.0, 0))
         totals[span["name"]] = (seconds + span["duration"], count + span.get("count", 1))
     return totals
-
-
-def useful_step_seconds(spans: Sequence[Mapping[str, Any]]) -> float:
-    """Time in steps that were not lost: steps which were trained again after a failure count once.
-
-    Args:
-        spans: of one rank, by start.
-    """
-    useful: list[Mapping[str, Any]] = []
-    for span in spans:
-        if span["name"] != "step":
-            continue
-        step = span.get("step")
-        while step is not None and useful and useful[-1].get("step", -1) >= step:
-            useful.pop()
-        useful.append(span)
-    return sum(span["duration"] for span in useful)
-
-
-def goodput(record: RunRecord, wall: WallTime) -> float | None:
-    """Useful step time over wall time, 0 to 1, mean of the ranks; None without a trace."""
-    if not record.spans or not wall.duration:
-        return None
-    useful = sum(useful_step_seconds(spans) for spans in record.spans.values()) / len(record.spans)
-    return min(useful / wall.duration, 1.0)

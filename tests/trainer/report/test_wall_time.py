@@ -4,21 +4,14 @@ from pathlib import Path
 import pytest
 
 from trainer.report.reading import read_run
-from trainer.report.wall_time import goodput, phase_totals, status, useful_step_seconds, wall_time
-
-
-def _step(step: int, start: float, seconds: float = 1.0) -> dict:
-    return {"name": "step", "step": step, "start": start, "duration": seconds}
-
-
-def test_steps_trained_again_after_a_failure_count_once():
-    spans = [_step(50, 0), _step(100, 1), _step(150, 2), _step(100, 10), _step(150, 11)]
-    assert useful_step_seconds(spans) == 3.0
-    assert useful_step_seconds([*spans, {"name": "data", "start": 12, "duration": 5}]) == 3.0
+from trainer.report.wall_time import phase_totals, status, wall_time
 
 
 def test_totals_count_bundles_by_their_number():
-    spans = [_step(50, 0, 2.0), {"name": "step", "start": 3, "end": 9, "duration": 4.0, "count": 20}]
+    spans = [
+        {"name": "step", "step": 50, "start": 0, "duration": 2.0},
+        {"name": "step", "start": 3, "end": 9, "duration": 4.0, "count": 20},
+    ]
     assert phase_totals(spans) == {"step": (6.0, 21)}
 
 
@@ -40,9 +33,10 @@ def test_a_pause_is_not_part_of_the_duration_and_a_crash_is(example_run: Callabl
     assert wall.pauses == pause_s
     assert wall.began is not None and wall.ended is not None
     assert wall.duration == pytest.approx(wall.ended - wall.began - pause_s)
-    share = goodput(record, wall)
-    assert share is not None
-    assert share == pytest.approx(useful_step_seconds(record.spans[0]) / (wall.duration or 0))
+    assert record.account.wall_s == pytest.approx(wall.duration, abs=0.5)
+    (crash,) = record.account.failures
+    assert crash.phases["restart_down"] == pytest.approx(crash_s, abs=0.5)
+    assert crash.steps_lost == pytest.approx(50, abs=50)
 
 
 @pytest.mark.parametrize(
@@ -63,4 +57,4 @@ def test_a_run_without_records_has_no_times(tmp_path: Path):
     record = read_run(tmp_path)
     wall = wall_time(record)
     assert wall.duration is None
-    assert goodput(record, wall) is None
+    assert record.account.goodput is None
