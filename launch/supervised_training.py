@@ -11,7 +11,7 @@ from cluster.supervisor.commands import Command, Finish
 from cluster.supervisor.events import Event
 from cluster.supervisor.journal_replay import started_record
 from cluster.supervisor.records import to_record
-from cluster.supervisor.settings import Budgets, HangLimits, Settings, Sizes
+from cluster.supervisor.settings import Budgets, HangLimits, Patience, Settings, Sizes
 from cluster.supervisor.supervisor import Supervisor
 from cluster.terminal_output import TerminalOutput
 from cluster.worker_environment import python_program
@@ -23,6 +23,9 @@ from launch.run_watch import start_watching
 from trainer.observe.journal import Journal, next_generation
 from trainer.run_folder import RunFolder
 from trainer.stop_request import StopRequest
+
+# Importing TensorFlow takes a core for seconds, which a generation that forms needs itself.
+_SPARE_S = 60.0
 
 
 class TrainingFailed(RuntimeError):
@@ -49,6 +52,7 @@ def settings_of(config: RunConfig, last_generation: int) -> Settings:
             replace_stragglers=cluster.replace_stragglers,
         ),
         standbys=cluster.max_workers if cluster.standbys is None else cluster.standbys,
+        patience=Patience(spare_s=_SPARE_S),
         last_generation=last_generation,
     )
 

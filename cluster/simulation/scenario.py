@@ -84,7 +84,7 @@ def draw_scenario(seed: int) -> Scenario:
     has_user_error = rng.random() < 0.1
     return Scenario(
         seed=seed,
-        settings=_draw_settings(rng),
+        settings=_draw_settings(rng, seed),
         training=training,
         slots=tuple(rng.choice([1, 1, 2, 4]) for _ in range(rng.randint(1, 4))),
         faults=faults,
@@ -98,7 +98,7 @@ def draw_scenario(seed: int) -> Scenario:
     )
 
 
-def _draw_settings(rng: random.Random) -> Settings:
+def _draw_settings(rng: random.Random, seed: int) -> Settings:
     most = rng.choice([1, 2, 3, 4, 6])
     return Settings(
         sizes=Sizes(
@@ -139,6 +139,7 @@ def _draw_settings(rng: random.Random) -> Settings:
             dump_s=1.0,
             drain_s=3.0,
             resources_s=rng.choice([None, 30.0]),
+            spare_s=(0.0, 0.0, 3.0)[seed % 3],
             blind_s=6.0,
         ),
         standbys=rng.choice([0, 1, 1, 2]),

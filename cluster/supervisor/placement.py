@@ -29,8 +29,10 @@ def capacity(hosts: Sequence[Host]) -> int:
     return sum(host.slots for host in hosts)
 
 
-def plan_workers(hosts: Sequence[Host], wanted: int, standbys: int, may_start: Callable[[str], bool]) -> Plan:
-    """What to start so that `wanted` members and `standbys` more have a worker.
+def plan_workers(
+    hosts: Sequence[Host], wanted: int, standbys: int, may_start: Callable[[str], bool], may_spare: bool = True
+) -> Plan:
+    """What to start so that `wanted` members and `standbys` more have a worker; without `may_spare` no more.
 
     Members are spread over the hosts, so that a lost host costs as few as possible and its peers hold the state.
     """
@@ -55,7 +57,7 @@ def plan_workers(hosts: Sequence[Host], wanted: int, standbys: int, may_start: C
             heapq.heappush(free, (load[host.name], order, host))
     # Whoever is missing because a start has to wait is not replaced by a further standby elsewhere.
     spare = sum(load.values()) - wanted
-    if seated >= wanted and spare < standbys:
+    if may_spare and seated >= wanted and spare < standbys:
         room = [(load[host.name] - host.slots, host.order, host) for host in hosts if may_start(host.name)]
         room = [entry for entry in room if entry[0] < standbys]
         heapq.heapify(room)

@@ -95,12 +95,22 @@ class Run:
             self.policies.scaling.wanted(capacity(hosts)),
             self.settings.standbys,
             lambda host: self.policies.hosts.may_start(host, self.now),
+            self._may_spare(),
         )
         for host in plan.starts:
             self.outbox.append(StartWorker(self.fleet.start(host, self.now).name, host))
         for worker in plan.surplus:
             self.kill(worker, "it is not needed")
         return capacity(hosts)
+
+    def _may_spare(self) -> bool:
+        """Whether standbys may be started that nobody waits for: they take the processors from those that form."""
+        wait_s = self.settings.patience.spare_s
+        if not wait_s:
+            return True
+        acting = (worker for worker in self.fleet.acting.values() if worker.stays)
+        formed_at = [worker.formed_at for worker in acting if worker.formed_at is not None]
+        return bool(formed_at) and (self.progress.stepped or self.now - max(formed_at) >= wait_s)
 
     def set_aside(self, host: str, why: str = "failed repeatedly") -> bool:
         """Sets a host aside, if the run can do without it.

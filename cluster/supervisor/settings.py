@@ -148,6 +148,8 @@ class Patience:
         dump_s: from dumping stacks to killing, so that they reach the log.
         drain_s: before the end of a notice by which members save and leave, replaced or not.
         resources_s: that a run without enough hosts waits for them; None: for ever.
+        spare_s: standbys that no generation waits for are started when the newest one has completed a step, or after
+            this time, because their start takes the processors from it. 0: at once.
         blind_s: a longer gap between events means that the supervisor itself was away, and accuses nobody of silence.
     """
 
@@ -160,6 +162,7 @@ class Patience:
     dump_s: float = 2.0
     drain_s: float = 15.0
     resources_s: float | None = None
+    spare_s: float = 0.0
     blind_s: float = 15.0
 
 

@@ -158,7 +158,7 @@ def of(kind: type[C], commands: list[Command]) -> list[C]:
     return [command for command in commands if isinstance(command, kind)]
 
 
-def workers_of(commands: list[Command], kind: type[Kill] | type[Stop] | type[Form]) -> list[str]:
+def workers_of(commands: list[Command], kind: type[Kill] | type[Stop] | type[Form] | type[StartWorker]) -> list[str]:
     return [command.worker for command in commands if isinstance(command, kind)]
 
 

@@ -3,7 +3,7 @@
 from cluster.supervisor.commands import Finish, Form, Kill, StartWorker
 from cluster.supervisor.settings import Budgets, Patience, Settings, Sizes
 from cluster.supervisor.states import Ended, Gathering, Running, Waiting
-from tests.cluster.supervisor.stage import Stage, of, running, user_error
+from tests.cluster.supervisor.stage import SIGKILL, Stage, of, running, user_error, workers_of
 
 
 def test_hosts_that_come_together_share_the_workers() -> None:
@@ -185,3 +185,30 @@ def test_standbys_that_do_not_start_cost_a_training_run_nothing() -> None:
         stage.wait_alive(10.0)
         stage.progress(int(stage.now))
     assert isinstance(stage.supervisor.state, Running) and len(stage.all(StartWorker)) >= 5
+
+
+def test_standbys_that_nobody_waits_for_start_when_the_generation_trains() -> None:
+    settings = Settings(sizes=Sizes(min=2, max=2), standbys=2, patience=Patience(spare_s=60.0))
+    stage = Stage(settings)
+    assert workers_of(stage.join(a=2), StartWorker) == ["w1", "w2"]
+    stage.ready("w1", "w2")
+    assert not workers_of(stage.wait_alive(5), StartWorker)
+    stage.progress(0, "compile")
+    stage.progress(10)
+    assert workers_of(stage.wait_alive(1), StartWorker) == ["w3", "w4"]
+    stage.ready("w3", "w4")
+    # The next generation needs nobody else, and forms in peace.
+    assert not workers_of(stage.exit("w1", signal=SIGKILL), StartWorker)
+    assert workers_of(stage.exit("w2", signal=SIGKILL), Form) == ["w3", "w4"]
+    assert not workers_of(stage.wait_alive(5), StartWorker)
+    stage.progress(10, "compile")
+    stage.progress(20)
+    assert workers_of(stage.wait_alive(1), StartWorker) == ["w5", "w6"]
+
+
+def test_a_generation_that_takes_long_to_begin_gets_its_standbys_all_the_same() -> None:
+    stage = Stage(Settings(sizes=Sizes(min=1, max=1), standbys=1, patience=Patience(spare_s=30.0)))
+    stage.join(a=1)
+    stage.ready("w1")
+    assert not workers_of(stage.wait_alive(29), StartWorker)
+    assert workers_of(stage.wait_alive(2), StartWorker) == ["w2"]
