@@ -132,6 +132,12 @@ class ClusterConfig(BaseModel):
         default=False, description="whether the host of such a worker is set aside when others have room"
     )
     local: LocalConfig = Field(default=LocalConfig(), description="hosts that this machine plays")
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] | None = Field(
+        default=None,
+        description="serve Prometheus metrics at /metrics on this port while several workers train; 0: any free port, "
+        "which is said; null: none",
+    )
+    metrics_address: str = Field(default="127.0.0.1", description="where metrics_port listens; 0.0.0.0: everywhere")
 
     @property
     def min_workers(self) -> int:

@@ -5,6 +5,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from launch.run_config import RunConfig
 from trainer.goodput.account import Account
@@ -14,6 +15,9 @@ from trainer.goodput.supervised import Ledger
 from trainer.observe.journal import Journal, next_generation
 from trainer.observe.tail import Tail
 from trainer.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from launch.metrics_server import MetricsServer
 
 _log = logging.getLogger(__name__)
 _SCALARS_EVERY_S = 15.0
@@ -80,10 +84,13 @@ class Watching:
         watch: knows the account.
         folder: of the run.
         tensorboard: whether TensorBoard is told, now and then and once more at the end, from a thread of its own.
+        server: of the metrics; None where there is none.
     """
 
-    def __init__(self, watch: RunWatch, folder: RunFolder, tensorboard: bool) -> None:
-        self._watch, self._folder = watch, folder
+    def __init__(
+        self, watch: RunWatch, folder: RunFolder, tensorboard: bool, server: "MetricsServer | None" = None
+    ) -> None:
+        self._watch, self._folder, self._server = watch, folder, server
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._write_scalars, name="goodput", daemon=True)
         if tensorboard:
@@ -96,6 +103,8 @@ class Watching:
             The account as a sentence for the person.
         """
         self._closed.set()
+        if self._server is not None:
+            self._server.close()
         if self._thread.is_alive():
             self._thread.join()
         return record_summary(journal, self._watch.account(until_now=False))
@@ -115,14 +124,31 @@ class Watching:
             _log.warning("goodput is not written to TensorBoard any more: %s", error)
 
 
-def start_watching(config: RunConfig, folder: RunFolder) -> Watching:
+def start_watching(config: RunConfig, folder: RunFolder, announce: Callable[[str], object]) -> Watching:
     """Begins to tell of a supervised run; its launch is in the journal.
+
+    A port that is taken does not keep a run from training, which may be resumed at night with nobody there.
 
     Args:
         config: of the run.
         folder: of the run.
+        announce: gets a sentence about where the metrics are, if they are wanted.
     """
-    return Watching(RunWatch(folder), folder, config.observe.tensorboard)
+    watch, cluster = RunWatch(folder), config.cluster
+    server = None
+    if cluster.metrics_port is not None:
+        from launch.metrics_server import MetricsServer
+        from launch.run_metrics import RunMetrics
+
+        try:
+            server = MetricsServer(RunMetrics(watch, config, folder), cluster.metrics_address, cluster.metrics_port)
+            announce(f"metrics at {server.url}")
+        except OSError as error:
+            announce(
+                f"cluster.metrics_port={cluster.metrics_port} on {cluster.metrics_address} cannot be used "
+                f"({error.strerror}): the run goes on without metrics; choose another port, or 0 for any that is free"
+            )
+    return Watching(watch, folder, config.observe.tensorboard, server)
 
 
 def summarize(config: RunConfig, folder: RunFolder) -> str:

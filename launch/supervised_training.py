@@ -92,7 +92,7 @@ def train_supervised(config: RunConfig, folder: RunFolder, stop: StopRequest) ->
     journal.write(**started_record(settings, continued=False))
     terminal = TerminalOutput(sys.stdout)
     memory.create(keep=[one.host for one in left])
-    watching = start_watching(config, folder)
+    watching = start_watching(config, folder, _announce)
     try:
         program = python_program("-m", "launch.worker", str(folder.path))
         hosts = local_hosts(config, folder, program, memory, terminal, _host_recorder(journal))

@@ -61,7 +61,7 @@ def test_the_account_is_the_last_word_of_the_journal_and_in_tensorboard(folder, 
     story.begin()
     story.exit(11.0, "w2", signal=9)
     append(folder.journal, story.records)
-    watching, journal = start_watching(config, folder), Journal(folder.journal)
+    watching, journal = start_watching(config, folder, print), Journal(folder.journal)
     text = watching.close(journal)
     journal.close()
     assert text.startswith("goodput 72.7% of 11s; 1 failure cost")
