@@ -25,9 +25,9 @@ def print_machine(machine: dict[str, Any]) -> None:
 
 
 def target_line(name: str, value: float, goal: str) -> str:
-    """`target NAME VALUE GOAL ok|short`; the goal is a comparison such as ">=1.0" or "<0.01"."""
+    """`target NAME VALUE GOAL ok|short`; the goal is a comparison such as ">=1.0", "<=0.5" or "<0.01"."""
     limit = float(goal.lstrip("<>="))
-    reached = value >= limit if goal.startswith(">=") else value < limit
+    reached = value >= limit if goal.startswith(">=") else value <= limit if "=" in goal else value < limit
     return f"target {name} {value:.4g} {goal} {'ok' if reached else 'short'}"
 
 
