@@ -67,7 +67,8 @@ class Ledger:
         self._looks = 0
         self._handle: dict[str, Callable[[Record, float], None]] = {
             "supervisor_started": self._started,
-            "host_draining": self._host_draining,
+            "host_draining": self._notice_given,
+            "worker_leaving": self._notice_given,
             "host_lost": self._host_lost,
             "worker_ready": self._worker_ready,
             "worker_exited": self._worker_exited,
@@ -206,7 +207,7 @@ class Ledger:
     def _ticked(self, record: Record, at: float) -> None:
         self._looks += 1
 
-    def _host_draining(self, record: Record, at: float) -> None:
+    def _notice_given(self, record: Record, at: float) -> None:
         self._draining = True
 
     def _host_lost(self, record: Record, at: float) -> None:
