@@ -47,7 +47,6 @@ def settings_of(config: RunConfig, last_generation: int) -> Settings:
         budgets=Budgets(cluster.max_failures, cluster.max_preemptions, cluster.max_resizes),
         hangs=HangLimits(
             floor_s=cluster.hang_after,
-            silent_s=min(cluster.hang_after, HangLimits.silent_s),
             straggler_ratio=cluster.straggler_ratio,
             replace_stragglers=cluster.replace_stragglers,
         ),
