@@ -18,7 +18,7 @@ import importlib.metadata
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -32,9 +32,10 @@ KILL, FREEZE = "SIGKILL", "SIGSTOP"
 _COLUMNS = ("recovery_s", "first_step_s", "steps_lost", "step_ms", "stall_ms", "launch_s")
 
 
-def measure(models: Sequence[str], kind: str, rounds: int, freezes: bool, folder: Path) -> dict[str, Any]:
-    """The attempts of all contenders, by model, fault and contender."""
-    results: dict[str, Any] = {}
+def measure(
+    models: Sequence[str], kind: str, rounds: int, frozen: Sequence[str], folder: Path
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The attempts of all contenders on each model, by fault and contender."""
     for model in models:
         killed: dict[str, list[Figures]] = {PHALANX: [], RAY: [], LOOP: []}
         turns: dict[str, Callable[[Path], Figures]] = {
@@ -48,14 +49,13 @@ def measure(models: Sequence[str], kind: str, rounds: int, freezes: bool, folder
                 place = folder / f"{model}-{name.replace(' ', '-')}-{number}"
                 killed[name].append(turns[name](place))
                 print(f"{model}, round {number + 1}, {name}: {_brief(killed[name][-1])}", flush=True)
-        results[model] = {KILL: killed}
-        if freezes:
-            frozen = {
+        result: dict[str, Any] = {KILL: killed}
+        if model in frozen:
+            result[FREEZE] = {
                 PHALANX: [phalanx(model, folder / f"{model}-frozen", kind, signal.SIGSTOP)],
                 RAY: [ray_train(model, folder / f"{model}-frozen-ray", signal.SIGSTOP)],
             }
-            results[model][FREEZE] = frozen
-    return results
+        yield model, result
 
 
 def _brief(figures: Figures) -> str:
@@ -125,7 +125,7 @@ def main() -> None:
     parser.add_argument("--models", default=",".join(MODELS), help="which of mlp, cnn")
     parser.add_argument("--kind", default="local", help="Phalanx's cluster.kind")
     parser.add_argument("--rounds", type=int, default=3, help="how often each contender has its turn")
-    parser.add_argument("--no-freeze", action="store_true", help="only SIGKILL")
+    parser.add_argument("--freeze", default="mlp", help="models that are frozen as well, once")
     arguments = parser.parse_args()
     models = ["mlp"] if arguments.quick else arguments.models.split(",")
     if unknown := [model for model in models if model not in MODELS]:
@@ -136,15 +136,15 @@ def main() -> None:
     machine["packages"]["ray"] = importlib.metadata.version("ray")
     print_machine(machine)
     with tempfile.TemporaryDirectory() as folder:
-        freezes = not arguments.quick and not arguments.no_freeze
-        results = measure(models, arguments.kind, rounds, freezes, Path(folder))
-    for model, by_fault in results.items():
-        for fault, attempts in by_fault.items():
-            print("\n" + table_of(model, fault, attempts))
-    targets = targets_of(results)
-    print("\n" + "\n".join(targets))
-    if arguments.json:
-        write_result(arguments.json, machine, results, targets)
+        frozen = () if arguments.quick else arguments.freeze.split(",")
+        results: dict[str, Any] = {}
+        for model, result in measure(models, arguments.kind, rounds, frozen, Path(folder)):
+            results[model] = result
+            for fault, attempts in result.items():
+                print("\n" + table_of(model, fault, attempts), flush=True)
+            if arguments.json:  # after each model, so that a long call that is interrupted leaves what it has
+                write_result(arguments.json, machine, results, targets_of(results))
+    print("\n" + "\n".join(targets_of(results)))
 
 
 if __name__ == "__main__":

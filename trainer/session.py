@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import keras
@@ -88,13 +89,16 @@ class Session:
         return epochs * in_epoch + min(steps_in_epoch * batch, in_epoch)
 
 
-def build_session(config: TrainingConfig, group: Group | None = None) -> Session:
+def build_session(
+    config: TrainingConfig, group: Group | None = None, on_group: Callable[[], object] = lambda: None
+) -> Session:
     """Builds a training; nothing is written and no step is taken.
 
     Args:
         config: What to train.
         group: The workers that train together, all of which call this; TensorFlow must not have started its devices
             yet. None for a process alone.
+        on_group: Called when the group is there, before data and model.
 
     Raises:
         DataError: The data is missing or damaged.
@@ -104,6 +108,7 @@ def build_session(config: TrainingConfig, group: Group | None = None) -> Session
     check_group(config, group)
     _prepare_tensorflow(config)
     strategy = build_strategy(config.strategy, group)
+    on_group()
     if group is not None and (problems := batch_problems(config, strategy.num_replicas, "the number of replicas")):
         raise ValueError("\n".join(problems))
     source = open_source(config.data, "train")

@@ -66,7 +66,7 @@ def run_training(
         group: The workers; None for a process alone.
         restore: What to go on from, the same step for every worker of a group; None is the newest checkpoint.
         snapshots: Where and how often to take snapshots, equally often on every worker; None for none.
-        on_progress: Called with the steps done and the phase that begins: "restore", "compile", "step", "evaluate" or
+        on_progress: Called with the steps done and the phase that begins: "build", "restore", "compile", "step", "evaluate" or
             "checkpoint".
         on_snapshot: Called, on another thread, with the step of each snapshot that a kill cannot take back.
         on_arrivals: Called once, in a group, with what says from any thread how far this worker is with its own part.
@@ -81,12 +81,13 @@ def run_training(
     recorder = Recorder(folder, config.observe, group)
     try:
         with recorder.trace.span("startup"):
-            session = build_session(config, group)
+            restored = 0 if restore is None else restore.step
+            session = build_session(config, group, lambda: on_progress(restored, "build") if on_progress else None)
             if on_arrivals and session.strategy.arrivals:
                 on_arrivals(session.strategy.arrivals)
             saver = Saver(session, folder, recorder, group, snapshots, on_snapshot, on_checkpoint)
             if on_progress:
-                on_progress(0 if restore is None else restore.step, "restore")
+                on_progress(restored, "restore")
             restored_step = saver.restore(restore)
             if restored_step is None and config.warm_start is not None:
                 _start_warm(session, config.warm_start, recorder)

@@ -99,7 +99,7 @@ class Progressed:
 
     Attributes:
         step: completed steps.
-        phase: "restore", "compile", "step", "evaluate", "checkpoint" or "export".
+        phase: "build", "restore", "compile", "step", "evaluate", "checkpoint" or "export".
     """
 
     at: float

@@ -84,7 +84,7 @@ class GenerationProgress:
         member = self.members[worker]
         if at < member.at:  # it was overtaken by a later one
             return
-        if phase != "restore":  # before it is over, the step says nothing
+        if phase not in ("build", "restore"):  # before they are over, the step says nothing
             if self.start_step is None:
                 self.start_step = step
             if step > self.best_step:

@@ -28,6 +28,7 @@ class MedianHangs:
         self._limits = limits
         self._by_phase = {
             "form": limits.form_s,  # until it is over, `find` looks at each member for itself
+            "build": limits.restore_s,
             "restore": limits.restore_s,
             "compile": limits.compile_s,
             "evaluate": limits.evaluate_s,

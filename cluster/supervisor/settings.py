@@ -112,7 +112,7 @@ class HangLimits:
         floor_s: seconds that it may always take between two reports of steps.
         factor: times the run's own median interval between reports that it may take, when that is more.
         form_s: seconds from the assignment to the first report.
-        restore_s, compile_s, evaluate_s, checkpoint_s, export_s: seconds that the phase may take.
+        restore_s, compile_s, evaluate_s, checkpoint_s, export_s: seconds that the phase may take; "build" as "restore".
         silent_s: seconds without any sign of life, heartbeats included, after which a worker counts as frozen.
         straggler_ratio: a member that takes this many times the median member's time for a step is announced; its own
             time, where it tells that apart from waiting for the others. None: nobody looks for it.

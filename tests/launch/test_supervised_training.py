@@ -57,7 +57,7 @@ def test_a_killed_worker_is_replaced_and_the_curve_is_the_undisturbed_one(undist
     (failure,) = account["failures"]
     assert (failure["rank"], failure["signal"], failure["is_over"]) == (0, signal.SIGKILL, True)
     assert 0 <= failure["steps_lost"] < 8 + 10  # since the snapshot before the last, and the steps of a call
-    assert failure["phases"].keys() >= {"restart_ended", "restart_formed", "restart_restored", "restart_first_step"}
+    assert failure["phases"].keys() >= {"restart_ended", "restart_formed", "restart_built", "restart_first_step"}
     assert run(["replay", str(folder)]) == ExitCode.DONE
 
 

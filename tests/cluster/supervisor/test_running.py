@@ -12,6 +12,19 @@ from tests.cluster.supervisor.stage import SIGKILL, SIGTERM, of, running, user_e
 TWO = Settings(sizes=Sizes(min=2, max=2), standbys=1)
 
 
+def test_what_a_member_says_before_its_state_is_there_is_no_progress() -> None:
+    stage = running(TWO, a=1, b=1)
+    stage.progress(40)
+    stage.exit("w1", signal=SIGKILL)
+    stage.bury()
+    stage.ready()
+    stage.progress(0, "build")
+    stage.progress(0, "restore")
+    assert stage.supervisor._run.progress.start_step is None
+    stage.progress(20, "compile")
+    assert stage.supervisor._run.progress.start_step == 20
+
+
 def test_a_killed_member_ends_the_generation_and_the_standby_steps_up() -> None:
     stage = running(TWO, a=2, b=2)
     stage.progress(480)
