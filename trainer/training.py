@@ -66,8 +66,8 @@ def run_training(
         group: The workers; None for a process alone.
         restore: What to go on from, the same step for every worker of a group; None is the newest checkpoint.
         snapshots: Where and how often to take snapshots, equally often on every worker; None for none.
-        on_progress: Called with the steps done and the phase that begins: "build", "restore", "compile", "step", "evaluate" or
-            "checkpoint".
+        on_progress: Called with the steps done and the phase that begins: "build", "restore", "compile", "step",
+            "evaluate" or "checkpoint".
         on_snapshot: Called, on another thread, with the step of each snapshot that a kill cannot take back.
         on_arrivals: Called once, in a group, with what says from any thread how far this worker is with its own part.
         on_checkpoint: Called, on another thread, with the step of each checkpoint that is durable; by the chief alone.

@@ -8,6 +8,7 @@ from typing import Literal
 import keras
 import tensorflow as tf
 
+from trainer.config.task import CustomTask
 from trainer.config.training import TrainingConfig
 from trainer.data.source import Schema
 from trainer.step.apply import Applied, Apply
@@ -26,12 +27,15 @@ class Step:
         window: Layout of `StateTensors.window`.
         xla: What the adapter compiles: "step" is what it can of a step, "loop" a whole loop of them as one program,
             "update" only what follows the gradients; None: nothing.
+        converts: Whether `if` and `while` over tensors must work in a task of the user's. Looking for them in all that
+            is called takes most of the time of tracing, and our own code has none.
     """
 
     gradients: Gradients
     apply: Apply
     window: WindowLayout
     xla: Literal["step", "loop", "update"] | None
+    converts: bool = True
 
     @property
     def compiles_gradients(self) -> bool:
@@ -102,4 +106,5 @@ def build_step(
         clip_value=config.optimizer.clip_value,
         ema_decay=config.train.ema,
     )
-    return Step(gradients, apply, window, config.train.xla_scope if config.train.xla else None)
+    xla = config.train.xla_scope if config.train.xla else None
+    return Step(gradients, apply, window, xla, converts=isinstance(config.task, CustomTask))

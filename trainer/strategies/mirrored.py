@@ -7,6 +7,7 @@ all-reduce, and every replica applies the same sum to its own copy of the state.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -48,8 +49,9 @@ class Mirrored:
 
     def train_loop(self, step: Step, state: TrainState) -> TrainLoop:
         """A loop that runs all replicas step by step; the state stays in the variables of each device."""
-        gradients = tf.function(step.gradients, jit_compile=True) if step.compiles_gradients else step.gradients
-        finish = tf.function(step.finish, jit_compile=True) if step.compiles_update else step.finish
+        compiled = functools.partial(tf.function, jit_compile=True, autograph=step.converts)
+        gradients = compiled(step.gradients) if step.compiles_gradients else step.gradients
+        finish = compiled(step.finish) if step.compiles_update else step.finish
 
         def replica_step(batch: Batch) -> tf.Tensor:
             values = state.read(own_copy)
@@ -61,7 +63,7 @@ class Mirrored:
             tf.cond(finite, lambda: written(state, new), lambda: finite)
             return finite
 
-        @tf.function
+        @tf.function(autograph=step.converts)
         def loop(block: Block, first: tf.Tensor, num_steps: tf.Tensor, empty_window: tf.Tensor) -> LoopResult:
             window = state.variables["window"]
             window.assign(tf.where(empty_window, tf.zeros_like(window), window))

@@ -8,6 +8,7 @@ generation begins in new ones.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import threading
@@ -68,8 +69,9 @@ class MultiWorkerMirrored:
     def train_loop(self, step: Step, state: TrainState) -> TrainLoop:
         """A loop that runs the replicas of this worker step by step, in time with the other workers."""
         # Never one XLA program over both: the collectives between them have no XLA kernel on a CPU.
-        gradients = tf.function(step.gradients, jit_compile=True) if step.compiles_gradients else step.gradients
-        finish = tf.function(step.finish, jit_compile=True) if step.compiles_update else step.finish
+        compiled = functools.partial(tf.function, jit_compile=True, autograph=step.converts)
+        gradients = compiled(step.gradients) if step.compiles_gradients else step.gradients
+        finish = compiled(step.finish) if step.compiles_update else step.finish
         local, votes = self._local_replicas, self._votes
 
         def replica_step(batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
@@ -84,7 +86,7 @@ class MultiWorkerMirrored:
             tf.cond(finite, lambda: written(state, new), lambda: finite)
             return finite, counted
 
-        @tf.function
+        @tf.function(autograph=step.converts)
         def loop(block: Block, first: tf.Tensor, num_steps: tf.Tensor, empty_window: tf.Tensor) -> LoopResult:
             window = state.variables["window"]
             window.assign(tf.where(empty_window, tf.zeros_like(window), window))

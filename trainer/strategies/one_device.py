@@ -37,7 +37,7 @@ class OneDevice:
         choose = _select if is_program else _switch
         take = gathered_batch_of if is_program else batch_of
 
-        @tf.function(jit_compile=is_program)
+        @tf.function(jit_compile=is_program, autograph=step.converts)
         def loop(block: Block, first: tf.Tensor, num_steps: tf.Tensor, empty_window: tf.Tensor) -> LoopResult:
             start = state.read()
             start = start._replace(window=tf.where(empty_window, tf.zeros_like(start.window), start.window))
@@ -74,9 +74,9 @@ class OneDevice:
 def _compiled(step: Step) -> Callable[[StateTensors, Batch], Applied]:
     """Both halves of a step, with what is to be compiled of them."""
     if step.xla == "step":
-        return tf.function(step.whole, jit_compile=True)
+        return tf.function(step.whole, jit_compile=True, autograph=step.converts)
     if step.xla == "update":
-        finish = tf.function(step.finish, jit_compile=True)
+        finish = tf.function(step.finish, jit_compile=True, autograph=step.converts)
         return lambda state, batch: finish(state, step.gradients(state, batch, tf.constant(0, tf.int64)))
     return step.whole
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.trainer.sessions import losses, small_session
 from trainer.config.task import CustomTask
 from trainer.data.source import Feature, Schema
 from trainer.tasks.registry import build_task
@@ -33,6 +34,22 @@ class Quantile(Task):
 def quantile(schema, quantile=0.5):
     return Quantile(schema, quantile)
 
+class Choosing(Quantile):
+    def __init__(self, schema):
+        super().__init__(schema, 0.5)
+        self.target = schema.target
+    def loss(self, outputs, batch):
+        error = tf.cast(batch[self.target], tf.float32) - outputs[:, 0]
+        weights = sample_weight(batch, error)
+        if tf.reduce_mean(error) > 0.0:
+            error = 2.0 * error
+        return error * error * weights, weights
+    def metric_sums(self, outputs, batch):
+        return {"below": tf.zeros([1])}
+
+def choosing(schema):
+    return Choosing(schema)
+
 def nothing():
     return None
 """
@@ -48,9 +65,15 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 def test_a_task_of_the_users_own(module):
     task = build_task(CustomTask(name=f"{module}:quantile", options={"quantile": 0.9}), SCHEMA)
-    losses, weights = task.loss(tf.constant([[1.0], [1.0]]), {"y": tf.constant([2.0, 0.0])})
-    np.testing.assert_allclose(losses, [0.9, 0.1])
+    values, weights = task.loss(tf.constant([[1.0], [1.0]]), {"y": tf.constant([2.0, 0.0])})
+    np.testing.assert_allclose(values, [0.9, 0.1])
     np.testing.assert_array_equal(weights, 1)
+
+
+def test_a_task_may_choose_by_a_tensor_and_our_own_code_is_not_searched_for_it(module):
+    session = small_session(task={"name": f"{module}:choosing"})
+    assert session.step.converts and all(np.isfinite(losses(session, 4)))
+    assert not small_session().step.converts
 
 
 def test_what_is_no_task_is_refused(module):
