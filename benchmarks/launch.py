@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.metadata
-import subprocess
+import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,8 +38,8 @@ def ray_up(folder: Path) -> Iterator[str]:
         address = f"127.0.0.1:{port}"
 
         def is_up() -> bool:
-            status = subprocess.run([ray, "status", "--address", address], capture_output=True)
-            return status.returncode == 0
+            with socket.socket() as probe:
+                return probe.connect_ex(("127.0.0.1", port)) == 0
 
         wait_for(is_up, process, log)
         yield address
