@@ -8,6 +8,7 @@ from typing import Literal
 import keras
 import tensorflow as tf
 
+from trainer.config.model import CustomModel
 from trainer.config.task import CustomTask
 from trainer.config.training import TrainingConfig
 from trainer.data.source import Schema
@@ -27,8 +28,8 @@ class Step:
         window: Layout of `StateTensors.window`.
         xla: What the adapter compiles: "step" is what it can of a step, "loop" a whole loop of them as one program,
             "update" only what follows the gradients; None: nothing.
-        converts: Whether `if` and `while` over tensors must work in a task of the user's. Looking for them in all that
-            is called takes most of the time of tracing, and our own code has none.
+        converts: Whether `if` and `while` over tensors must work, as in a task or a model of the user's. Looking for
+            them in all that is called takes most of the time of tracing, and our own code has none.
     """
 
     gradients: Gradients
@@ -107,4 +108,5 @@ def build_step(
         ema_decay=config.train.ema,
     )
     xla = config.train.xla_scope if config.train.xla else None
-    return Step(gradients, apply, window, xla, converts=isinstance(config.task, CustomTask))
+    is_users = isinstance(config.task, CustomTask) or isinstance(config.model, CustomModel)
+    return Step(gradients, apply, window, xla, converts=is_users)
