@@ -41,6 +41,7 @@ class Agent:
             to from its start; its devices it gets with its first assignment, and keeps.
         address: the host's own address, which its workers' peers reach.
         on_output: gets the lines that workers print, on the agent's thread, and must not block.
+        folder: is removed when the agent ends, however that ends; None: nothing is.
         clock: monotonic seconds.
     """
 
@@ -54,6 +55,7 @@ class Agent:
         shares: Sequence[Share] = (Share(),),
         address: str = "127.0.0.1",
         on_output: Sink | None = None,
+        folder: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.host = host
@@ -68,6 +70,8 @@ class Agent:
         self._wake_up.setblocking(False)
         self._selector.register(self._waker, selectors.EVENT_READ, lambda _: self._waker.recv(4096))
         self._guardian = Guardian()
+        if folder is not None:
+            self._guardian.remove(folder)
         # Workers are started on this thread, and the kernel ends them with it.
         self._thread = threading.Thread(target=self._serve, name=f"agent of {host}", daemon=True)
         self._thread.start()

@@ -42,8 +42,12 @@ class Guardian:
         """The group has ended. Say so while its leader's pid cannot mean another process yet."""
         self._tell(f"-{group}\n")
 
+    def remove(self, folder: Path) -> None:
+        """Remove this folder when the agent is gone and all groups have been killed."""
+        self._tell(f"{folder.absolute()}\n")
+
     def close(self) -> None:
-        """Ends the guardian, which kills whatever is guarded still; a second call does nothing."""
+        """Ends the guardian, which kills and removes whatever it was told to; a second call does nothing."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:
