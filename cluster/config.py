@@ -11,9 +11,11 @@ from pydantic import (
     Field,
     NonNegativeInt,
     PlainSerializer,
+    PositiveFloat,
     PositiveInt,
     Tag,
     WithJsonSchema,
+    field_validator,
     model_validator,
 )
 
@@ -82,12 +84,51 @@ class LocalConfig(BaseModel):
     )
 
 
-class ClusterConfig(BaseModel):
-    """One process on this machine, or several that a supervisor watches."""
+class RayConfig(BaseModel):
+    """Which nodes of a Ray cluster the run takes, and how much of each."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["local"] = Field(default="local", description="where workers run: on this machine")
+    address: str | None = Field(
+        default=None,
+        description="host:port of the Ray cluster's head; auto: RAY_ADDRESS, else the one that runs on this machine; "
+        "null: the same, else one that is started here and ends with the run",
+    )
+    cpus_per_worker: PositiveFloat = Field(
+        default=1.0, description="CPUs that Ray keeps free for each worker, which also uses so many threads"
+    )
+    gpus_per_worker: NonNegativeInt = Field(default=0, description="GPUs of each worker")
+    workers_per_node: PositiveInt | None = Field(
+        default=None, description="most workers on one node; null: as many as fit"
+    )
+    spare_nodes: NonNegativeInt = Field(
+        default=1,
+        description="nodes that may be lost without a wait for others: so many more are taken, if there are any",
+    )
+    wait: Seconds | None = Field(
+        default=600.0,
+        description="how long the run waits for nodes with enough room before it gives up; null: for ever",
+    )
+
+    @field_validator("address")
+    @classmethod
+    def _is_no_client_address(cls, address: str | None) -> str | None:
+        if address is not None and "://" in address:
+            raise ValueError(
+                f"cluster.ray.address={address} must be host:port, because workers have to reach this machine: start "
+                "phalanx on a machine of the Ray cluster"
+            )
+        return address
+
+
+class ClusterConfig(BaseModel):
+    """One process on this machine, or several, there or on a Ray cluster, that a supervisor watches."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["local", "ray"] = Field(
+        default="local", description="where workers run: on this machine, or on the nodes of a Ray cluster"
+    )
     workers: Workers = Field(
         default=1, description="training processes: a number, or {min: 1, max: 4} for as many as there is room for"
     )
@@ -138,6 +179,7 @@ class ClusterConfig(BaseModel):
         "which is said; null: none",
     )
     metrics_address: str = Field(default="127.0.0.1", description="where metrics_port listens; 0.0.0.0: everywhere")
+    ray: RayConfig = Field(default=RayConfig(), description="the Ray cluster, with kind=ray")
 
     @property
     def min_workers(self) -> int:

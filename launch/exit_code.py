@@ -30,7 +30,7 @@ def exit_code_of(error: BaseException) -> ExitCode:
     name = type(error).__name__
     if isinstance(error, KeyboardInterrupt):
         return ExitCode.STOPPED
-    if isinstance(error, MemoryError) or name in ("ResourceExhaustedError", "NotEnoughDevices"):
+    if isinstance(error, MemoryError) or name in ("ResourceExhaustedError", "NotEnoughDevices", "NoResources"):
         return ExitCode.NO_RESOURCES
     if isinstance(error, ValueError) and is_ours(error) and name != "DataError":
         return ExitCode.WRONG_REQUEST

@@ -9,6 +9,9 @@ from pathlib import Path
 
 from cluster.assignment import Assignment
 
+# Tells a worker which host of a cluster it is on, where several may be on one machine.
+HOST = "PHALANX_HOST"
+
 _MEMORY = Path("/dev/shm")
 
 
@@ -17,12 +20,13 @@ class HostMemory:
 
     Args:
         run: the run folder.
+        host: the host of a cluster that it belongs to; with none, all hosts that this machine plays share it.
     """
 
-    def __init__(self, run: Path) -> None:
+    def __init__(self, run: Path, host: str = "") -> None:
         place = _MEMORY if os.access(_MEMORY, os.W_OK) else Path(tempfile.gettempdir())
         # By path, so that two runs of one name do not meet, and by user, so that nobody else's folder is in the way.
-        digest = hashlib.sha256(str(run.resolve()).encode()).hexdigest()[:16]
+        digest = hashlib.sha256(f"{run.resolve()}{host and chr(0)}{host}".encode()).hexdigest()[:16]
         self.folder = place / f"phalanx-{os.getuid()}-{digest}"
 
     def snapshot(self, host: str) -> Path:

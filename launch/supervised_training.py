@@ -14,10 +14,9 @@ from cluster.supervisor.records import to_record
 from cluster.supervisor.settings import Budgets, HangLimits, Patience, Settings, Sizes
 from cluster.supervisor.supervisor import Supervisor
 from cluster.terminal_output import TerminalOutput
-from cluster.worker_environment import python_program
 from launch.host_memory import HostMemory
+from launch.hosts import hosts_of
 from launch.left_snapshots import left_snapshots
-from launch.local_hosts import local_hosts
 from launch.run_config import RunConfig
 from launch.run_watch import start_watching
 from trainer.observe.journal import Journal, next_generation
@@ -30,6 +29,10 @@ _SPARE_S = 60.0
 
 class TrainingFailed(RuntimeError):
     """The supervisor gave the run up. The message says why."""
+
+
+class NoResources(TrainingFailed):
+    """The run waited for hosts with enough room, and none came. The message says what is missing."""
 
 
 def settings_of(config: RunConfig, last_generation: int) -> Settings:
@@ -51,7 +54,9 @@ def settings_of(config: RunConfig, last_generation: int) -> Settings:
             replace_stragglers=cluster.replace_stragglers,
         ),
         standbys=cluster.max_workers if cluster.standbys is None else cluster.standbys,
-        patience=Patience(spare_s=_SPARE_S),
+        patience=Patience(
+            spare_s=_SPARE_S, resources_s=cluster.ray.wait if cluster.kind == "ray" else Patience.resources_s
+        ),
         last_generation=last_generation,
     )
 
@@ -83,6 +88,7 @@ def train_supervised(config: RunConfig, folder: RunFolder, stop: StopRequest) ->
 
     Raises:
         TrainingFailed: the run cannot go on.
+        NoResources: there are not enough hosts.
     """
     settings = settings_of(config, max(0, next_generation(folder.journal) - 1))
     memory = HostMemory(folder.path)
@@ -93,8 +99,7 @@ def train_supervised(config: RunConfig, folder: RunFolder, stop: StopRequest) ->
     memory.create(keep=[one.host for one in left])
     watching = start_watching(config, folder, _announce)
     try:
-        program = python_program("-m", "launch.worker", str(folder.path))
-        hosts = local_hosts(config, folder, program, memory, terminal, _host_recorder(journal))
+        hosts = hosts_of(config, folder, memory, terminal, _host_recorder(journal), _announce)
         _announce_sizes(config)
         runtime = Runtime(Supervisor(settings), hosts, _recorder(journal), _announce)
         _pass_on(stop, runtime.request_stop)
@@ -106,7 +111,7 @@ def train_supervised(config: RunConfig, folder: RunFolder, stop: StopRequest) ->
         journal.close()
     if finish.outcome in ("finished", "stopped"):
         return finish
-    raise TrainingFailed(finish.reason)
+    raise (NoResources if finish.outcome == "no_resources" else TrainingFailed)(finish.reason)
 
 
 def _recorder(journal: Journal) -> Callable[[Event | Command], None]:

@@ -10,6 +10,7 @@ import typer
 from cluster.run_lock import RunLock
 from launch.config import RunConfig, write_config
 from launch.exit_code import ExitCode, RequestError, exit_code_of
+from launch.hosts import check_backend
 from launch.quiet_start import import_tensorflow
 from launch.run_log import write_log
 from launch.run_watch import summarize
@@ -32,7 +33,9 @@ def carry_out(config: RunConfig, *, accept_config_change: bool = False) -> ExitC
         RunFolderError: the folder cannot be used.
         RunLockError: another process has it.
         RequestError: the config differs from the stored one and nobody agreed to that.
+        RayClusterError: Ray is asked for, and it is not installed or cannot be used.
     """
+    check_backend(config)
     folder = RunFolder(config.run.folder)
     is_new = not folder.path.exists()
     folder.create()
@@ -42,7 +45,7 @@ def carry_out(config: RunConfig, *, accept_config_change: bool = False) -> ExitC
         _compare_environment(folder)
         generation = next_generation(folder.journal)
         try:
-            if config.cluster.max_workers > 1:
+            if config.cluster.max_workers > 1 or config.cluster.kind != "local":
                 with write_log(folder.logs / "supervisor.log"):
                     end = _train_supervised(config, folder, stop)
             else:

@@ -17,7 +17,7 @@ from cluster.termination_notice import on_termination
 from cluster.worker_link import WorkerLink
 from launch.config import RunConfig, load_config
 from launch.exit_code import ExitCode, explanation_of, is_ours
-from launch.host_memory import HostMemory, takes_snapshots
+from launch.host_memory import HOST, HostMemory, takes_snapshots
 from launch.quiet_start import import_tensorflow
 from trainer.run_folder import RunFolder
 from trainer.stop_request import StopRequest
@@ -77,7 +77,7 @@ def _train(
     from trainer.snapshot.taker import SnapshotPlan
     from trainer.training import run_training
 
-    memory, host = HostMemory(folder.path), assignment.itself.host
+    memory, host = HostMemory(folder.path, os.environ.get(HOST, "")), assignment.itself.host
     group = Group(assignment.rank, tuple(member.address for member in assignment.members), assignment.generation)
     every = config.cluster.snapshot_every
     own_file = memory.snapshot(host) if takes_snapshots(assignment) else None

@@ -1,0 +1,74 @@
+"""The hosts that `cluster.kind` asks for."""
+
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from cluster.ray_cluster import check_installed
+from cluster.runtime import Hosts
+from cluster.worker_environment import WorkerProgram, python_program
+from cluster.worker_output import Sink
+from launch.host_memory import HOST, HostMemory
+from launch.local_hosts import local_hosts
+from launch.run_config import RunConfig
+from trainer.run_folder import RunFolder
+
+
+def check_backend(config: RunConfig) -> None:
+    """Makes sure that what the kind of cluster needs is installed. Call it before anything is written or started.
+
+    Raises:
+        RayClusterError: Ray is asked for and not installed.
+    """
+    if config.cluster.kind == "ray":
+        check_installed()
+
+
+def hosts_of(
+    config: RunConfig,
+    folder: RunFolder,
+    memory: HostMemory,
+    on_output: Sink,
+    on_started: Callable[[str, int], object],
+    announce: Callable[[str], object],
+) -> Hosts:
+    """The hosts of a run, not opened yet.
+
+    Args:
+        config: of the run.
+        folder: of the run.
+        memory: of the run on this machine.
+        on_output: gets the lines that workers print, and must not block.
+        on_started: gets the name and the pid of each host that this machine plays, whenever it joins.
+        announce: gets each sentence for the person.
+    """
+    if config.cluster.kind != "ray":
+        program = python_program("-m", "launch.worker", str(folder.path))
+        return local_hosts(config, folder, program, memory, on_output, on_started)
+    from cluster.ray_hosts import RayHosts
+
+    run = folder.path.absolute()
+    return RayHosts(
+        config.cluster.ray,
+        (config.cluster.min_workers, config.cluster.max_workers),
+        run,
+        folder.logs,
+        program=partial(program_on, str(run), os.getcwd()),
+        storage=partial(HostMemory, run),
+        notice_s=config.cluster.notice,
+        on_output=on_output,
+        announce=announce,
+    )
+
+
+def program_on(run: str, folder: str, host: str) -> WorkerProgram:
+    """What workers run on a host of a cluster; called there, because the interpreter may be elsewhere.
+
+    Args:
+        run: the run folder.
+        folder: where the launcher was started, which paths in the config may count from.
+        host: what the host is called.
+    """
+    program = python_program("-m", "launch.worker", run, environment={HOST: host})
+    return WorkerProgram(program.command, program.environment, folder if Path(folder).is_dir() else None)

@@ -1,0 +1,189 @@
+"""Random faults for a run on a Ray cluster of this machine, and how long the run took to notice and to go on."""
+
+import os
+import random
+import signal
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from tests.cluster.ray_nodes import RayNodes
+from trainer.checkpoint.format import WRITING
+from trainer.observe.journal import read_journal
+from trainer.observe.metrics_log import read_metrics
+
+FAULTS = (
+    "worker killed",
+    "standby killed",
+    "agent killed",
+    "node killed",
+    "worker stopped",
+    "agent stopped",
+    "worker killed during a checkpoint",
+    "worker killed during a recovery",
+)
+_RECOVERS_S = 180.0
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What one fault cost, in seconds from it on.
+
+    Attributes:
+        fault: which.
+        noticed_s: until the supervisor knew.
+        formed_s: until the next generation was formed.
+        resumed_s: until its chief had the state again.
+        stepped_s: until it had taken a step.
+    """
+
+    fault: str
+    noticed_s: float
+    formed_s: float | None = None
+    resumed_s: float | None = None
+    stepped_s: float | None = None
+
+
+class Faults:
+    """Strikes a run under way.
+
+    Args:
+        process: the launcher.
+        run: the run folder.
+        nodes: the cluster; a node that is killed is replaced.
+        rng: decides.
+    """
+
+    def __init__(self, process: subprocess.Popen, run: Path, nodes: RayNodes, rng: random.Random) -> None:
+        self._process, self._run, self._nodes, self._rng = process, run, nodes, rng
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the run has ended."""
+        return self._process.poll() is not None
+
+    def wait_for_steps(self, steps: int) -> bool:
+        """Waits until the run has logged so many more steps; returns whether it has."""
+        target = self._step() + steps
+        return self._wait(lambda: self._step() >= target)
+
+    def strike(self, fault: str) -> Recovery | None:
+        """Strikes, and waits until the run goes on; None where there was nothing to strike."""
+        if "checkpoint" in fault and not self._wait(lambda: any(self._run.glob(f"checkpoints/{WRITING}*"))):
+            return None
+        seen = len(read_journal(self._run / "journal.jsonl"))
+        members, standbys = self._workers()
+        if not members or (fault == "standby killed" and not standbys):
+            return None
+        victim = self._rng.choice(standbys if fault == "standby killed" else members)
+        began = time.time()
+        try:
+            match fault.split():
+                case "agent", done, *_:
+                    victim.parent().send_signal(signal.SIGKILL if done == "killed" else signal.SIGSTOP)
+                case "node", *_:
+                    raylet = victim.parent().parent().pid
+                    self._nodes.kill(next(node for node in self._nodes.alive() if self._nodes.raylet(node) == raylet))
+                case _:
+                    victim.send_signal(signal.SIGSTOP if "stopped" in fault else signal.SIGKILL)
+        except (psutil.NoSuchProcess, AttributeError, StopIteration):
+            return None
+        if "recovery" in fault:
+            self._wait(lambda: self._first(seen, began, "worker_exited", "host_lost"))
+            for worker in self._workers()[1][:1]:
+                worker.kill()
+        if fault == "standby killed":
+            self._wait(lambda: self._first(seen, began, "worker_exited", "host_lost"))
+            noticed = self._first(seen, began, "worker_exited", "host_lost")
+            return None if noticed is None else Recovery(fault, noticed)
+        self._wait(lambda: self._stepped(seen, began))
+        if fault == "node killed":
+            self._nodes.add()
+        noticed = self._first(seen, began, "worker_exited", "host_lost")
+        if noticed is None:
+            return None
+        formed = self._first(seen, began, "form")
+        return Recovery(fault, noticed, formed, self._first(seen, began, "resumed"), self._stepped(seen, began))
+
+    def _workers(self) -> tuple[list[psutil.Process], list[psutil.Process]]:
+        """The members of the newest generation and the standbys. A member has written its pid to its log."""
+        found = []
+        for process in psutil.process_iter(["cmdline"]):
+            command = process.info["cmdline"] or []
+            if "launch.worker" in command and str(self._run) in command:
+                found.append(process)
+        generations = sorted((int(path.name) for path in (self._run / "logs").glob("[0-9]*")), reverse=True)
+        logs = (self._run / "logs" / str(generations[0])).glob("*.log") if generations else ()
+        pids = {_pid_in(path) for path in logs}
+        return [one for one in found if one.pid in pids], [one for one in found if one.pid not in pids]
+
+    def _first(self, seen: int, began: float, *names: str) -> float | None:
+        for event in read_journal(self._run / "journal.jsonl")[seen:]:
+            name = event["command"] if event["event"] == "command" else event["event"]
+            if event["time"] >= began and name in names:
+                return event["time"] - began
+        return None
+
+    def _stepped(self, seen: int, began: float) -> float | None:
+        """When a generation that was formed after the fault took its first step."""
+        formed: set[int] = set()
+        for event in read_journal(self._run / "journal.jsonl")[seen:]:
+            if event["event"] == "command" and event["command"] == "form":
+                formed.add(event["assignment"]["generation"])
+            elif event["event"] == "progressed" and event["generation"] in formed and event["phase"] == "step":
+                return event["time"] - began
+        return None
+
+    def _step(self) -> int:
+        return max((line["step"] for line in read_metrics(self._run / "metrics.jsonl")), default=0)
+
+    def _wait(self, condition: Callable[[], object]) -> bool:
+        deadline = time.monotonic() + _RECOVERS_S
+        while not condition():
+            if self.is_over:
+                return False
+            assert time.monotonic() < deadline, f"the run does not go on, step {self._step()}"
+            time.sleep(0.01)
+        return True
+
+
+def table(recoveries: Iterable[Recovery]) -> str:
+    """Medians by fault, as Markdown."""
+    recoveries = list(recoveries)
+    rows = [
+        "| fault | times | noticed | formed | resumed | next step | longest |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for fault in FAULTS:
+        those = [one for one in recoveries if one.fault == fault]
+        if those:
+            columns = [
+                [one.noticed_s for one in those],
+                [one.formed_s for one in those],
+                [one.resumed_s for one in those],
+                [one.stepped_s for one in those],
+            ]
+            longest = max(max(value for value in column if value is not None) for column in columns if any(column))
+            rows.append(f"| {fault} | {len(those)} | {' | '.join(map(_median, columns))} | {longest:.2f} |")
+    return "\n".join(rows)
+
+
+def _median(values: list) -> str:
+    known = [value for value in values if value is not None]
+    return f"{statistics.median(known):.3f}" if known else "-"
+
+
+def _pid_in(path: Path) -> int | None:
+    text = path.read_text(errors="replace")
+    marked = [line for line in text.splitlines() if line.startswith("[phalanx] worker ") and ", process " in line]
+    return int(marked[-1].split(", process ")[1].split(",")[0]) if marked else None
+
+
+def hardware() -> str:
+    """The machine, in words."""
+    return f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
