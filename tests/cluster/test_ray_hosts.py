@@ -54,7 +54,7 @@ class Run:
         self.settings = Settings(
             sizes=Sizes(min=workers, max=workers, gather_s=0.5),
             standbys=workers,
-            patience=Patience(resources_s=resources_s),
+            patience=Patience(resources_s=resources_s, spare_s=1.0),
         )
         self.hosts = RayHosts(
             RayConfig(address=nodes.address, cpus_per_worker=1.0),
@@ -159,7 +159,7 @@ def test_workers_agents_and_nodes_are_killed_and_the_run_ends_with_all_its_steps
     training.agent(2, 0).kill()
     training.wait(lambda: training.of(HostLost, host=lost))
     assert time.monotonic() - began < 0.5
-    assert identity_of(worker) is None
+    training.wait(lambda: identity_of(worker) is None)
     (tmp_path / "wait").write_text("200")
     training.wait(lambda: training.step(3) >= 200)
     # The node lives: it serves again, with a memory that holds nothing.
