@@ -75,6 +75,7 @@ class SimulatedWorker:
     unkillable: bool = False
     asked_to_stop: bool = False
     group: "Group | None" = None
+    rank: int = -1
     exited: tuple[int | None, int | None, ErrorReport | None] = (None, None, None)
 
     @property
@@ -113,11 +114,13 @@ class Group:
 
     Attributes:
         joined: those that did, by rank.
+        replaceable_from: of the settings: members of this rank and above serve the others.
         step: completed steps; None until the state is restored.
         busy: whether the end of a round, or of what is in its place, is planned.
     """
 
     assignment: Assignment
+    replaceable_from: int | None = None
     joined: dict[int, SimulatedWorker] = field(default_factory=dict)
     step: int | None = None
     rounds: int = 0
@@ -125,10 +128,17 @@ class Group:
 
     @property
     def is_whole(self) -> bool:
-        """Whether all members are there and none is stuck or has left."""
-        return len(self.joined) == self.assignment.num_workers and all(
-            worker.works and worker.group is self for worker in self.joined.values()
-        )
+        """Whether all members are there and none is stuck or has left; of those that serve, the dead are not missed."""
+        if len(self.joined) < self.assignment.num_workers:
+            return False
+        needed = [worker for rank, worker in self.joined.items() if worker.alive or not self.is_served_by(rank)]
+        serving = [worker for worker in needed if worker.group is self and self.is_served_by(worker.rank)]
+        is_served = self.replaceable_from is None or bool(serving)
+        return is_served and all(worker.works and worker.group is self for worker in needed)
+
+    def is_served_by(self, rank: int) -> bool:
+        """Whether the member of this rank serves the others."""
+        return self.replaceable_from is not None and rank >= self.replaceable_from
 
 
 class Machines:
@@ -150,6 +160,7 @@ class Machines:
         on_released: called with each host that is to go.
         user_error_at: the step at which rank 0 raises an error of the user's; None: it does not.
         user_error_left: how often it still does.
+        replaceable_from: of the settings.
     """
 
     def __init__(
@@ -167,6 +178,7 @@ class Machines:
         self.on_released: Callable[[SimulatedHost], None] = lambda host: None
         self.user_error_at: int | None = None
         self.user_error_left = 0
+        self.replaceable_from: int | None = None
 
     @property
     def checkpoint_step(self) -> int:
@@ -198,8 +210,7 @@ class Machines:
         if worker.alive:
             worker.alive, worker.exited = False, (code, number, error)
             self._say_exited(worker)
-            if worker.group is not None:
-                self._collective_fails(worker.group)
+            self._miss(worker)
 
     def end_host(self, host: SimulatedHost) -> None:
         """A machine ends with all that is on it; nobody says so."""
@@ -211,8 +222,7 @@ class Machines:
         for worker in host.workers.values():
             if worker.alive:
                 worker.alive = False
-                if worker.group is not None:
-                    self._collective_fails(worker.group)
+                self._miss(worker)
 
     def thaw(self, worker: SimulatedWorker) -> None:
         """A frozen or stuck worker goes on."""
@@ -272,8 +282,8 @@ class Machines:
             return
         if worker.group is not None and worker.group.assignment.generation >= assignment.generation:
             return
-        group = self.groups.setdefault(assignment.generation, Group(assignment))
-        old, worker.group = worker.group, group
+        group = self.groups.setdefault(assignment.generation, Group(assignment, self.replaceable_from))
+        old, worker.group, worker.rank = worker.group, group, assignment.rank
         group.joined[assignment.rank] = worker
         if old is not None and old.step is not None and group.step is None:
             group.step = old.step  # a survivor brings its state along
@@ -323,7 +333,7 @@ class Machines:
         group.busy = False
         if not group.is_whole:
             return
-        if any(worker.asked_to_stop for worker in group.joined.values()):
+        if any(worker.asked_to_stop for worker in self._acting(group)):
             self._save_and_end(group)
             return
         assert group.step is not None
@@ -392,7 +402,7 @@ class Machines:
             self._report(host, SnapshotTaken(self._time.now, host.name, *host.snapshot))
 
     def _save_and_end(self, group: Group) -> None:
-        if all(worker.asked_to_stop for worker in group.joined.values()):
+        if all(worker.asked_to_stop for worker in self._acting(group)):
             if not self._save(group, group.step or 0):
                 self._not_saved(group.joined[0], group.step or 0)
                 return
@@ -412,7 +422,8 @@ class Machines:
             return
         self.is_complete = True
         for worker in group.joined.values():
-            self._report(worker.host, Completed(self._time.now, worker.name, generation, step))
+            if worker in self._acting(group):
+                self._report(worker.host, Completed(self._time.now, worker.name, generation, step))
             self._time.after(self._rng.uniform(0.0, 0.3), self.exit, worker, 0)
 
     def _all_progress(self, group: Group) -> None:
@@ -421,8 +432,24 @@ class Machines:
 
     def _progress(self, worker: SimulatedWorker, step: int, phase: str) -> None:
         assert worker.group is not None
+        if worker not in self._acting(worker.group):
+            if phase != "restore":
+                return
+            phase = "serve"
         generation = worker.group.assignment.generation
         self._report(worker.host, Progressed(self._time.now, worker.name, generation, step, phase))
+
+    def _acting(self, group: Group) -> list[SimulatedWorker]:
+        """The members that decide something: all, or the one that the others serve."""
+        return [worker for rank, worker in group.joined.items() if group.replaceable_from is None or rank == 0]
+
+    def _miss(self, worker: SimulatedWorker) -> None:
+        group = worker.group
+        if group is not None and group.joined.get(worker.rank) is worker:
+            if group.is_served_by(worker.rank):
+                self._go_on(group)  # the others may have waited for it
+            else:
+                self._collective_fails(group)
 
     def _collective_fails(self, group: Group) -> None:
         """A peer is gone: some of the others notice by an error of their collective, some wait for ever."""

@@ -1,7 +1,7 @@
 """What a simulated run is put through, drawn from a seed."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cluster.simulation.machines import Training
 from cluster.supervisor.settings import BackOff, Budgets, HangLimits, HostLimits, Patience, Settings, Sizes
@@ -82,9 +82,10 @@ def draw_scenario(seed: int) -> Scenario:
     num_faults = rng.choice([0, 1, 1, 2, 2, 3, 4, 6, 10])
     faults = tuple(sorted((rng.uniform(0.0, calm_at), rng.choice(FAULTS)) for _ in range(num_faults)))
     has_user_error = rng.random() < 0.1
+    settings = _draw_settings(rng, seed)
     return Scenario(
         seed=seed,
-        settings=_draw_settings(rng, seed),
+        settings=_with_servers(settings) if seed % 4 == 3 else settings,
         training=training,
         slots=tuple(rng.choice([1, 1, 2, 4]) for _ in range(rng.randint(1, 4))),
         faults=faults,
@@ -144,4 +145,12 @@ def _draw_settings(rng: random.Random, seed: int) -> Settings:
         ),
         standbys=rng.choice([0, 1, 1, 2]),
         reform=rng.random() < 0.4,
+    )
+
+
+def _with_servers(settings: Settings) -> Settings:
+    """The settings of a training in which all but the first members serve, and the last ones can be replaced."""
+    size = max(3, settings.sizes.max)
+    return replace(
+        settings, sizes=replace(settings.sizes, min=size, max=size, divides=None), reform=False, replaceable_from=2
     )

@@ -99,7 +99,8 @@ class Progressed:
 
     Attributes:
         step: completed steps.
-        phase: "build", "restore", "compile", "step", "evaluate", "checkpoint" or "export".
+        phase: "build", "restore", "compile", "step", "evaluate", "checkpoint" or "export"; "serve" of a member that
+            does what the others send it, and makes no progress of its own.
     """
 
     at: float

@@ -177,6 +177,12 @@ class Fleet:
             worker.rank, worker.formed_at = rank, now
         self.acting = {worker.name: worker for worker in members}
 
+    def step_in(self, worker: Worker, rank: int, now: float) -> None:
+        """A standby takes the place of a member that is gone, in the newest generation."""
+        self.num_standbys -= worker.is_standby
+        worker.rank, worker.formed_at = rank, now
+        self.acting[worker.name] = worker
+
     def doom(self, worker: Worker, reason: str, now: float) -> None:
         """The worker is being killed."""
         self._count(worker, -1)

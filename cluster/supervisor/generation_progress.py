@@ -22,7 +22,7 @@ class MemberProgress:
     Attributes:
         at: when it last made progress: completed a step, or entered another phase.
         step: completed steps; -1 before its first report.
-        phase: the phase of its last report; "form" before the first.
+        phase: the phase of its last report; "form" before the first, "serve" when it makes no progress of its own.
         arrived: steps for which it has done its own part; the others may wait for it in the next one.
         own_s: seconds that these took it.
         own_step_s: seconds a step in each of the newest reports of those.
@@ -84,7 +84,7 @@ class GenerationProgress:
         member = self.members[worker]
         if at < member.at:  # it was overtaken by a later one
             return
-        if phase not in ("build", "restore"):  # before they are over, the step says nothing
+        if phase not in ("build", "restore", "serve"):  # in these the step says nothing
             if self.start_step is None:
                 self.start_step = step
             if step > self.best_step:
@@ -110,6 +110,19 @@ class GenerationProgress:
             # The median, because evaluations and what else comes between two steps fall into some of the reports.
             member.step_s, member.reports = median(member.own_step_s), len(member.own_step_s)
         member.arrived, member.own_s = arrived, own_s
+
+    def replace(self, old: str, new: str | None, now: float) -> None:
+        """A member is gone from the generation, or another has come. The rest may have waited for it until now.
+
+        Args:
+            old: the one that is gone.
+            new: the one that has its place now; None: nobody yet.
+        """
+        self.members.pop(old, None)
+        self.left.pop(old, None)
+        if new is not None:
+            self.members[new] = MemberProgress(now)
+        self.settled_at = max(self.settled_at, now)
 
     def stragglers(self, ratio: float | None, floor_s: float = 0.0) -> list[tuple[str, float]]:
         """The members that take at least `ratio` times the median member's time for a step, with their ratios.

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from cluster.supervisor import ending, stopping
+from cluster.supervisor import ending, replacing, stopping
 from cluster.supervisor.commands import ReleaseHost
 from cluster.supervisor.facts import (
     BoundaryReached,
@@ -36,6 +36,8 @@ def step(run: Run, state: Running, fact: Fact) -> State:
             run.announce(f"{fact.host} leaves in {fact.notice_s:.0f} s: its workers are replaced")
         case MemberLeaves():
             return _replace(run, state, fact)
+        case StandbyReady() if state.vacancies:
+            return _leave_if_due(run, replacing.fill(run, state))
         case BoundaryReached() if state.growing_since is not None and state.suspicion is None:
             return _grow(run, state)
         case TimePassed():
@@ -87,6 +89,8 @@ def _break(run: Run, state: Running, fact: WorkersDied, broken: list[Death]) -> 
     if not verdict.goes_on:
         run.announce(f"{title_of(fact)}: the run ends")
         return stopping.give_up(run, "failed", verdict.reason)
+    if replacing.can_be_replaced(run, state, fact, broken):
+        return replacing.give_up_places(run, state, fact, broken, verdict.delay_s)
     wait = f", after {verdict.delay_s:g} s" if verdict.delay_s else ""
     survives = run.settings.reform and any(worker.remains for worker in run.fleet.acting.values())
     source = "with the state of the survivors" if survives else place(run.newest_snapshot())
@@ -100,6 +104,7 @@ def _phase(run: Run, death: Death) -> str:
 
 def _on_time(run: Run, state: Running) -> State:
     run.plan()
+    state = replacing.fill(run, state)
     for at, death in run.progress.left.values():
         if run.now - at >= run.settings.patience.exit_s:
             death = replace(death, what=f"{death.what} before the training was complete")

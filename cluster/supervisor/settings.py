@@ -175,6 +175,8 @@ class Settings:
         standbys: started workers to keep ready beyond the members, over all hosts.
         reform: whether survivors of a broken generation form the next one in their old processes. Otherwise they are
             killed, because their collectives die with a process.
+        replaceable_from: members of this rank and above serve the others, and are replaced one by one while the
+            generation goes on; None: the death of any member ends it.
         last_generation: the newest one of an earlier launch of the run; the first of this one has the number after it.
 
     >>> Settings.from_json(Settings(standbys=2).to_json()) == Settings(standbys=2)
@@ -189,6 +191,7 @@ class Settings:
     patience: Patience = field(default_factory=Patience)
     standbys: int = 1
     reform: bool = False
+    replaceable_from: int | None = None
     last_generation: int = 0
 
     def to_json(self) -> dict[str, Any]:

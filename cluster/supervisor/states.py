@@ -52,6 +52,19 @@ class Suspicion:
 
 
 @dataclass(frozen=True)
+class Vacancy:
+    """A place in a generation that goes on without the member that had it.
+
+    Attributes:
+        member: the one that is gone. Whoever comes after it has its rank and its address.
+        not_before: nobody takes the place before this time.
+    """
+
+    member: Member
+    not_before: float
+
+
+@dataclass(frozen=True)
 class Running:
     """A generation trains.
 
@@ -62,6 +75,7 @@ class Running:
         restored: the snapshot it went on from; None: it began from a checkpoint, or from nothing.
         suspicion: a member that seems to hang.
         growing_since: when it was found that it could grow.
+        vacancies: places of members that are gone and can be replaced.
     """
 
     generation: int
@@ -70,6 +84,7 @@ class Running:
     restored: SnapshotPlace | None = None
     suspicion: Suspicion | None = None
     growing_since: float | None = None
+    vacancies: tuple[Vacancy, ...] = ()
 
 
 @dataclass(frozen=True)

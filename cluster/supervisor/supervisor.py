@@ -214,7 +214,7 @@ class Supervisor:
         if worker is None:
             return
         worker.heard_at = max(worker.heard_at, event.at)
-        if event.generation != run.generation:
+        if event.generation != run.generation or event.worker not in run.progress.members:
             return
         progress = run.progress
         started_before = progress.start_step is not None

@@ -1,5 +1,6 @@
 """What must hold in every simulated run, computed from what was said and done, not from the supervisor's own books."""
 
+from cluster.assignment import Member
 from cluster.simulation.machines import Group
 from cluster.simulation.simulation import Simulation
 from cluster.supervisor.commands import Announce, Command, Finish, Form, Kill, ReleaseHost, StartWorker
@@ -35,6 +36,8 @@ class Invariants:
         self._tried: set[tuple[int, str]] = set()
         self._worst_failures = 0
         self._durable: list[tuple[int, int]] = []  # (generation, step) of the checkpoints told of
+        self._members: list[Member] = []  # of the newest generation
+        self.replacements = 0
         simulation.observers.append(self._after_event)
         simulation.machines.on_round = self._on_round
 
@@ -59,6 +62,10 @@ class Invariants:
             if isinstance(command, ReleaseHost):
                 self._hosts[command.host] = False
         forms = [command for command in commands if isinstance(command, Form)]
+        for form in forms:
+            if form.assignment.generation == len(self._sizes):
+                self._check_replacement(form)
+        forms = [form for form in forms if form.assignment.generation > len(self._sizes)]
         if forms:
             self._check_generation(forms)
         assert not isinstance(event, Finish)
@@ -118,6 +125,22 @@ class Invariants:
         self._sizes.append(size)
         for member in members:
             self._formed[member.worker] = generation
+        self._members = list(members)
+
+    def _check_replacement(self, form: Form) -> None:
+        """One member takes the place of a dead one, in the generation that goes on."""
+        assignment, first = form.assignment, self._settings.replaceable_from
+        assert first is not None and assignment.rank >= first, f"rank {assignment.rank} cannot be replaced"
+        old, new = self._members[assignment.rank], assignment.itself
+        assert not self._simulation.machines.workers[old.worker].alive, f"{old.worker} lives and is replaced"
+        assert (new.host, new.address) == (old.host, old.address), "nobody looks for it there"
+        assert new.worker == form.worker and new.worker not in self._formed, f"{form.worker} has another place"
+        assert self._hosts.get(new.host), f"{new.host} is gone or leaves"
+        assert assignment.restore is None
+        self._members[assignment.rank] = new
+        assert list(assignment.members) == self._members, "the others are not who they were"
+        self._formed[new.worker] = assignment.generation
+        self.replacements += 1
 
     def _check_that_older_generations_are_dead(self) -> None:
         workers = self._simulation.machines.workers
