@@ -20,6 +20,7 @@ from trainer.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from trainer.session import Session
+    from trainer.strategies.choice import Choice
 
 MOST_STEPS = 200
 
@@ -45,6 +46,7 @@ class Preflight:
         checkpoint_bytes: of one checkpoint.
         kept_bytes: of all checkpoints that are on disk at once.
         free_bytes: on the disk of the run folder.
+        strategy: name and reason of the one that a run takes.
         begun: whether the run folder holds a run already, so that `phalanx train` would go on with it.
         problems: why the run would fail, one sentence each.
     """
@@ -65,6 +67,7 @@ class Preflight:
     checkpoint_bytes: int
     kept_bytes: int
     free_bytes: int
+    strategy: dict[str, str]
     begun: bool
     problems: list[str] = field(default_factory=list)
 
@@ -115,6 +118,7 @@ def try_out(config: RunConfig) -> Preflight:
         checkpoint_bytes=checkpoint_bytes,
         kept_bytes=kept_bytes,
         free_bytes=free_bytes,
+        strategy=_strategy(config, session).facts,
         begun=RunFolder(config.run.folder).has_progress,
         problems=_disk_problems(config, kept_bytes, free_bytes),
     )
@@ -154,6 +158,17 @@ def _take_steps(session: "Session") -> _Speed:
     loss = mean_loss(take(1)[: session.step.window.metrics.size])
     first_step_s = time.monotonic() - began
     return _Speed(loss, first_step_s, measure_step(take, most_steps - 1) or first_step_s)
+
+
+def _strategy(config: RunConfig, session: "Session") -> "Choice":
+    import tensorflow as tf
+
+    from trainer.session import embedding_bytes
+    from trainer.strategies.choice import choose_strategy, with_suggestion
+
+    workers = config.cluster.max_workers if config.cluster.max_workers > 1 else None
+    choice = choose_strategy(config, workers, len(tf.config.list_physical_devices("GPU")))
+    return with_suggestion(choice, *embedding_bytes(session.model))
 
 
 def _disk_problems(config: RunConfig, kept_bytes: int, free_bytes: int) -> list[str]:
@@ -214,6 +229,7 @@ def describe(found: Preflight) -> str:
         f"{format_duration(found.training_s)} in all",
         "peak memory": format_bytes(found.peak_memory_bytes),
         "checkpoint": f"{format_bytes(found.checkpoint_bytes)}, {format_bytes(found.kept_bytes)} with those that stay",
+        "strategy": found.strategy["why"],
         "run folder": "holds a run already: train goes on with it" if found.begun else "new",
     }
     width = max(len(name) for name in rows)

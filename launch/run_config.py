@@ -4,7 +4,9 @@ from pydantic import Field, model_validator
 
 from cluster.config import ClusterConfig, WorkerRange
 from trainer.config.combinations import batch_problems
+from trainer.config.strategy import OF_WORKERS
 from trainer.config.training import TrainingConfig
+from trainer.parameter_server.roles import Roles
 
 
 class RunConfig(TrainingConfig):
@@ -22,19 +24,38 @@ class RunConfig(TrainingConfig):
     def _workers_have_a_strategy(self) -> "RunConfig":
         workers, strategy = self.cluster.max_workers, self.strategy.name
         name = "cluster.workers.max" if isinstance(self.cluster.workers, WorkerRange) else "cluster.workers"
-        if workers > 1 and strategy != "multi_worker_mirrored":
+        if workers > 1 and strategy not in ("auto", *OF_WORKERS):
             raise ValueError(
                 f"{name}={workers} must have a strategy that spreads a step over workers, not "
-                f"strategy.name={strategy}: set strategy.name=multi_worker_mirrored"
+                f"strategy.name={strategy}: set strategy.name=auto or strategy.name=multi_worker_mirrored"
             )
-        if workers == 1 and strategy == "multi_worker_mirrored":
+        if workers == 1 and strategy in OF_WORKERS:
+            needed, number = ("three", 3) if strategy == "parameter_server" else ("two", 2)
             raise ValueError(
-                f"strategy.name={strategy} must have at least two workers: set cluster.workers=2, or "
+                f"strategy.name={strategy} must have at least {needed} workers: set cluster.workers={number}, or "
                 "strategy.name=one_device"
             )
-        if workers > 1 and (problems := self._size_problems()):
+        if workers > 1 and self.strategy.devices is not None:
+            raise ValueError(
+                f"strategy.devices={self.strategy.devices} must not be set with {name}={workers}, of which each takes "
+                "the devices that it has: remove it"
+            )
+        problems = self._role_problems() if strategy == "parameter_server" else self._size_problems()
+        if workers > 1 and problems:
             raise ValueError("\n".join(problems))
         return self
+
+    def _role_problems(self) -> list[str]:
+        """What stands against the roles of a training with parameter servers."""
+        workers = self.cluster.workers
+        if isinstance(workers, WorkerRange):
+            return [
+                f"strategy.name=parameter_server must have a fixed number of workers: set cluster.workers={workers.max}"
+            ]
+        roles = Roles(workers, self.strategy.parameter_servers)
+        if not self.strategy.synchronous:
+            return []
+        return batch_problems(self, roles.workers, "the number of workers that compute")
 
     def _size_problems(self) -> list[str]:
         """What stands against the sizes of the generations; the config names the first and the last of them."""

@@ -37,12 +37,13 @@ class NoResources(TrainingFailed):
 
 def settings_of(config: RunConfig, last_generation: int) -> Settings:
     """What the supervisor is told about a run."""
-    cluster = config.cluster
+    cluster, strategy = config.cluster, config.strategy
+    is_served = strategy.name == "parameter_server"  # of whose members not all share the batch
     return Settings(
         sizes=Sizes(
             cluster.min_workers,
             cluster.max_workers,
-            divides=_parts(config),
+            divides=None if is_served else _parts(config),
             gather_s=cluster.shrink_after,
             replace_within_s=cluster.shrink_after,
             keep_s=cluster.grow_after,
@@ -57,6 +58,7 @@ def settings_of(config: RunConfig, last_generation: int) -> Settings:
         patience=Patience(
             spare_s=_SPARE_S, resources_s=cluster.ray.wait if cluster.kind == "ray" else Patience.resources_s
         ),
+        replaceable_from=1 + strategy.parameter_servers if is_served else None,
         last_generation=last_generation,
     )
 

@@ -63,7 +63,7 @@ def _serve(link: WorkerLink, folder: RunFolder, stop: StopRequest, progress: "_P
         print(report.traceback or f"{report.kind}: {report.message}", file=sys.stderr, flush=True)
         link.failed(report)
         return ExitCode.FAILED
-    if outcome.stopped is not None:
+    if outcome is None or outcome.stopped is not None:
         return ExitCode.DONE  # it did as it was asked; that the run was stopped is the launcher's to say
     link.completed(assignment.generation, outcome.step)
     return ExitCode.DONE
@@ -71,14 +71,20 @@ def _serve(link: WorkerLink, folder: RunFolder, stop: StopRequest, progress: "_P
 
 def _train(
     config: RunConfig, folder: RunFolder, assignment: Assignment, progress: "_Progress", stop: StopRequest
-) -> "Outcome":
+) -> "Outcome | None":
+    """The outcome of the training; None of a member that served another's."""
     from delivery.run_export import export_run, is_exported
     from trainer.group import Group
+    from trainer.parameter_server.roles import Roles
+    from trainer.parameter_server.server import is_server, serve
     from trainer.snapshot.taker import SnapshotPlan
     from trainer.training import run_training
 
     memory, host = HostMemory(folder.path, os.environ.get(HOST, "")), assignment.itself.host
     group = Group(assignment.rank, tuple(member.address for member in assignment.members), assignment.generation)
+    if is_server(config.strategy, group):
+        serve(group, Roles(group.size, config.strategy.parameter_servers), progress.report)
+        return None
     every = config.cluster.snapshot_every
     own_file = memory.snapshot(host) if takes_snapshots(assignment) else None
     outcome = run_training(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from trainer.config.strategy import OF_WORKERS
 from trainer.config.training import TrainingConfig
 
 
@@ -52,12 +53,12 @@ def check_group(config: TrainingConfig, group: Group | None) -> None:
         ValueError: The strategy needs a group and there is none, or it cannot use one.
     """
     name = config.strategy.name
-    if name == "multi_worker_mirrored" and group is None:
+    if name in OF_WORKERS and group is None:
         raise ValueError(
             f"strategy.name={name} must run in a group of workers: begin it with cluster.workers=2 or more, or set "
             "strategy.name=one_device"
         )
-    if name != "multi_worker_mirrored" and group is not None and group.size > 1:
+    if name not in OF_WORKERS and group is not None and group.size > 1:
         raise ValueError(
             f"strategy.name={name} cannot spread a step over {group.size} workers: "
             "set strategy.name=multi_worker_mirrored"

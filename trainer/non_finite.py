@@ -41,6 +41,7 @@ def explain(session: Session, step: int, data_step: int) -> NonFiniteLoss:
         step: The 0-based number of the step.
         data_step: Which batch it had.
     """
+    session.state.copy_home()
     batch = next(iter(session.batches(data_step, 1)))
     sample_ids = [int(i) for i in session.order.sample_ids(data_step)]
     causes = [f"feature {name} of the batch is not finite" for name in _non_finite(batch)]

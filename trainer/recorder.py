@@ -16,7 +16,7 @@ from trainer.observe.metrics_log import MetricsLog
 from trainer.observe.profile import ProfileWindow
 from trainer.observe.tensorboard import TensorBoardWriter
 from trainer.observe.trace import Trace
-from trainer.run_folder import RunFolder
+from trainer.run_folder import RunFolder, RunFolderError
 
 
 class Recorder:
@@ -104,6 +104,17 @@ class Recorder:
         """Puts the records on the disk, before a checkpoint that counts on them becomes visible. Raises OSError."""
         if self.metrics:
             self.metrics.sync()
+
+    def strategy(self, facts: Mapping[str, str], why: str | None) -> None:
+        """Notes which strategy the run has, and says why where that was left open."""
+        if not self._is_chief:
+            return
+        try:
+            self._folder.add_to_environment(strategy=dict(facts))
+        except RunFolderError as error:
+            self._on_failure(error)
+        if why:
+            self.say(why)
 
     def say(self, text: str) -> None:
         """Prints a lasting line; the other workers of a group would only repeat the chief's."""

@@ -106,6 +106,16 @@ class RunFolder:
         self._write(self.environment, json.dumps(environment, indent=2) + "\n")
         return environment
 
+    def add_to_environment(self, **facts: Any) -> None:
+        """Adds what is known only later to the circumstances that are stored, where there are any.
+
+        Raises:
+            RunFolderError: the folder cannot be written.
+        """
+        environment = self.read_environment()
+        if environment is not None:
+            self._write(self.environment, json.dumps({**environment, **facts}, indent=2) + "\n")
+
     def read_environment(self) -> dict[str, Any] | None:
         """What the last start stored; None when there is nothing that can be read."""
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import keras
 import tensorflow as tf
@@ -24,6 +25,7 @@ from trainer.state import TrainState
 from trainer.step.build import Step, build_step, metric_layout
 from trainer.step.evaluation import EvaluationStep
 from trainer.strategies.build import build_strategy
+from trainer.strategies.choice import Choice, choose_strategy, with_suggestion
 from trainer.strategies.strategy import Strategy
 from trainer.tasks.registry import build_task
 from trainer.tasks.task import Task
@@ -34,11 +36,14 @@ class Session:
     """The parts of one training in this process.
 
     Attributes:
+        config: With the strategy that was chosen.
+        choice: Says why.
         total_steps: Where the training ends.
         evaluator: None where nothing is held out or `evaluate.every` is null.
     """
 
     config: TrainingConfig
+    choice: Choice
     source: Source
     order: SampleOrder
     task: Task
@@ -105,6 +110,8 @@ def build_session(
         ValueError: Model, task and data do not fit together, or the strategy and the group.
         NotEnoughDevices: The strategy asks for more devices than there are.
     """
+    choice = choose_strategy(config, group.size if group else None, len(tf.config.list_physical_devices("GPU")))
+    config = config.model_copy(update={"strategy": choice.config})
     check_group(config, group)
     _prepare_tensorflow(config)
     strategy = build_strategy(config.strategy, group)
@@ -123,9 +130,10 @@ def build_session(
     task = build_task(config.task, source.schema)
     with strategy.scope():
         model = build_model(config.model, source.schema, task, precision=config.precision, seed=config.train.seed)
-        optimizer = build_optimizer(config.optimizer, total_steps, order.steps_per_epoch, model.trainable_variables)
+        new_optimizer = partial(build_optimizer, config.optimizer, total_steps, order.steps_per_epoch)
+        optimizer = new_optimizer(model.trainable_variables)
         metrics = metric_layout(model, task, source.schema)
-        step = build_step(config, model, task, optimizer, metrics, strategy.num_replicas)
+        step = build_step(config, model, task, optimizer, metrics, strategy.num_replicas, new_optimizer)
         state = TrainState(
             model,
             optimizer,
@@ -144,7 +152,15 @@ def build_session(
             config.data.held_out,
             strategy.shard,
         )
-    return Session(config, source, order, task, model, strategy, step, state, evaluator, total_steps)
+    choice = with_suggestion(choice, *embedding_bytes(model))
+    return Session(config, choice, source, order, task, model, strategy, step, state, evaluator, total_steps)
+
+
+def embedding_bytes(model: keras.Model) -> tuple[int, int]:
+    """Of the tables of embeddings, and of all trainable weights."""
+    tables = {id(layer._embeddings) for layer in model._flatten_layers() if isinstance(layer, keras.layers.Embedding)}
+    sizes = [(id(v) in tables, 4 * math.prod(v.shape)) for v in model.trainable_variables]
+    return sum(size for is_table, size in sizes if is_table), sum(size for _, size in sizes)
 
 
 def _evaluation_batch(config: TrainingConfig, num_replicas: int) -> int:

@@ -48,7 +48,7 @@ class TrainState:
             if scaled
             else []
         )
-        self.variables = self._named()
+        self._home = self.variables = self._named()
 
     def _named(self) -> dict[str, tf.Variable]:
         weights = [*self.model.trainable_variables, *self.model.non_trainable_variables]
@@ -65,6 +65,35 @@ class TrainState:
                 f"two variables of the model are both called {twice[0]}: give each layer a name of its own"
             )
         return named
+
+    def move(self, place: Callable[[str, tf.Variable], tf.Variable]) -> None:
+        """Lets the state live elsewhere from now on.
+
+        Args:
+            place: Gives, for each name and variable, what takes its place, with its value.
+        """
+        self.variables = {name: place(name, variable) for name, variable in self._home.items()}
+        moved = {id(variable): self.variables[name] for name, variable in self._home.items()}
+
+        def new(variables: list[tf.Variable]) -> list[tf.Variable]:
+            return [moved[id(variable)] for variable in variables]
+
+        [self._step, self._window] = new([self._step, self._window])
+        self._trainable, self._non_trainable = new(self._trainable), new(self._non_trainable)
+        self._optimizer, self._ema = new(self._optimizer), new(self._ema)
+        self._loss_scale = new(self._loss_scale)
+
+    def copy_home(self) -> None:
+        """Brings a state that has moved into the variables that the model was built with, for whoever calls the model
+        itself."""
+        for name, variable in self._home.items():
+            if name.startswith("model/") and variable is not self.variables[name]:
+                variable.assign(self.variables[name].read_value())
+
+    @property
+    def placed(self) -> StateTensors:
+        """The variables themselves."""
+        return self._flat()
 
     @property
     def step(self) -> int:

@@ -85,6 +85,7 @@ def run_training(
             session = build_session(config, group, lambda: on_progress(restored, "build") if on_progress else None)
             if on_arrivals and session.strategy.arrivals:
                 on_arrivals(session.strategy.arrivals)
+            recorder.strategy(session.choice.facts, session.choice.why if session.choice.is_automatic else None)
             saver = Saver(session, folder, recorder, group, snapshots, on_snapshot, on_checkpoint)
             if on_progress:
                 on_progress(restored, "restore")
@@ -98,6 +99,7 @@ def run_training(
             loop.run()
         finally:
             saver.close()
+        session.state.copy_home()
         step = session.state.step
         stopped = None if step >= session.total_steps else stop.reason or "another worker"
         recorder.event("stopped" if stopped else "finished", step=step, reason=stopped, **saver.metrics)

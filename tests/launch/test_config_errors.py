@@ -37,7 +37,10 @@ def problems(*overrides) -> tuple[str, ...]:
         ("optimizer.schedule.name=cosin", "optimizer.schedule.name=cosin must be .*: did you mean cosine?"),
         ("precision=fp32", "precision=fp32 must be one of float32, mixed_bfloat16, mixed_float16: .*"),
         ("cluster.kind=yarn", "cluster.kind=yarn must be local: set cluster.kind=local"),
-        ("cluster.workers=2", "cluster.workers=2 must have a strategy that spreads a step over workers, not .*"),
+        (
+            "strategy.name=one_device cluster.workers=2",
+            "cluster.workers=2 must have a strategy that spreads a step over workers, not .*",
+        ),
         ("cluster.workers=0", "cluster.workers=0 must be above 0: choose a larger value"),
         ("cluster.workers=two", "cluster.workers=two must be a whole number: .*"),
         ("cluster.workers.min=1", r"cluster.workers.max is missing \(most training processes\): add it"),
@@ -45,7 +48,10 @@ def problems(*overrides) -> tuple[str, ...]:
             f"strategy.name={GROUP} cluster.workers.mx=4 cluster.workers.max=4",
             "cluster.workers.mx is not a setting: did you mean cluster.workers.max?",
         ),
-        ("cluster.workers.max=4", "cluster.workers.max=4 must have a strategy that spreads a step over workers, .*"),
+        (
+            "strategy.name=mirrored cluster.workers.max=4",
+            "cluster.workers.max=4 must have a strategy that spreads a step over workers, .*",
+        ),
         ("cluster.workers=2 cluster.workers.min=3", "cluster.workers.min=3 must be at most cluster.workers.max=2: .*"),
         ("cluster.hang_after=60", "cluster.hang_after=60 must be a number of seconds above zero .*"),
         ("cluster.local.return_after=0s", "cluster.local.return_after=0s must be a number of seconds above zero .*"),

@@ -5,6 +5,7 @@ from trainer.group import Group, check_group
 
 TWO = Group(1, ("127.0.0.1:1", "127.0.0.1:2"))
 TOGETHER = {"strategy": {"name": "multi_worker_mirrored"}}
+ALONE = {"strategy": {"name": "one_device"}}
 
 
 def test_rank_zero_is_the_chief():
@@ -21,7 +22,7 @@ def test_a_rank_without_an_address_is_refused(rank):
     ("config", "group", "message"),
     [
         (TOGETHER, None, "strategy.name=multi_worker_mirrored must run in a group of workers"),
-        ({}, TWO, "strategy.name=one_device cannot spread a step over 2 workers: set strategy.name=multi_worker"),
+        (ALONE, TWO, "strategy.name=one_device cannot spread a step over 2 workers: set strategy.name=multi_worker"),
     ],
 )
 def test_a_strategy_that_does_not_go_with_the_group_is_refused(config, group, message):
@@ -31,5 +32,5 @@ def test_a_strategy_that_does_not_go_with_the_group_is_refused(config, group, me
 
 def test_what_goes_together_is_accepted():
     check_group(small_config(**TOGETHER), TWO)
-    check_group(small_config(), None)
-    check_group(small_config(), Group(0, ("127.0.0.1:1",)))
+    check_group(small_config(**ALONE), None)
+    check_group(small_config(**ALONE), Group(0, ("127.0.0.1:1",)))

@@ -15,6 +15,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 def main() -> None:
     from tests.trainer.sessions import small_config
     from trainer.group import Group
+    from trainer.parameter_server.roles import Roles
+    from trainer.parameter_server.server import is_server, serve
     from trainer.run_folder import RunFolder
     from trainer.snapshot.file import read_snapshot
     from trainer.snapshot.taker import SnapshotPlan
@@ -32,11 +34,17 @@ def main() -> None:
         if job["stop_at"] is not None and step >= job["stop_at"]:
             stop.request("SIGTERM")
 
+    config = small_config(**job["config"])
+    group = Group(job["rank"], tuple(job["addresses"]), job["generation"])
+    if is_server(config.strategy, group):
+        serve(group, Roles(group.size, config.strategy.parameter_servers), on_progress)
+        tell("outcome", "{}")
+        return
     outcome = run_training(
-        small_config(**job["config"]),
+        config,
         RunFolder(Path(job["folder"])),
         stop,
-        Group(job["rank"], tuple(job["addresses"]), job["generation"]),
+        group,
         restore=read_snapshot(Path(job["restore"])) if job["restore"] else None,
         snapshots=SnapshotPlan(Path(job["snapshot"]), job["snapshot_every"]) if job["snapshot"] else None,
         on_progress=on_progress,

@@ -26,6 +26,7 @@ def problems_of(config: TrainingConfig) -> list[str]:
     return [
         *_task_problems(config),
         *batch_problems(config, config.strategy.known_replicas or 1),
+        *_asynchronous_problems(config),
         *_schedule_problems(config),
         *_record_problems(config),
     ]
@@ -94,6 +95,25 @@ def batch_problems(config: TrainingConfig, replicas: int, cause: str = "strategy
         problems.append(
             f"data.remainder=keep leaves a last batch that {setting} need not divide: "
             "set data.remainder=pad, which weights the padding with zero, or drop"
+        )
+    return problems
+
+
+def _asynchronous_problems(config: TrainingConfig) -> list[str]:
+    """What cannot be had where each worker computes whole steps on whatever weights it finds."""
+    if not config.strategy.is_asynchronous:
+        return []
+    alone = "strategy.synchronous=false, where the steps of several workers overlap"
+    problems = []
+    if config.precision == "mixed_float16":
+        problems.append(
+            f"precision=mixed_float16 has one loss scale for all steps and does not go with {alone}: set "
+            "strategy.synchronous=true or precision=mixed_bfloat16"
+        )
+    if config.train.on_nan == "rollback":
+        problems.append(
+            f"train.on_nan=rollback leaves out the batches of one step and does not go with {alone}: set "
+            "strategy.synchronous=true or train.on_nan=stop"
         )
     return problems
 

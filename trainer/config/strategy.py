@@ -7,12 +7,17 @@ from pydantic import Field, PositiveInt, model_validator
 from trainer.config.byte_size import ByteSize
 from trainer.config.section import Section
 
+OF_WORKERS = ("multi_worker_mirrored", "parameter_server")
+"""The strategies that need several workers."""
+
 
 class StrategyConfig(Section):
     """How a step is distributed."""
 
-    name: Literal["one_device", "mirrored", "multi_worker_mirrored"] = Field(
-        default="one_device", description="one device, a replica on each of this machine, or on each of every worker"
+    name: Literal["auto", "one_device", "mirrored", "multi_worker_mirrored", "parameter_server"] = Field(
+        default="auto",
+        description="one device, a replica on each of this machine or of every worker, or weights that parameter "
+        "servers hold; auto chooses among the first three and says why",
     )
     devices: PositiveInt | None = Field(
         default=None,
@@ -30,6 +35,19 @@ class StrategyConfig(Section):
         default="none",
         description="type in which multi_worker_mirrored sends gradients; bfloat16 halves the bytes and the precision",
     )
+    parameter_servers: PositiveInt = Field(
+        default=1, description="of parameter_server: how many of the workers hold the weights instead of computing"
+    )
+    synchronous: bool = Field(
+        default=True,
+        description="of parameter_server: every step uses the weights of the one before, so that the curve is that of "
+        "one device; false: no worker waits for another",
+    )
+    min_shard_bytes: ByteSize = Field(
+        default=256 * 2**10,
+        description="of parameter_server: variables from this size on are divided among the servers by rows, and "
+        "of embeddings from this size on only the rows of a batch travel",
+    )
 
     @model_validator(mode="after")
     def _one_device_is_one(self) -> "StrategyConfig":
@@ -37,10 +55,10 @@ class StrategyConfig(Section):
             raise ValueError(
                 f"strategy.devices={self.devices} must be 1 with strategy.name=one_device: set strategy.name=mirrored"
             )
-        if self.name == "multi_worker_mirrored" and self.devices is not None:
+        if self.name in OF_WORKERS and self.devices is not None:
             raise ValueError(
-                f"strategy.devices={self.devices} must not be set with strategy.name=multi_worker_mirrored, which has "
-                "a replica on every GPU of a worker, or one on its CPU: remove it"
+                f"strategy.devices={self.devices} must not be set with strategy.name={self.name}, which takes the "
+                "devices that each worker has: remove it"
             )
         return self
 
@@ -48,3 +66,8 @@ class StrategyConfig(Section):
     def known_replicas(self) -> int | None:
         """Replicas, as far as the config says; None where it depends on machines or workers."""
         return 1 if self.name == "one_device" else self.devices
+
+    @property
+    def is_asynchronous(self) -> bool:
+        """Whether workers do not wait for each other."""
+        return self.name == "parameter_server" and not self.synchronous

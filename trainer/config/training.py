@@ -27,7 +27,7 @@ from trainer.config.observe import ObserveConfig
 from trainer.config.optimizer import AdamOptimizer, OptimizerConfig
 from trainer.config.place import PlaceConfig
 from trainer.config.section import Section
-from trainer.config.strategy import StrategyConfig
+from trainer.config.strategy import OF_WORKERS, StrategyConfig
 from trainer.config.task import ClassificationTask, TaskConfig
 from trainer.config.train import TrainConfig
 from trainer.config.warm_start import WarmStartConfig
@@ -71,7 +71,7 @@ class TrainingConfig(Section):
 
     def for_one_process(self) -> Self:
         """The same training for a process without a group: its step is on one device, its weights are the same."""
-        if self.strategy.name != "multi_worker_mirrored":
+        if self.strategy.name not in OF_WORKERS:
             return self
         return self.model_copy(update={"strategy": StrategyConfig()})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -69,12 +70,17 @@ class Apply:
         if self.clip_value is not None:
             limit = self.clip_value
             # tf.clip_by_value turns NaN into the limit, which would hide it.
-            gradients = [tf.where(tf.math.is_nan(g), g, tf.clip_by_value(g, -limit, limit)) for g in gradients]
+            gradients = [
+                _changed(g, lambda v: tf.where(tf.math.is_nan(v), v, tf.clip_by_value(v, -limit, limit)))
+                for g in gradients
+            ]
         if self.clip_norm is not None or state.loss_scale:
             norm = tf.linalg.global_norm(gradients)
         if self.clip_norm is not None:
             factor = self.clip_norm / tf.maximum(norm, self.clip_norm)
-            gradients = [g * factor for g in gradients]
+            gradients = [_changed(g, lambda v: v * factor) for g in gradients]
+        # A rule with momentum moves every row, whether the batch touches it or not.
+        gradients = [tf.convert_to_tensor(g) for g in gradients]
         non_trainable = self._statistics(state, total, changed)
         updated = state._replace(step=state.step + 1, non_trainable=non_trainable)
         if state.loss_scale:
@@ -99,7 +105,7 @@ class Apply:
             factors.append(1.0 / state.loss_scale[0])
         gradients = list(total.gradients)
         for factor in factors:
-            gradients = [g * tf.cast(factor, g.dtype) for g in gradients]
+            gradients = [_changed(g, lambda v, factor=factor: v * tf.cast(factor, v.dtype)) for g in gradients]
         return gradients
 
     def _statistics(self, state: StateTensors, total: Contribution, changed: list[int]) -> tuple[tf.Tensor, ...]:
@@ -124,3 +130,12 @@ class Apply:
 
     def _keep(self, state: StateTensors):
         return state.trainable, state.optimizer, state.ema, state.window[-1]
+
+
+def _changed(
+    gradient: tf.Tensor | tf.IndexedSlices, change: Callable[[tf.Tensor], tf.Tensor]
+) -> tf.Tensor | tf.IndexedSlices:
+    """A gradient with every element changed. One of rows, in which each is there once, stays one of these rows."""
+    if isinstance(gradient, tf.IndexedSlices):
+        return tf.IndexedSlices(change(gradient.values), gradient.indices, gradient.dense_shape)
+    return change(gradient)

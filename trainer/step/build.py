@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,6 +29,7 @@ class Step:
         window: Layout of `StateTensors.window`.
         xla: What the adapter compiles: "step" is what it can of a step, "loop" a whole loop of them as one program,
             "update" only what follows the gradients; None: nothing.
+        new_optimizer: Builds the step's optimizer again, on other variables.
         converts: Whether `if` and `while` over tensors must work, as in a task or a model of the user's. Looking for
             them in all that is called takes most of the time of tracing, and our own code has none.
     """
@@ -36,6 +38,7 @@ class Step:
     apply: Apply
     window: WindowLayout
     xla: Literal["step", "loop", "update"] | None
+    new_optimizer: Callable[[Sequence[keras.Variable]], keras.optimizers.Optimizer]
     converts: bool = True
 
     @property
@@ -72,6 +75,7 @@ def build_step(
     optimizer: keras.optimizers.Optimizer,
     metrics: MetricLayout,
     num_replicas: int,
+    new_optimizer: Callable[[Sequence[keras.Variable]], keras.optimizers.Optimizer],
 ) -> Step:
     """The step of a config.
 
@@ -82,6 +86,7 @@ def build_step(
         optimizer: Functional and built.
         metrics: Layout of the task's sums.
         num_replicas: Slices that the strategy cuts the global batch into.
+        new_optimizer: Has built `optimizer` on the model's trainable variables.
     """
     tree_parts = max(1, (config.train.virtual_workers or 1) // num_replicas)
     num_contributions = num_replicas * tree_parts * config.train.accumulate
@@ -109,4 +114,4 @@ def build_step(
     )
     xla = config.train.xla_scope if config.train.xla else None
     is_users = isinstance(config.task, CustomTask) or isinstance(config.model, CustomModel)
-    return Step(gradients, apply, window, xla, converts=is_users)
+    return Step(gradients, apply, window, xla, new_optimizer, converts=is_users)

@@ -11,6 +11,7 @@ from trainer.group import Group
 from trainer.strategies.mirrored import Mirrored
 from trainer.strategies.multi_worker_mirrored import MultiWorkerMirrored
 from trainer.strategies.one_device import OneDevice
+from trainer.strategies.parameter_server import ParameterServer
 from trainer.strategies.strategy import Strategy
 
 
@@ -33,6 +34,9 @@ def build_strategy(config: StrategyConfig, group: Group | None = None) -> Strate
     if config.name == "multi_worker_mirrored":
         assert group is not None, "checked with the config"
         return MultiWorkerMirrored(group, config)
+    if config.name == "parameter_server":
+        assert group is not None, "checked with the config"
+        return ParameterServer(group, config)
     return Mirrored(_mirrored_devices(config.devices))
 
 

@@ -117,7 +117,7 @@ def test_exactly_one_length_is_given(steps, epochs):
 
 def test_one_device_is_one():
     with pytest.raises(ValidationError, match=r"strategy.devices=2 must be 1"):
-        TrainingConfig.model_validate(merged(MNIST, strategy={"devices": 2}))
+        TrainingConfig.model_validate(merged(MNIST, strategy={"name": "one_device", "devices": 2}))
 
 
 def test_workers_have_no_devices_setting():
