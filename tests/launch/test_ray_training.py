@@ -139,7 +139,8 @@ def test_without_a_cluster_one_is_started_that_only_this_machine_reaches_and_not
         assert places and all(place.removeprefix("::ffff:").startswith("127.") for place in places), places
         process.kill()
         assert not psutil.wait_procs(workers, 5)[1]
-        assert not psutil.wait_procs(family, 20)[1], "Ray outlived the launcher"
+        # Ray's own agents look for their raylet only now and then.
+        assert not psutil.wait_procs(family, 60)[1], "Ray outlived the launcher"
         output, _ = process.communicate()
     assert "Token" not in output and "ray" not in output.lower().replace(str(tmp_path).lower(), "")
 
