@@ -11,6 +11,7 @@ from cluster.supervisor.facts import (
     HostLeaves,
     MemberCompleted,
     MemberLeaves,
+    StandbyReady,
     TimePassed,
     WorkersDied,
 )

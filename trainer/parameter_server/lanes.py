@@ -159,7 +159,7 @@ class Lanes:
             return False
         with self._recovery:
             try:
-                context.context().update_server_def(context.get_server_def())
+                context.context().update_server_def(context.get_server_def())  # type: ignore[union-attr]
             except tf.errors.OpError:
                 return False
         return True

@@ -25,7 +25,7 @@ class PlacedVariable:
 
     def __init__(self, variable: tf.Variable, devices: Sequence[str]) -> None:
         self.shape, self.dtype, self.name = variable.shape, variable.dtype, variable.name
-        self.bounds = row_bounds(int(self.shape[0]), len(devices)) if len(devices) > 1 else []
+        self.bounds = row_bounds(int(self.shape[0] or 0), len(devices)) if len(devices) > 1 else []
         self.pieces: list[tf.Variable] = []
         for device, value in zip(devices, self._cut(variable.read_value()), strict=True):
             with tf.device(device):
@@ -95,7 +95,7 @@ class Placement:
 
     def devices_of(self, variable: tf.Variable) -> list[str]:
         """The servers of a weight's pieces, in the order of its rows."""
-        if self._divides and self.is_large(variable) and int(variable.shape[0]) >= len(self._devices) > 1:
+        if self._divides and self.is_large(variable) and int(variable.shape[0] or 0) >= len(self._devices) > 1:
             return list(self._devices)
         server = min(range(len(self._devices)), key=self._load.__getitem__)
         self._load[server] += num_bytes(variable)

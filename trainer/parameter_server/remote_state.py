@@ -92,13 +92,13 @@ class RemoteState:
         """The contribution where it is needed: each gradient cut into the pieces of its weight, on their servers."""
         gradients: list[tf.Tensor | Rows] = []
         for number, (weight, gradient) in enumerate(zip(self.placed.trainable, contribution.gradients, strict=True)):
-            cut = _slices(weight, ids[number], gradient) if number in ids else weight.split(gradient)
+            cut = _slices(weight, ids[number], gradient) if number in ids else weight.split(gradient)  # type: ignore[arg-type]
             for piece, part in zip(weight.pieces, cut, strict=True):
                 with tf.device(piece.device):
                     gradients.append(tf.nest.map_structure(tf.identity, part))
         with tf.device(self._first):
             statistics = tuple(tf.identity(change) for change in contribution.statistics)
-            return Contribution(tuple(gradients), statistics, tf.identity(contribution.sums))
+            return Contribution(tuple(gradients), statistics, tf.identity(contribution.sums))  # type: ignore[arg-type]
 
 
 def _gather(weight: PlacedVariable, ids: tf.Tensor) -> tf.Tensor:

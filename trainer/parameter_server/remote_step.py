@@ -49,7 +49,7 @@ class RemoteStep:
             step: int64 scalar, the number of the step.
         """
         inputs = self._step.gradients.task.inputs(batch)
-        values, ids = self._state.values(self._state.placed.trainable, step, inputs)
+        values, ids = self._state.values(self._state.placed.trainable, step, inputs)  # type: ignore[arg-type]
         with self._state.with_rows(ids):
             found = self._compute(values, batch, first_sample)
         return self._state.hand_over(found, ids)
@@ -90,7 +90,7 @@ class RemoteStep:
         gradients = []
         for number, piece in enumerate(self._flat.trainable):
             with tf.device(piece.device):
-                gradients.append(_sum([one.gradients[number] for one in contributions], piece))
+                gradients.append(_sum([one.gradients[number] for one in contributions], piece))  # type: ignore[arg-type]
         with tf.device(self._flat.window.device):
             rest = (
                 _tree([one._replace(gradients=()) for one in contributions], add) if len(contributions) > 1 else first
@@ -132,24 +132,25 @@ def specs_of(contributions: list[Contribution]) -> list[Contribution]:
         if not isinstance(gradient, Rows):
             return tf.TensorSpec(gradient.shape, gradient.dtype)
         return Rows(
-            tf.TensorSpec([None, *gradient.values.shape[1:]], gradient.values.dtype), tf.TensorSpec([None], tf.int64)
+            tf.TensorSpec([None, *gradient.values.shape[1:]], gradient.values.dtype),  # type: ignore[arg-type]
+            tf.TensorSpec([None], tf.int64),  # type: ignore[arg-type]
         )
 
     return [
         Contribution(
-            tuple(spec(gradient) for gradient in one.gradients),
-            tuple(tf.TensorSpec(change.shape, change.dtype) for change in one.statistics),
-            tf.TensorSpec(one.sums.shape, one.sums.dtype),
+            tuple(spec(gradient) for gradient in one.gradients),  # type: ignore[arg-type]
+            tuple(tf.TensorSpec(change.shape, change.dtype) for change in one.statistics),  # type: ignore[arg-type]
+            tf.TensorSpec(one.sums.shape, one.sums.dtype),  # type: ignore[arg-type]
         )
         for one in contributions
     ]
 
 
-def _sum(gradients: list[tf.Tensor | Rows], piece: tf.Variable) -> tf.Tensor | tf.IndexedSlices:
+def _sum(gradients: Sequence[tf.Tensor | Rows], piece: tf.Variable) -> tf.Tensor | tf.IndexedSlices:
     first = gradients[0]
     if not isinstance(first, Rows):
-        return _tree(gradients, tf.add)
-    dense_shape = tf.constant(piece.shape.as_list(), tf.int64)
+        return _tree(gradients, tf.add)  # type: ignore[arg-type]
+    dense_shape = tf.constant([int(size or 0) for size in piece.shape], tf.int64)
     if len(gradients) == 1:
         return tf.IndexedSlices(tf.identity(first.values), tf.identity(first.ids), dense_shape)
     # Each row once, as a norm needs it.

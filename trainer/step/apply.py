@@ -103,7 +103,7 @@ class Apply:
             factors.append(self.batch_size / tf.maximum(total.sums[WEIGHT], 1e-30))
         if state.loss_scale:
             factors.append(1.0 / state.loss_scale[0])
-        gradients = list(total.gradients)
+        gradients: list = list(total.gradients)
         for factor in factors:
             gradients = [_changed(g, lambda v, factor=factor: v * tf.cast(factor, v.dtype)) for g in gradients]
         return gradients

@@ -96,13 +96,13 @@ class ParameterServer:
             calls = []
             for _ in range(min(at_once, num_batches - begin)):
                 batch = next(iterator)
-                sums = evaluation.sums.get_concrete_function(batch)
+                sums = evaluation.sums.get_concrete_function(batch)  # type: ignore[attr-defined]
                 calls.append(lambda sums=sums, batch=batch: _here(sums(batch)))
             for sums, values in self._lanes.run(calls):
                 totals = sums.astype(np.float64) if totals is None else totals + sums.astype(np.float64)
                 collected.append(values)
         joined = {name: np.concatenate([values[name] for values in collected]) for name in collected[0]}
-        return EvaluationSums(tf.constant(totals), {name: tf.constant(values) for name, values in joined.items()})
+        return EvaluationSums(tf.constant(totals), {name: tf.constant(values) for name, values in joined.items()})  # type: ignore[arg-type]
 
 
 class _Loop:
@@ -133,7 +133,7 @@ class _Loop:
             size //= self._num_slices
             batch = {name: value[number * size : (number + 1) * size] for name, value in batch.items()}
         arguments = (batch, tf.constant(number * (size or 0), tf.int64), tf.constant(step, tf.int64))
-        return self._step.contribution.get_concrete_function(*arguments), arguments
+        return self._step.contribution.get_concrete_function(*arguments), arguments  # type: ignore[attr-defined]
 
     def _finish(self, contributions: list[Contribution], empty_window: tf.Tensor) -> LoopResult:
         """Applies contributions, once.
@@ -145,8 +145,8 @@ class _Loop:
             with tf.device(_COORDINATOR):
                 if self._finisher is None:
                     kinds = specs_of(contributions)
-                    self._finisher = self._step.finish.get_concrete_function(kinds, tf.TensorSpec([], tf.bool))
-                window, status = self._finisher(contributions, empty_window)
+                    self._finisher = self._step.finish.get_concrete_function(kinds, tf.TensorSpec([], tf.bool))  # type: ignore[attr-defined]
+                window, status = self._finisher(contributions, empty_window)  # type: ignore[misc]
                 return LoopResult(tf.identity(window), tf.identity(status))
         except tf.errors.OpError as error:
             raise ServerLost(f"an update could not be applied ({type(error).__name__})") from error
@@ -204,4 +204,4 @@ def _bound(function: Callable, arguments: tuple) -> Callable:
 
 
 def _here(sums: EvaluationSums) -> EvaluationSums:
-    return EvaluationSums(sums.sums.numpy(), {name: value.numpy() for name, value in sums.collected.items()})
+    return EvaluationSums(sums.sums.numpy(), {name: value.numpy() for name, value in sums.collected.items()})  # type: ignore[arg-type]
