@@ -179,7 +179,7 @@ class Fleet:
 
     def step_in(self, worker: Worker, rank: int, now: float) -> None:
         """A standby takes the place of a member that is gone, in the newest generation."""
-        self.num_standbys -= worker.is_standby
+        self._count(worker, -1)
         worker.rank, worker.formed_at = rank, now
         self.acting[worker.name] = worker
 
