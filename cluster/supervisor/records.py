@@ -27,9 +27,9 @@ _NAMES = {kind: name for name, kind in (_EVENTS | _COMMANDS).items()}
 def to_record(item: Event | Command) -> dict[str, Any]:
     """An event or a command as a JSON object.
 
-    >>> from cluster.supervisor.events import Heartbeat
-    >>> to_record(Heartbeat(at=3.5, worker="w1"))
-    {'event': 'heartbeat', 'at': 3.5, 'worker': 'w1'}
+    >>> from cluster.supervisor.events import Ticked
+    >>> to_record(Ticked(at=3.5))
+    {'event': 'ticked', 'at': 3.5}
     """
     name = _NAMES[type(item)]
     record: dict[str, Any] = {"event": name} if name in _EVENTS else {"event": "command", "command": name}

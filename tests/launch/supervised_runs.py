@@ -1,5 +1,6 @@
 """Runs with several workers, started through the command line: what tests do to them and read of them."""
 
+import os
 import re
 import subprocess
 import sys
@@ -44,9 +45,11 @@ def events(run_folder: Path, name: str) -> list[dict]:
 
 
 @contextmanager
-def started(*arguments: str) -> Iterator[subprocess.Popen]:
+def started(*arguments: str, **environment: str) -> Iterator[subprocess.Popen]:
     command = [sys.executable, "-c", "from launch.cli import main; main()", *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **environment}
+    )
     children: list[psutil.Process] = []
     try:
         yield process

@@ -67,12 +67,14 @@ def test_killed_and_frozen_members_cost_nothing_that_can_be_seen_in_the_curve(tm
         wait_until(lambda: len(formed(folder, rank=4)) == 3, process)
         assert time.monotonic() - frozen_at < 60
         goes_on()
-        assert generations(folder) == 2
+        # The coordinator, which waits for it within TensorFlow, may be silent as well; then all begin anew from memory.
+        assert generations(folder) in (2, 3)
         assert run(["stop", str(folder)]) == ExitCode.DONE
         output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == ExitCode.STOPPED, output
-    [resumed] = events(folder, "resumed")
-    assert resumed["step"] > 0 and resumed["step"] % 20 == 0
+    resumed = events(folder, "resumed")
+    assert len(resumed) == generations(folder) - 1
+    assert all(event["step"] > 0 and event["step"] % 20 == 0 for event in resumed)
     assert run(["replay", str(folder)]) == ExitCode.DONE
 
     lines = [line for line in curve(folder) if "split" not in line]

@@ -156,8 +156,7 @@ def test_stop_saves_the_state_and_resume_goes_on(tmp_path, capsys):
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None
         try:
-            first = process.stdout.readline()  # the first logged step
-            assert first.startswith("step"), first + process.stdout.read()
+            assert next(line for line in process.stdout if line.startswith("step")), "the first logged step"
             assert run(["status", str(tmp_path / "long"), "--json"]) == ExitCode.DONE
             found = json.loads(capsys.readouterr().out)
             assert (found["state"], found["pid"]) == ("running", process.pid)
