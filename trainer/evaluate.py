@@ -7,6 +7,7 @@ import math
 import tensorflow as tf
 
 from trainer.data.pipeline import evaluation_batches
+from trainer.data.shard import WHOLE, Shard
 from trainer.data.source import Source
 from trainer.step.evaluation import EvaluationStep
 from trainer.step.window import mean_loss
@@ -22,7 +23,7 @@ class Evaluator:
         source: The held-out split.
         batch_size: Samples at a time; it changes no metric.
         split: What metrics.jsonl calls the split.
-        shard: Which slice of each batch this process reads.
+        shard: What this process reads of each batch.
     """
 
     def __init__(
@@ -32,7 +33,7 @@ class Evaluator:
         source: Source,
         batch_size: int,
         split: str,
-        shard: tuple[int, int] = (0, 1),
+        shard: Shard = WHOLE,
     ) -> None:
         self.split = split
         self.source = source

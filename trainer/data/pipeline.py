@@ -13,6 +13,7 @@ import tensorflow as tf
 from trainer.data.augment import build_augmentation
 from trainer.data.counter_random import sample_keys
 from trainer.data.order import SampleOrder
+from trainer.data.shard import WHOLE, Shard
 from trainer.data.source import Source
 from trainer.data.streaming import WEIGHT
 
@@ -35,7 +36,7 @@ def train_batches(
     num_steps: int,
     augment: Sequence[str] = (),
     seed: int = 0,
-    shard: tuple[int, int] = (0, 1),
+    shard: Shard = WHOLE,
 ) -> tf.data.Dataset:
     """Gives the batches of `num_steps` steps from `first_step` on, one an element; else like `train_blocks`.
 
@@ -60,7 +61,7 @@ def train_blocks(
     block_steps: int,
     augment: Sequence[str] = (),
     seed: int = 0,
-    shard: tuple[int, int] = (0, 1),
+    shard: Shard = WHOLE,
 ) -> tf.data.Dataset:
     """Gives the batches of `num_steps` steps from `first_step` on, stacked. Opening costs the same at any step.
 
@@ -72,7 +73,7 @@ def train_blocks(
         block_steps: K, at most `steps_of_block`.
         augment: As in `data.augment`.
         seed: Of the augmentation.
-        shard: (i, n): the i-th of n equal slices of each global batch.
+        shard: What of each global batch to read.
 
     Returns:
         Elements are the features by name, each [K, b, ...], and "sample_weight", float32 [K, b], where some weights
@@ -96,11 +97,9 @@ def train_blocks(
 class _Reader:
     """Reads one step, or a block of steps from memory; the slice of one worker."""
 
-    def __init__(
-        self, source: Source, order: SampleOrder, augment: Sequence[str], seed: int, shard: tuple[int, int]
-    ) -> None:
+    def __init__(self, source: Source, order: SampleOrder, augment: Sequence[str], seed: int, shard: Shard) -> None:
         self._source, self._order, self._seed = source, order, seed
-        self._rows = _slice_of(order.batch_size, shard)
+        self._rows = shard.rows(order.batch_size)
         self._change = build_augmentation(augment, source.schema)
         self._position = tf.range(order.batch_size, dtype=tf.int64)[self._rows]
         self._weighted = order.weighted or source.may_skip
@@ -143,13 +142,13 @@ class _Reader:
         return batch
 
 
-def evaluation_batches(source: Source, batch_size: int, shard: tuple[int, int] = (0, 1)) -> tf.data.Dataset:
+def evaluation_batches(source: Source, batch_size: int, shard: Shard = WHOLE) -> tf.data.Dataset:
     """Gives every sample once, in the order of the source; the last batch is filled up with samples of weight 0.
 
     Args:
         source: What to read.
         batch_size: B.
-        shard: (i, n): the i-th of n equal slices of each batch.
+        shard: What of each batch to read.
 
     Returns:
         Elements are the features by name, each [b, ...], and always "sample_weight", float32 [b].
@@ -158,7 +157,7 @@ def evaluation_batches(source: Source, batch_size: int, shard: tuple[int, int] =
         ValueError: `shard` does not divide the batch.
     """
     order = SampleOrder(source.schema.num_samples, batch_size, shuffle=False, remainder="pad")
-    rows = _slice_of(batch_size, shard)
+    rows = shard.rows(batch_size)
 
     @tf.autograph.experimental.do_not_convert
     def read(step: tf.Tensor) -> dict:
@@ -171,17 +170,6 @@ def evaluation_batches(source: Source, batch_size: int, shard: tuple[int, int] =
     batches = tf.data.Dataset.range(order.steps_per_epoch)
     batches = batches.map(read, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
     return batches.with_options(_options())
-
-
-def _slice_of(batch_size: int, shard: tuple[int, int]) -> slice:
-    part, parts = shard
-    if batch_size % parts or not 0 <= part < parts:
-        raise ValueError(
-            f"data.batch_size={batch_size} must be a multiple of the {parts} parts that read it: "
-            f"set data.batch_size to {-(-batch_size // parts) * parts}"
-        )
-    size = batch_size // parts
-    return slice(part * size, (part + 1) * size)
 
 
 def steps_of_block(source: Source, order: SampleOrder, most_steps: int) -> int:

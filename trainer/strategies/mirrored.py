@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import tensorflow as tf
 
+from trainer.data.shard import WHOLE, Shard
 from trainer.state import TrainState
 from trainer.step.build import Step
 from trainer.step.evaluation import EvaluationStep, EvaluationSums
@@ -33,7 +34,7 @@ class Mirrored:
         devices: TensorFlow's names of at least one device, e.g. ["GPU:0", "GPU:1"].
     """
 
-    shard: tuple[int, int] = (0, 1)
+    shard: Shard = WHOLE
     agreement: Agreement | None = None
     arrivals: Callable[[], ArrivalCount] | None = None
 

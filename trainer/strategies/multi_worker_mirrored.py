@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 import tensorflow as tf
 
 from trainer.config.strategy import StrategyConfig
+from trainer.data.shard import Shard
 from trainer.group import Group
 from trainer.state import TrainState
 from trainer.step.build import Step
@@ -56,7 +57,7 @@ class MultiWorkerMirrored:
         self._half_floats = config.compression == "bfloat16"
         self.num_replicas = self._strategy.num_replicas_in_sync
         self._local_replicas = self.num_replicas // group.size
-        self.shard = (group.rank, group.size)
+        self.shard = Shard(group.rank, group.rank + 1, group.size)
         self._votes = WorkerAgreement(self._strategy, group.is_chief)
         self.agreement: Agreement | None = self._votes
         self._arrivals = Arrivals()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from trainer.data.shard import WHOLE, Shard
 from trainer.state import TrainState
 from trainer.step.apply import Applied
 from trainer.step.build import Step
@@ -22,7 +23,7 @@ class OneDevice:
     """The first GPU if there is one, else the CPU."""
 
     num_replicas = 1
-    shard: tuple[int, int] = (0, 1)
+    shard: Shard = WHOLE
     agreement: Agreement | None = None
     arrivals: Callable[[], ArrivalCount] | None = None
 

@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainer.config.strategy import StrategyConfig
+from trainer.data.shard import WHOLE, Shard
 from trainer.group import Group
 from trainer.parameter_server.lanes import Lanes, ServerLost, connect
 from trainer.parameter_server.placement import Placement
@@ -51,7 +52,7 @@ class ParameterServer:
         ConnectionError: Not all members have come.
     """
 
-    shard: tuple[int, int] = (0, 1)
+    shard: Shard = WHOLE
     agreement: Agreement | None = None
     arrivals: Callable[[], ArrivalCount] | None = None
 

@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 
 import tensorflow as tf
 
+from trainer.data.shard import Shard
 from trainer.state import TrainState
 from trainer.step.build import Step
 from trainer.step.evaluation import EvaluationStep, EvaluationSums
@@ -70,13 +71,13 @@ class Strategy(Protocol):
 
     Attributes:
         num_replicas: Over how many replicas, of all workers, the global batch is spread.
-        shard: (i, n): this process reads the i-th of n equal slices of each global batch.
+        shard: What this process reads of each global batch.
         agreement: Of the group's workers; None where there is one process.
         arrivals: Says from any thread what this worker has done while the others wait for it; None where nobody waits.
     """
 
     num_replicas: int
-    shard: tuple[int, int]
+    shard: Shard
     agreement: Agreement | None
     arrivals: Callable[[], ArrivalCount] | None
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from trainer.data.memory import MemorySource, numbered
 from trainer.data.order import SampleOrder
 from trainer.data.pipeline import evaluation_batches, train_batches
+from trainer.data.shard import WHOLE, Shard
 from trainer.data.source import Feature, Schema
 
 AUGMENT = ("flip", "shift=1", "crop", "noise=0.1")
@@ -62,7 +63,9 @@ def test_every_sample_once_an_epoch_over_kills_and_readers(
     for part, (first, stop) in enumerate(pairwise(stops)):
         parts = 1 + (readers + part) % 4 if batch_size % 12 == 0 else 1
         for i in range(parts):
-            batches = train_batches(source, order, first_step=first, num_steps=stop - first, shard=(i, parts))
+            batches = train_batches(
+                source, order, first_step=first, num_steps=stop - first, shard=Shard(i, i + 1, parts)
+            )
             for batch in elements(batches):
                 weight = batch.get("sample_weight", np.ones(len(batch["label"])))
                 seen.update(batch["label"][weight > 0].tolist())
@@ -89,14 +92,14 @@ def test_resume_is_the_tail_to_the_bit(streaming, remainder):
 def test_shards_make_the_same_global_batch(parts, remainder):
     source, order = numbered_images(50), SampleOrder(50, 16, seed=1, remainder=remainder)
 
-    def read(shard: tuple[int, int]) -> list[dict]:
+    def read(shard: Shard) -> list[dict]:
         return elements(train_batches(source, order, first_step=2, num_steps=5, augment=AUGMENT, seed=3, shard=shard))
 
     together = [
         {name: np.concatenate([part[name] for part in slices]) for name in slices[0]}
-        for slices in zip(*(read((i, parts)) for i in range(parts)), strict=True)
+        for slices in zip(*(read(Shard(i, i + 1, parts)) for i in range(parts)), strict=True)
     ]
-    assert_equal(together, read((0, 1)))
+    assert_equal(together, read(WHOLE))
 
 
 def test_memory_and_streaming_paths_agree():
@@ -157,11 +160,11 @@ def test_evaluation_is_exact(num_samples, batch_size):
 
 def test_shards_of_an_evaluation_are_slices_of_its_batches():
     whole = elements(evaluation_batches(numbered_images(7), 4))
-    parts = [elements(evaluation_batches(numbered_images(7), 4, (i, 2))) for i in range(2)]
+    parts = [elements(evaluation_batches(numbered_images(7), 4, Shard(i, i + 1, 2))) for i in range(2)]
     together = [{n: np.concatenate([one[n], two[n]]) for n in one} for one, two in zip(*parts, strict=True)]
     assert_equal(together, whole)
 
 
 def test_parts_that_do_not_divide_the_batch_are_refused():
     with pytest.raises(ValueError, match=r"data.batch_size=10 must be a multiple of the 4 parts .* to 12"):
-        train_batches(numbered_images(50), SampleOrder(50, 10), first_step=0, num_steps=1, shard=(0, 4))
+        train_batches(numbered_images(50), SampleOrder(50, 10), first_step=0, num_steps=1, shard=Shard(0, 1, 4))

@@ -1,0 +1,75 @@
+"""What a training whose group can change asks of whoever forms groups: plain numbers and arrays, no hosts, no TensorFlow.
+
+A process belongs to one group after another. A collective that cannot be finished, because a member is gone or others
+join, ends with `Membership.broken` in every member; they then call `join` again, newcomers with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from trainer.group import Group
+
+
+class Reduction(Protocol):
+    """Adds up arrays of one length over all parts of a batch, in an order that depends on nothing but their number."""
+
+    @property
+    def own(self) -> Sequence[np.ndarray]:
+        """One array [N] for each of this member's parts, to be filled before `run`; asked for anew for every step."""
+        ...
+
+    def run(self) -> np.ndarray:
+        """The sum over all parts of all members, [N]; stays as it is until the call after the next one."""
+        ...
+
+
+class Collective(Protocol):
+    """The members of one group, together. All of them call the same methods in the same order."""
+
+    rank: int
+    size: int
+
+    def all_gather(self, data: bytes) -> list[bytes]:
+        """A few bytes of each member, by rank."""
+        ...
+
+    def transfer(self, senders: Sequence[int], receivers: Sequence[int], arrays: Sequence[np.ndarray]) -> None:
+        """Fills the receivers' arrays with those of the senders, which hold the same."""
+        ...
+
+    def reduction(self, parts: Sequence[range], num_parts: int, num_elements: int, dtype: DTypeLike) -> Reduction:
+        """A sum over parts, of which rank r computes `parts[r]`."""
+        ...
+
+
+class Joined(NamedTuple):
+    """A member's new place.
+
+    Attributes:
+        group: The members, as plain data.
+        hosts: The host of each member, by rank.
+        collective: Connects them.
+    """
+
+    group: Group
+    hosts: tuple[str, ...]
+    collective: Collective
+
+
+class Membership(Protocol):
+    """How a process becomes a member of one group after another.
+
+    Attributes:
+        broken: What a collective raises when its group is no more.
+    """
+
+    broken: type[Exception]
+
+    def join(self) -> Joined:
+        """Waits for the next group that this process belongs to, and for its members."""
+        ...
