@@ -23,19 +23,22 @@ class Decisions:
         stop: This worker's.
         evaluation_due: This worker's.
         saver: This worker's.
+
+    Attributes:
+        is_chief: As given; it changes where the chief's place is taken over.
     """
 
     def __init__(
         self, agreement: Agreement | None, is_chief: bool, stop: StopRequest, evaluation_due: Due, saver: Saver
     ) -> None:
-        self._agreement, self._is_chief = agreement, is_chief
+        self._agreement, self.is_chief = agreement, is_chief
         self._stop, self._evaluation_due, self._saver = stop, evaluation_due, saver
         self._counted: list[bool] | None = None if agreement is None else [False] * NUM_VOTES
 
     def before_call(self) -> None:
         """Says what this worker wants; called before each call of the inner loop."""
         if self._agreement is not None:
-            chief = self._is_chief
+            chief = self.is_chief
             votes = [False] * NUM_VOTES
             votes[_STOP] = bool(self._stop)
             votes[_EVALUATE] = chief and self._evaluation_due.time_is_up

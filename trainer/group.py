@@ -46,13 +46,20 @@ class Group:
         return self.rank == 0
 
 
-def check_group(config: TrainingConfig, group: Group | None) -> None:
+def check_group(config: TrainingConfig, group: Group | None, can_regroup: bool = False) -> None:
     """Compares the strategy with the group that it is to run in.
+
+    Args:
+        config: Of the training.
+        group: The workers; None for a process alone, and for one that has yet to become a member.
+        can_regroup: Whether it can.
 
     Raises:
         ValueError: The strategy needs a group and there is none, or it cannot use one.
     """
     name = config.strategy.name
+    if name == "elastic" and can_regroup:
+        return
     if name in OF_WORKERS and group is None:
         raise ValueError(
             f"strategy.name={name} must run in a group of workers: begin it with cluster.workers=2 or more, or set "

@@ -1,4 +1,4 @@
-"""What a training whose group can change asks of whoever forms groups: plain numbers and arrays, no hosts, no TensorFlow.
+"""What a training whose group can change asks of whoever forms groups, in plain numbers and arrays.
 
 A process belongs to one group after another. A collective that cannot be finished, because a member is gone or others
 join, ends with `Membership.broken` in every member; they then call `join` again, newcomers with them.
@@ -6,13 +6,15 @@ join, ends with `Membership.broken` in every member; they then call `join` again
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from trainer.group import Group
+from trainer.snapshot.file import Snapshot
 
 
 class Reduction(Protocol):
@@ -54,11 +56,16 @@ class Joined(NamedTuple):
         group: The members, as plain data.
         hosts: The host of each member, by rank.
         collective: Connects them.
+        restore: Reads what they go on from when none of them has a state: a snapshot, or None for the newest
+            checkpoint.
+        snapshots: The file in which this member keeps snapshots; None where another one of its host does.
     """
 
     group: Group
     hosts: tuple[str, ...]
     collective: Collective
+    restore: Callable[[], Snapshot | None]
+    snapshots: Path | None
 
 
 class Membership(Protocol):

@@ -19,6 +19,7 @@ from trainer.data.registry import open_source
 from trainer.data.source import Schema, Source
 from trainer.evaluate import Evaluator
 from trainer.group import Group, check_group
+from trainer.membership import Membership
 from trainer.models.registry import build_model
 from trainer.optimizers.build import build_optimizer
 from trainer.state import TrainState
@@ -95,7 +96,12 @@ class Session:
 
 
 def build_session(
-    config: TrainingConfig, group: Group | None = None, on_group: Callable[[], object] = lambda: None
+    config: TrainingConfig,
+    group: Group | None = None,
+    on_group: Callable[[], object] = lambda: None,
+    *,
+    choice: Choice | None = None,
+    membership: Membership | None = None,
 ) -> Session:
     """Builds a training; nothing is written and no step is taken.
 
@@ -104,17 +110,20 @@ def build_session(
         group: The workers that train together, all of which call this; TensorFlow must not have started its devices
             yet. None for a process alone.
         on_group: Called when the group is there, before data and model.
+        choice: Of the strategy, where somebody has made it before.
+        membership: How this process becomes a member of a group later, for strategy.name=elastic.
 
     Raises:
         DataError: The data is missing or damaged.
         ValueError: Model, task and data do not fit together, or the strategy and the group.
         NotEnoughDevices: The strategy asks for more devices than there are.
     """
-    choice = choose_strategy(config, group.size if group else None, len(tf.config.list_physical_devices("GPU")))
+    if choice is None:
+        choice = choose_strategy(config, group.size if group else None, len(tf.config.list_physical_devices("GPU")))
     config = config.model_copy(update={"strategy": choice.config})
-    check_group(config, group)
+    check_group(config, group, membership is not None)
     _prepare_tensorflow(config)
-    strategy = build_strategy(config.strategy, group)
+    strategy = build_strategy(config.strategy, group, membership, config.train.virtual_workers or 1)
     on_group()
     if group is not None and (problems := batch_problems(config, strategy.num_replicas, "the number of replicas")):
         raise ValueError("\n".join(problems))

@@ -7,17 +7,17 @@ from pydantic import Field, PositiveInt, model_validator
 from trainer.config.byte_size import ByteSize
 from trainer.config.section import Section
 
-OF_WORKERS = ("multi_worker_mirrored", "parameter_server")
+OF_WORKERS = ("elastic", "multi_worker_mirrored", "parameter_server")
 """The strategies that need several workers."""
 
 
 class StrategyConfig(Section):
     """How a step is distributed."""
 
-    name: Literal["auto", "one_device", "mirrored", "multi_worker_mirrored", "parameter_server"] = Field(
+    name: Literal["auto", "one_device", "mirrored", "elastic", "multi_worker_mirrored", "parameter_server"] = Field(
         default="auto",
-        description="one device, a replica on each of this machine or of every worker, or weights that parameter "
-        "servers hold; auto chooses among the first three and says why",
+        description="one device; a replica on each of this machine; workers that come and go (elastic); a replica on each "
+        "device of every worker; or weights that parameter servers hold. auto chooses among the first four and says why",
     )
     devices: PositiveInt | None = Field(
         default=None,

@@ -78,6 +78,11 @@ class BlockReader:
         self._used += num_steps
         return Steps(self._block, first, num_steps)
 
+    def give_back(self, num_steps: int) -> None:
+        """Returns the last steps of those taken last: they are taken again."""
+        assert num_steps <= self._used, "no more than was taken of this block"
+        self._used -= num_steps
+
     def close(self) -> None:
         """Ends the thread, when it has fetched what it is fetching."""
         self._end()

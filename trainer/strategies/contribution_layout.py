@@ -54,3 +54,8 @@ class ContributionLayout:
             tf.reshape(vectors[spec.dtype][place.begin : place.begin + place.size], place.shape)
             for spec, place in zip(self._specs, self._places, strict=True)
         ]
+
+    def last(self, vectors: dict[tf.DType, np.ndarray]) -> np.ndarray:
+        """The last tensor, flat, as it lies in the vectors."""
+        place = self._places[-1]
+        return vectors[self._specs[-1].dtype][place.begin : place.begin + place.size]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 
@@ -28,7 +29,7 @@ def deal_parts(num_parts: int, hosts: Sequence[str], held: Sequence[range | None
     assert num_parts >= size, f"{num_parts} parts cannot be dealt to {size} members"
     each, more = divmod(num_parts, size)
     begins = [i * each + min(i, more) for i in range(size + 1)]
-    open_shares = [range(begin, end) for begin, end in zip(begins, begins[1:], strict=False)]
+    open_shares = [range(begin, end) for begin, end in itertools.pairwise(begins)]
     dealt: dict[int, range] = {}
     for rank, parts in enumerate(held):
         if parts in open_shares:

@@ -22,7 +22,7 @@ from trainer.step.state_tensors import StateTensors
 from trainer.strategies.arrivals import ArrivalCount
 from trainer.strategies.inner_loop import batch_of, evaluation_totals, packed_status
 from trainer.strategies.replicas import first_position, own_copy, own_slice, written
-from trainer.strategies.strategy import Agreement, Block, EvaluationLoop, LoopResult, TrainLoop
+from trainer.strategies.strategy import Agreement, Block, EvaluationLoop, LoopResult, Regrouping, TrainLoop
 
 _Tensors = TypeVar("_Tensors")
 
@@ -37,6 +37,7 @@ class Mirrored:
     shard: Shard = WHOLE
     agreement: Agreement | None = None
     arrivals: Callable[[], ArrivalCount] | None = None
+    regrouping: Regrouping | None = None
 
     def __init__(self, devices: Sequence[str]) -> None:
         self._strategy = tf.distribute.MirroredStrategy(

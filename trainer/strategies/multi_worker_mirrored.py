@@ -27,7 +27,7 @@ from trainer.step.state_tensors import Contribution, StateTensors
 from trainer.strategies.arrivals import ArrivalCount, Arrivals
 from trainer.strategies.inner_loop import batch_of, evaluation_totals, packed_status
 from trainer.strategies.replicas import first_position, global_replica, own_copy, own_slice, written
-from trainer.strategies.strategy import NUM_VOTES, Agreement, Block, EvaluationLoop, LoopResult, TrainLoop
+from trainer.strategies.strategy import NUM_VOTES, Agreement, Block, EvaluationLoop, LoopResult, Regrouping, TrainLoop
 
 
 class MultiWorkerMirrored:
@@ -62,6 +62,7 @@ class MultiWorkerMirrored:
         self.agreement: Agreement | None = self._votes
         self._arrivals = Arrivals()
         self.arrivals: Callable[[], ArrivalCount] | None = self._arrivals.count
+        self.regrouping: Regrouping | None = None
 
     def scope(self) -> contextlib.AbstractContextManager:
         """Variables made within it have a copy on every device of every worker; the chief's initial values count."""

@@ -16,7 +16,7 @@ from trainer.step.gradients import Batch
 from trainer.step.state_tensors import StateTensors
 from trainer.strategies.arrivals import ArrivalCount
 from trainer.strategies.inner_loop import batch_of, evaluation_totals, gathered_batch_of, packed_status
-from trainer.strategies.strategy import Agreement, Block, EvaluationLoop, LoopResult, TrainLoop
+from trainer.strategies.strategy import Agreement, Block, EvaluationLoop, LoopResult, Regrouping, TrainLoop
 
 
 class OneDevice:
@@ -26,6 +26,7 @@ class OneDevice:
     shard: Shard = WHOLE
     agreement: Agreement | None = None
     arrivals: Callable[[], ArrivalCount] | None = None
+    regrouping: Regrouping | None = None
 
     def scope(self) -> contextlib.AbstractContextManager:
         """Nothing to place: TensorFlow's default device is the one."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import tensorflow as tf
 
 from trainer.data.shard import Shard
+from trainer.membership import Joined
 from trainer.state import TrainState
 from trainer.step.build import Step
 from trainer.step.evaluation import EvaluationStep, EvaluationSums
@@ -63,6 +64,46 @@ class Agreement(Protocol):
 NUM_VOTES = 4
 
 
+class Place(NamedTuple):
+    """A worker's place in a group that has just been formed.
+
+    Attributes:
+        joined: The group.
+        step: Steps that the state of all its members contains; None where none of them has one yet.
+        carried: What else belongs to that state, as its owner gave it; empty without one.
+    """
+
+    joined: Joined
+    step: int | None
+    carried: dict[str, Any]
+
+
+class Regrouping(Protocol):
+    """How a process goes on in another group when its own is no more.
+
+    Attributes:
+        broken: What a call of the inner loop, or a question to the agreement, raises then. The state is that of a step.
+    """
+
+    broken: type[Exception]
+
+    def join(self, carried: dict[str, Any]) -> Place:
+        """Becomes a member of the next group, with the newest state that any of its members has.
+
+        Args:
+            carried: What belongs to this worker's state besides its variables, as plain JSON.
+        """
+        ...
+
+    def own_state(self) -> None:
+        """From now on the state of this worker counts: it was restored, or is the beginning."""
+        ...
+
+    def warm_up(self, block: Block) -> None:
+        """Traces and runs everything on a real batch, before the first group; the state stays."""
+        ...
+
+
 class Strategy(Protocol):
     """Spreads a step over devices.
 
@@ -74,12 +115,14 @@ class Strategy(Protocol):
         shard: What this process reads of each global batch.
         agreement: Of the group's workers; None where there is one process.
         arrivals: Says from any thread what this worker has done while the others wait for it; None where nobody waits.
+        regrouping: Of a process that can belong to one group after another; else None.
     """
 
     num_replicas: int
     shard: Shard
     agreement: Agreement | None
     arrivals: Callable[[], ArrivalCount] | None
+    regrouping: Regrouping | None
 
     def scope(self) -> contextlib.AbstractContextManager:
         """Within it model, optimizer and state are created."""

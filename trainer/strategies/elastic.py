@@ -1,0 +1,161 @@
+"""Data parallelism whose group can be formed anew without ending a process.
+
+Each worker computes the gradients of its parts of the batch in one traced function and applies the sum of all parts in
+another. Between the two the sum goes through a group that knows arrays and not TensorFlow: when a member dies, the
+others keep their processes, their functions, their state and the gradients that they have, and take the same step again
+with whoever takes the dead one's place.
+
+The batch is cut into a fixed number of parts ("virtual workers"), whose gradients are added in one fixed order. So the
+curve is the same to the bit for every number of workers.
+
+Sources: virtual nodes as in VirtualFlow (Or et al., MLSys 2022); deterministic elasticity as in EasyScale (Li et al.,
+SC 2023).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from trainer.data.shard import Shard
+from trainer.membership import Collective, Membership
+from trainer.state import TrainState
+from trainer.step.build import Step
+from trainer.step.evaluation import EvaluationStep
+from trainer.strategies.arrivals import ArrivalCount
+from trainer.strategies.dealing import deal_parts
+from trainer.strategies.elastic_loop import ElasticLoop, OwnTime
+from trainer.strategies.one_device import OneDevice
+from trainer.strategies.strategy import NUM_VOTES, Agreement, Block, EvaluationLoop, Place, Regrouping, TrainLoop
+
+
+class Elastic:
+    """One device in each of several workers that come and go.
+
+    Args:
+        membership: Forms the groups.
+        num_parts: Parts of the global batch (`train.virtual_workers`); at least the number of workers.
+    """
+
+    def __init__(self, membership: Membership, num_parts: int) -> None:
+        self.num_replicas = num_parts
+        self.shard = Shard(0, num_parts, num_parts)
+        self.broken: type[Exception] = membership.broken
+        self._membership = membership
+        self._own_time = OwnTime()
+        self.arrivals: Callable[[], ArrivalCount] | None = self._own_time.count
+        self._votes = GroupAgreement()
+        self.agreement: Agreement | None = self._votes
+        self.regrouping: Regrouping | None = self
+        self._parts: range | None = None
+        self._has_state = False
+        self._state: TrainState | None = None
+        self._loop: ElasticLoop | None = None
+
+    def scope(self) -> contextlib.AbstractContextManager:
+        """Nothing to place: TensorFlow's default device is the one."""
+        return contextlib.nullcontext()
+
+    def train_loop(self, step: Step, state: TrainState) -> TrainLoop:
+        """A loop in Python over two traced functions; it raises `broken` when the group is no more."""
+        if self._loop is None:
+            self._state = state
+            self._loop = ElasticLoop(step, state, self._votes, self._own_time, self.num_replicas)
+        return self._loop  # type: ignore[return-value]
+
+    def evaluation_loop(self, step: EvaluationStep, state: TrainState) -> EvaluationLoop:
+        """All batches on one worker: nobody waits for another in between, and no sum has another order."""
+        return OneDevice().evaluation_loop(step, state)
+
+    def warm_up(self, block: Block) -> None:
+        """Traces and runs everything once on a real batch of all parts; the state stays."""
+        assert self._loop is not None, "there is a loop"
+        self._loop.warm_up(block)
+
+    def own_state(self) -> None:
+        """From now on the state of this worker counts: it was restored, or is the beginning."""
+        self._has_state = True
+
+    def join(self, carried: dict[str, Any]) -> Place:
+        """Becomes a member of the next group, with the newest state that any of its members has.
+
+        Args:
+            carried: What belongs to this worker's state besides its variables, as plain JSON.
+        """
+        while True:
+            try:
+                return self._join(carried)
+            except self.broken:
+                continue  # a member died before all had the state: there is another group
+
+    def _join(self, carried: dict[str, Any]) -> Place:
+        assert self._loop is not None and self._state is not None, "the loop is traced before a worker is ready"
+        joined = self._membership.join()
+        collective, rank = joined.collective, joined.group.rank
+        own = {
+            "step": self._state.step if self._has_state else -1,
+            "parts": None if self._parts is None else [self._parts.start, self._parts.stop],
+            "carried": {**carried, "votes": self._votes.last_counted},
+        }
+        words = [json.loads(word) for word in collective.all_gather(json.dumps(own).encode())]
+        held = [None if word["parts"] is None else range(*word["parts"]) for word in words]
+        parts = deal_parts(self.num_replicas, joined.hosts, held)
+        newest = max(word["step"] for word in words)
+        place = Place(joined, None if newest < 0 else newest, {})
+        if newest >= 0:
+            ahead = [each for each, word in enumerate(words) if word["step"] == newest]
+            behind = [each for each, word in enumerate(words) if word["step"] != newest]
+            if behind:
+                self._bring_up_to_date(collective, ahead, behind)
+            carried = words[rank if rank in ahead else ahead[0]]["carried"]
+            self._votes.last_counted = carried.pop("votes")
+            place = Place(joined, newest, carried)
+        self._parts = parts[rank]
+        self.shard = Shard(self._parts.start, self._parts.stop, self.num_replicas)
+        self._votes.collective = collective
+        self._loop.move_to(collective, parts)
+        return place
+
+    def _bring_up_to_date(self, collective: Collective, ahead: Sequence[int], behind: Sequence[int]) -> None:
+        assert self._state is not None
+        variables = self._state.variables
+        names = sorted(variables)
+        if collective.rank in behind:
+            arrays = {name: np.empty(shape, dtype) for name, (shape, dtype) in sorted(self._state.shapes().items())}
+            collective.transfer(ahead, behind, [arrays[name] for name in names])
+            self._state.restore(arrays)
+            self._has_state = True
+        else:
+            collective.transfer(ahead, behind, [variables[name].numpy() for name in names])
+
+
+class GroupAgreement:
+    """`Agreement` of the members: votes are added up with the gradients.
+
+    Attributes:
+        own: This worker's votes for the next call.
+        last_counted: For each vote, whether any member cast it in the last step.
+        collective: Of the present group.
+    """
+
+    def __init__(self) -> None:
+        self.own = [False] * NUM_VOTES
+        self.last_counted = [False] * NUM_VOTES
+        self.collective: Collective | None = None
+
+    def cast(self, votes: Sequence[bool]) -> None:
+        """Hands over this worker's votes for the next call."""
+        self.own = list(votes)
+
+    def counted(self) -> list[bool]:
+        """For each vote, whether any worker cast it before the last call."""
+        return self.last_counted
+
+    def from_chief(self, number: int) -> int:
+        """The chief's number, on every worker; all of them wait here for each other."""
+        assert self.collective is not None, "asked within a group"
+        return int(self.collective.all_gather(str(number).encode())[0])
