@@ -49,12 +49,14 @@ class WorkerLink:
         connection: this worker's end of the pair of sockets.
         on_stop: is called with the reason, on the link's thread, when the worker is asked to save its state and end.
         on_profile: is called with a number of steps when these are to be profiled.
+        on_form: is called, on the link's thread, with each assignment, before anybody can take it.
         heartbeat_s: between two signs of life.
         progress_s: the least time between two reports of progress; of those in between, only the newest is sent.
 
     Attributes:
         name: the worker's name.
         host_address: the address that peers reach its host at, without a port.
+        on_form: as given; may be set later.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class WorkerLink:
         connection: socket.socket,
         on_stop: Callable[[str], object] | None = None,
         on_profile: Callable[[int], object] | None = None,
+        on_form: Callable[[Assignment], object] | None = None,
         *,
         name: str = "",
         host_address: str = "127.0.0.1",
@@ -70,6 +73,7 @@ class WorkerLink:
     ) -> None:
         self.name, self.host_address = name, host_address
         self._connection, self._on_stop, self._on_profile = connection, on_stop, on_profile
+        self.on_form = on_form
         self._heartbeat_s, self._progress_s = heartbeat_s, progress_s
         self._lock = threading.Lock()
         self._outgoing: deque[dict[str, Any] | threading.Event] = deque()
@@ -281,6 +285,8 @@ class WorkerLink:
                 assignment = Assignment.from_json(message["assignment"])
                 # Which devices this worker may use; whatever uses them reads it when it looks for them.
                 os.environ.update(message.get("environment", {}))
+                if self.on_form is not None:
+                    self.on_form(assignment)
                 with self._orders:
                     self._assignments.append(assignment)
                     self._orders.notify_all()

@@ -1,7 +1,7 @@
 """The hosts that `cluster.kind` asks for."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from cluster.ray_cluster import check_installed
 from cluster.runtime import Hosts
 from cluster.worker_environment import WorkerProgram, python_program
 from cluster.worker_output import Sink
+from launch.group_key import new_group_key
 from launch.host_memory import HOST, HostMemory
 from launch.local_hosts import local_hosts
 from launch.run_config import RunConfig
@@ -44,7 +45,7 @@ def hosts_of(
         announce: gets each sentence for the person.
     """
     if config.cluster.kind != "ray":
-        program = python_program("-m", "launch.worker", str(folder.path))
+        program = python_program("-m", "launch.worker", str(folder.path), environment=new_group_key())
         return local_hosts(config, folder, program, memory, on_output, on_started)
     from cluster.ray_hosts import RayHosts
 
@@ -54,7 +55,7 @@ def hosts_of(
         (config.cluster.min_workers, config.cluster.max_workers),
         run,
         folder.logs,
-        program=partial(program_on, str(run), os.getcwd()),
+        program=partial(program_on, str(run), os.getcwd(), new_group_key()),
         storage=partial(HostMemory, run),
         notice_s=config.cluster.notice,
         on_output=on_output,
@@ -62,13 +63,14 @@ def hosts_of(
     )
 
 
-def program_on(run: str, folder: str, host: str) -> WorkerProgram:
+def program_on(run: str, folder: str, key: Mapping[str, str], host: str) -> WorkerProgram:
     """What workers run on a host of a cluster; called there, because the interpreter may be elsewhere.
 
     Args:
         run: the run folder.
         folder: where the launcher was started, which paths in the config may count from.
+        key: that the workers of all hosts share.
         host: what the host is called.
     """
-    program = python_program("-m", "launch.worker", run, environment={HOST: host})
+    program = python_program("-m", "launch.worker", run, environment={HOST: host, **key})
     return WorkerProgram(program.command, program.environment, folder if Path(folder).is_dir() else None)

@@ -18,7 +18,26 @@ class RunConfig(TrainingConfig):
     def sizes(self) -> tuple[int, ...]:
         """The numbers of workers that `cluster.workers` allows and that can share a global batch equally."""
         allowed = range(self.cluster.min_workers, self.cluster.max_workers + 1)
+        if self.is_elastic:
+            return tuple(allowed)
         return tuple(size for size in allowed if not batch_problems(self, size, "cluster.workers"))
+
+    @property
+    def is_elastic(self) -> bool:
+        """Whether its workers form one group after another in the same processes."""
+        several = self.cluster.max_workers > 1 or self.cluster.kind != "local"
+        one_gpu = self.cluster.kind != "ray" or self.cluster.ray.gpus_per_worker <= 1
+        return self.strategy.name == "elastic" or (self.strategy.name == "auto" and several and one_gpu)
+
+    @property
+    def is_supervised(self) -> bool:
+        """Whether a supervisor watches its processes, and not the launcher trains itself."""
+        return self.cluster.max_workers > 1 or self.cluster.kind != "local" or self.strategy.name == "elastic"
+
+    @property
+    def num_parts(self) -> int:
+        """Into how many parts an elastic run cuts its batches, whatever the number of its workers."""
+        return self.train.virtual_workers or self.cluster.max_workers
 
     @model_validator(mode="after")
     def _workers_have_a_strategy(self) -> "RunConfig":
@@ -29,7 +48,7 @@ class RunConfig(TrainingConfig):
                 f"{name}={workers} must have a strategy that spreads a step over workers, not "
                 f"strategy.name={strategy}: set strategy.name=auto or strategy.name=multi_worker_mirrored"
             )
-        if workers == 1 and strategy in OF_WORKERS:
+        if workers == 1 and strategy in OF_WORKERS and strategy != "elastic":
             needed, number = ("three", 3) if strategy == "parameter_server" else ("two", 2)
             raise ValueError(
                 f"strategy.name={strategy} must have at least {needed} workers: set cluster.workers={number}, or "
@@ -40,8 +59,11 @@ class RunConfig(TrainingConfig):
                 f"strategy.devices={self.strategy.devices} must not be set with {name}={workers}, of which each takes "
                 "the devices that it has: remove it"
             )
-        problems = self._role_problems() if strategy == "parameter_server" else self._size_problems()
-        if workers > 1 and problems:
+        if self.is_elastic:
+            problems = self._part_problems(name)
+        else:
+            problems = self._role_problems() if strategy == "parameter_server" else self._size_problems()
+        if self.is_supervised and problems:
             raise ValueError("\n".join(problems))
         return self
 
@@ -56,6 +78,27 @@ class RunConfig(TrainingConfig):
         if not self.strategy.synchronous:
             return []
         return batch_problems(self, roles.workers, "the number of workers that compute")
+
+    def _part_problems(self, name: str) -> list[str]:
+        """What stands against the parts of an elastic run."""
+        workers, parts = self.cluster.max_workers, self.num_parts
+        if parts < workers:
+            return [
+                f"train.virtual_workers={parts} must be at least {name}={workers}, because each worker computes at "
+                f"least one part of the batch: set train.virtual_workers={workers}, or to a multiple of it"
+            ]
+        problems = batch_problems(self, parts, "train.virtual_workers" if self.train.virtual_workers else name)
+        if self.train.on_nan == "rollback":
+            problems.append(
+                "train.on_nan=rollback needs a state that all workers kept at one step, which a worker that joins an "
+                "elastic run does not have: set train.on_nan=stop or strategy.name=multi_worker_mirrored"
+            )
+        if self.data.remainder == "keep":
+            problems.append(
+                "data.remainder=keep leaves a last batch of another size, which strategy.name=elastic cannot cut: set "
+                "data.remainder=pad, which weights the padding with zero, or drop"
+            )
+        return problems
 
     def _size_problems(self) -> list[str]:
         """What stands against the sizes of the generations; the config names the first and the last of them."""

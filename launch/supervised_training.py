@@ -39,14 +39,18 @@ def settings_of(config: RunConfig, last_generation: int) -> Settings:
     """What the supervisor is told about a run."""
     cluster, strategy = config.cluster, config.strategy
     is_served = strategy.name == "parameter_server"  # of whose members not all share the batch
+    is_elastic = config.is_elastic
+    standbys = 1 if is_elastic else cluster.max_workers  # the death of one member ends all, or only itself
     return Settings(
         sizes=Sizes(
             cluster.min_workers,
             cluster.max_workers,
-            divides=None if is_served else _parts(config),
+            divides=None if is_served or is_elastic else _parts(config),
             gather_s=cluster.shrink_after,
-            replace_within_s=cluster.shrink_after,
-            keep_s=cluster.grow_after,
+            # Who survives goes on at once with whoever is ready: to grow again costs less than a step.
+            replace_within_s=0.0 if is_elastic else cluster.shrink_after,
+            grow_within_s=0.0 if is_elastic else Sizes.grow_within_s,
+            keep_s=0.0 if is_elastic else cluster.grow_after,
         ),
         budgets=Budgets(cluster.max_failures, cluster.max_preemptions, cluster.max_resizes),
         hangs=HangLimits(
@@ -54,10 +58,11 @@ def settings_of(config: RunConfig, last_generation: int) -> Settings:
             straggler_ratio=cluster.straggler_ratio,
             replace_stragglers=cluster.replace_stragglers,
         ),
-        standbys=cluster.max_workers if cluster.standbys is None else cluster.standbys,
+        standbys=standbys if cluster.standbys is None else cluster.standbys,
         patience=Patience(
             spare_s=_SPARE_S, resources_s=cluster.ray.wait if cluster.kind == "ray" else Patience.resources_s
         ),
+        reform=is_elastic,
         replaceable_from=1 + strategy.parameter_servers if is_served else None,
         last_generation=last_generation,
     )

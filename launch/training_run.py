@@ -45,7 +45,7 @@ def carry_out(config: RunConfig, *, accept_config_change: bool = False) -> ExitC
         _compare_environment(folder)
         generation = next_generation(folder.journal)
         try:
-            if config.cluster.max_workers > 1 or config.cluster.kind != "local":
+            if config.is_supervised:
                 with write_log(folder.logs / "supervisor.log"):
                     end = _train_supervised(config, folder, stop)
             else:

@@ -9,25 +9,29 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cluster.assignment import Assignment, ErrorReport
 from cluster.reserved_port import ReservedPort
 from cluster.termination_notice import on_termination
 from cluster.worker_link import WorkerLink
 from launch.config import RunConfig, load_config
+from launch.elastic_membership import NoMoreGroups
 from launch.exit_code import ExitCode, explanation_of, is_ours
+from launch.group_key import group_key
 from launch.host_memory import HOST, HostMemory, takes_snapshots
 from launch.quiet_start import import_tensorflow
+from launch.snapshot_state import state_of
 from trainer.run_folder import RunFolder
 from trainer.stop_request import StopRequest
 
 if TYPE_CHECKING:
-    from trainer.snapshot.file import Snapshot
     from trainer.strategies.arrivals import ArrivalCount
     from trainer.training import Outcome
 
 _LOOK_S = 1.0
+# What a worker that is told of the next group may still be doing, each with a time limit of its own.
+_LONG_PHASES = ("evaluate", "checkpoint", "export")
 
 
 def main() -> None:
@@ -51,13 +55,10 @@ def _serve(link: WorkerLink, folder: RunFolder, stop: StopRequest, progress: "_P
         import_tensorflow()
         import trainer.training  # noqa: F401  everything that a training needs, while there is time
 
-        with ReservedPort(link.host_address) as port:
-            link.ready(port.address)
-            assignment = link.wait_for_assignment()
-            if assignment is None:
-                return ExitCode.STOPPED
-            progress.generation = assignment.generation
-            outcome = _train(config, folder, assignment, progress, stop)
+        train = _train_elastic if config.is_elastic else _train
+        outcome = train(config, folder, progress, stop)
+    except NoMoreGroups:
+        return ExitCode.STOPPED
     except BaseException as error:
         report = _report(error, progress.step)
         print(report.traceback or f"{report.kind}: {report.message}", file=sys.stderr, flush=True)
@@ -65,56 +66,80 @@ def _serve(link: WorkerLink, folder: RunFolder, stop: StopRequest, progress: "_P
         return ExitCode.FAILED
     if outcome is None or outcome.stopped is not None:
         return ExitCode.DONE  # it did as it was asked; that the run was stopped is the launcher's to say
-    link.completed(assignment.generation, outcome.step)
+    link.completed(progress.generation, outcome.step)
     return ExitCode.DONE
 
 
-def _train(
-    config: RunConfig, folder: RunFolder, assignment: Assignment, progress: "_Progress", stop: StopRequest
-) -> "Outcome | None":
-    """The outcome of the training; None of a member that served another's."""
-    from delivery.run_export import export_run, is_exported
+def _train(config: RunConfig, folder: RunFolder, progress: "_Progress", stop: StopRequest) -> "Outcome | None":
+    """Trains in the one generation that this process belongs to; None of a member that served another's.
+
+    Raises:
+        NoMoreGroups: there is none.
+    """
     from trainer.group import Group
     from trainer.parameter_server.roles import Roles
     from trainer.parameter_server.server import is_server, serve
-    from trainer.snapshot.taker import SnapshotPlan
     from trainer.training import run_training
 
-    memory, host = HostMemory(folder.path, os.environ.get(HOST, "")), assignment.itself.host
-    group = Group(assignment.rank, tuple(member.address for member in assignment.members), assignment.generation)
-    if is_server(config.strategy, group):
-        serve(group, Roles(group.size, config.strategy.parameter_servers), progress.report)
-        return None
-    every = config.cluster.snapshot_every
-    own_file = memory.snapshot(host) if takes_snapshots(assignment) else None
-    outcome = run_training(
-        config,
-        folder,
-        stop,
-        group,
-        restore=_state(memory, assignment),
-        snapshots=SnapshotPlan(own_file, every) if every else None,
-        on_progress=progress.report,
-        on_snapshot=lambda step: progress.link.snapshot_taken(assignment.generation, step),
-        on_arrivals=progress.watch,
-        on_checkpoint=lambda step: progress.link.checkpoint_durable(assignment.generation, step),
-    )
-    if group.is_chief and outcome.stopped is None and config.export.enabled and not is_exported(folder, outcome.step):
-        progress.report(outcome.step, "export")
-        export_run(config, folder, outcome.session)
+    link, memory = progress.link, HostMemory(folder.path, os.environ.get(HOST, ""))
+    with ReservedPort(link.host_address) as port:
+        link.ready(port.address)
+        assignment = link.wait_for_assignment()
+        if assignment is None:
+            raise NoMoreGroups
+        progress.generation = assignment.generation
+        group = Group(assignment.rank, tuple(member.address for member in assignment.members), assignment.generation)
+        if is_server(config.strategy, group):
+            serve(group, Roles(group.size, config.strategy.parameter_servers), progress.report)
+            return None
+        own_file = memory.snapshot(assignment.itself.host) if takes_snapshots(assignment) else None
+        outcome = run_training(
+            config,
+            folder,
+            stop,
+            group,
+            restore=state_of(memory, assignment),
+            **progress.listeners(config, own_file),
+        )
+        if group.is_chief:
+            _export(config, folder, outcome, progress)
     return outcome
 
 
-def _state(memory: HostMemory, assignment: Assignment) -> "Snapshot | None":
-    """What the generation goes on from; None: the newest checkpoint.
+def _train_elastic(config: RunConfig, folder: RunFolder, progress: "_Progress", stop: StopRequest) -> "Outcome | None":
+    """Gets everything ready, and trains in one generation after another.
 
     Raises:
-        SnapshotMissing: the host's memory does not hold it any more.
+        NoMoreGroups: the run is over before this process became a member.
     """
-    from trainer.snapshot.file import read_snapshot
 
-    place = assignment.restore
-    return None if place is None else read_snapshot(memory.snapshot(place.host), place.step)
+    from cluster.process_group import Endpoint
+    from launch.elastic_membership import ElasticMembership
+    from launch.group_strategy import cut_in_parts, group_strategy
+    from trainer.session import build_session
+    from trainer.training import run_training
+
+    link, memory = progress.link, HostMemory(folder.path, os.environ.get(HOST, ""))
+    with Endpoint(link.name, link.host_address, group_key(), memory.folder) as endpoint:
+        membership = ElasticMembership(link, endpoint, memory)
+        link.on_form = lambda assignment: (progress.move_to(assignment), membership.ordered(assignment))
+        training = cut_in_parts(config)
+        session = build_session(training, choice=group_strategy(config), membership=membership)
+        session.warm_up()
+        link.ready(endpoint.address)
+        outcome = run_training(training, folder, stop, session=session, **progress.listeners(config, None))
+        assert membership.assignment is not None, "nobody trains without a group"
+        if membership.assignment.rank == 0:
+            _export(config, folder, outcome, progress)
+    return outcome
+
+
+def _export(config: RunConfig, folder: RunFolder, outcome: "Outcome", progress: "_Progress") -> None:
+    from delivery.run_export import export_run, is_exported
+
+    if outcome.stopped is None and config.export.enabled and not is_exported(folder, outcome.step):
+        progress.report(outcome.step, "export")
+        export_run(config, folder, outcome.session)
 
 
 class _Progress:
@@ -124,10 +149,33 @@ class _Progress:
         self.link = link
         self.generation = self.step = 0
         self.notice_s = 30.0
+        self._phase = ""
 
     def report(self, step: int, phase: str) -> None:
-        self.step = step
+        self.step, self._phase = step, phase
         self.link.progressed(self.generation, step, phase)
+
+    def move_to(self, assignment: Assignment) -> None:
+        """This worker is told of its next group, whatever it still does; on the link's thread."""
+        is_survivor = self.generation > 0
+        self.generation = assignment.generation
+        if is_survivor:
+            self.link.progressed(
+                assignment.generation, self.step, self._phase if self._phase in _LONG_PHASES else "restore"
+            )
+
+    def listeners(self, config: RunConfig, own_file: Any) -> dict[str, Any]:
+        """What a training reports to, and where it keeps snapshots."""
+        from trainer.snapshot.taker import SnapshotPlan
+
+        every = config.cluster.snapshot_every
+        return {
+            "snapshots": SnapshotPlan(own_file, every) if every else None,
+            "on_progress": self.report,
+            "on_snapshot": lambda step: self.link.snapshot_taken(self.generation, step),
+            "on_arrivals": self.watch,
+            "on_checkpoint": lambda step: self.link.checkpoint_durable(self.generation, step),
+        }
 
     def watch(self, arrivals: "Callable[[], ArrivalCount]") -> None:
         """Passes on, from now on, how far this worker is with its own part, also while it waits for the others."""

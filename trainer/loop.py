@@ -46,12 +46,17 @@ class Loop:
     ) -> None:
         self._session, self._recorder, self._saver = session, recorder, saver
         self._progress = on_progress or (lambda step, phase: None)
+        self._regrouping = session.strategy.regrouping
+        self._broken = self._regrouping.broken if self._regrouping else ()
         config, epoch = session.config, session.order.steps_per_epoch
         self._train = config.train
         self._evaluation_due = Due(config.evaluate.every, epoch)
         self._histograms_due = Due(config.observe.histograms_every, epoch)
         self._decisions = Decisions(session.strategy.agreement, is_chief, stop, self._evaluation_due, saver)
         self._loop: TrainLoop = session.strategy.train_loop(session.step, session.state)
+        self._is_chief = is_chief
+        self._reader: BlockReader | None = None
+        self._taken = 0  # steps that the last call of the inner loop was to take
         self._rollbacks = 0
         self._compiled = False  # the first call traces the loop and compiles it
         self._clock = _WindowClock(session.examples(session.state.step))
@@ -63,31 +68,79 @@ class Loop:
             NonFiniteLoss: A loss is not finite and may not, or no longer, be rolled back.
             DataError: A record cannot be read.
         """
-        session, saver = self._session, self._saver
+        session = self._session
         first_step = step = session.state.step
-        saver.keep_for_rollback()
-        blocks = self._blocks(step)
+        self._saver.keep_for_rollback()
+        self._decisions.after_call()  # what a group counted that this worker has just joined
+        self._open_blocks(step)
         try:
             while step < session.total_steps and not self._decisions.stops:
-                result = self._take(blocks, step, self._steps_to_boundary(step))
-                step, not_finite = result.status.numpy().tolist()
-                self._decisions.after_call()
-                if not_finite:
-                    blocks.close()
-                    step = self._roll_back(step)
-                    blocks = self._blocks(step)
-                    continue
-                self._at_boundary(step, result)
+                try:
+                    step = self._advance(step)
+                except self._broken:
+                    step = self._regroup(step)
         finally:
-            blocks.close()
-        if step > first_step:
+            if self._reader is not None:
+                self._reader.close()
+        while not self._leave(step, step > first_step):
+            pass
+
+    def _advance(self, step: int) -> int:
+        """One call of the inner loop, and what is due after it; returns the steps done."""
+        result = self._take(step, self._steps_to_boundary(step))
+        step, not_finite = result.status.numpy().tolist()
+        self._decisions.after_call()
+        if not_finite:
+            step = self._roll_back(step)
+            self._open_blocks(step)
+        else:
+            self._at_boundary(step, result)
+        return step
+
+    def _leave(self, step: int, has_trained: bool) -> bool:
+        """Saves the last state; whether all members of the group may end."""
+        if has_trained:
             self._progress(step, "checkpoint")
-            if step < session.total_steps:
-                saver.hand_over(step)
-            saver.save(step, wait=True)
-        if session.strategy.agreement is not None:
-            # Nobody leaves before the checkpoint is durable: an end beside it would look like a failure.
-            session.strategy.agreement.from_chief(step)
+            if step < self._session.total_steps:
+                self._saver.hand_over(step)
+            self._saver.save(step, wait=True)
+        agreement = self._session.strategy.agreement
+        try:
+            if agreement is not None:
+                # Nobody leaves before the checkpoint is durable: an end beside it would look like a failure.
+                agreement.from_chief(step)
+        except self._broken:
+            self._join_group(step)
+            return False
+        return True
+
+    def _regroup(self, step: int) -> int:
+        """Goes on in another group, with the newest state that any of its members has; returns the steps done."""
+        shard = self._session.strategy.shard
+        self._join_group(step)
+        now = self._session.state.step
+        if self._reader is not None and self._session.strategy.shard == shard and step <= now <= step + self._taken:
+            self._reader.give_back(step + self._taken - now)
+        else:
+            self._open_blocks(now)
+        return now
+
+    def _join_group(self, step: int) -> None:
+        assert self._regrouping is not None, "only a group that can be formed anew breaks"
+        self._progress(step, "restore")
+        with self._recorder.trace.span("regroup", step):
+            place = self._regrouping.join(self._saver.carried())
+            self._saver.move_to(place)
+            became_chief = place.group.is_chief and not self._decisions.is_chief
+            self._decisions.is_chief = self._is_chief = place.group.is_chief
+            self._decisions.after_call()
+            self._recorder.move_to(place.group)
+        now = self._session.state.step
+        if became_chief:
+            # The last chief may have died before it had done what was due here.
+            self._recorder.begin(self._session.total_steps, max(0, now - 1))
+            self._saver.metrics = self._recorder.last_evaluation()
+            self._at_boundary(now, LoopResult(self._session.state.variables["window"].read_value(), tf.constant(0)))
 
     def _at_boundary(self, step: int, result: LoopResult) -> None:
         last_step = self._session.total_steps
@@ -104,9 +157,11 @@ class Loop:
             with self._recorder.trace.span("snapshot_stall", step):
                 self._saver.take_snapshot(step)
 
-    def _blocks(self, step: int) -> BlockReader:
+    def _open_blocks(self, step: int) -> None:
+        if self._reader is not None:
+            self._reader.close()
         remaining = self._session.total_steps - step
-        return self._session.blocks(self._saver.position.data_step(step), remaining)
+        self._reader = self._session.blocks(self._saver.position.data_step(step), remaining)
 
     def _steps_to_boundary(self, step: int) -> int:
         log_every = self._train.log_every
@@ -122,12 +177,15 @@ class Loop:
             boundaries.append((step // self._saver.snapshot_every + 1) * self._saver.snapshot_every)
         return int(min(boundaries)) - step
 
-    def _take(self, blocks: BlockReader, step: int, most_steps: int) -> LoopResult:
+    def _take(self, step: int, most_steps: int) -> LoopResult:
         """Up to `most_steps` steps. The window is emptied at the first step after a logged one: a rule of the step
         alone, so that it is the same after a resume."""
+        reader = self._reader
+        assert reader is not None, "opened before the first step"
         with self._recorder.trace.span("data", step):
-            taken = self._read(blocks, most_steps)
-        self._clock.waited_s, blocks.waited_s = self._clock.waited_s + blocks.waited_s, 0.0
+            taken = self._read(reader, most_steps)
+        self._taken = taken.num_steps
+        self._clock.waited_s, reader.waited_s = self._clock.waited_s + reader.waited_s, 0.0
         self._recorder.profile.before(step, taken.num_steps)
         arguments = (
             taken.block,
@@ -167,6 +225,9 @@ class Loop:
 
     def _evaluate(self, step: int) -> None:
         if self._session.evaluator is None:
+            return
+        if self._regrouping is not None and not self._is_chief:
+            self._evaluation_due.done()
             return
         self._progress(step, "evaluate")
         began = time.monotonic()

@@ -12,7 +12,7 @@ from trainer.config.observe import ObserveConfig
 from trainer.group import Group
 from trainer.observe.journal import Journal, next_generation
 from trainer.observe.live import Live
-from trainer.observe.metrics_log import MetricsLog
+from trainer.observe.metrics_log import MetricsLog, read_metrics
 from trainer.observe.profile import ProfileWindow
 from trainer.observe.tensorboard import TensorBoardWriter
 from trainer.observe.trace import Trace
@@ -28,24 +28,46 @@ class Recorder:
         folder: Of the run.
         observe: What to record.
         group: Of the workers; None for a process alone.
+
+    Attributes:
+        is_chief: Whether this process writes the records.
     """
 
     def __init__(self, folder: RunFolder, observe: ObserveConfig, group: Group | None = None) -> None:
         self._folder, self._observe = folder, observe
         self._rank = group.rank if group else 0
-        self._is_chief = group is None or group.is_chief
+        self.is_chief = group is None or group.is_chief
         self.generation = group.generation if group else next_generation(folder.journal)
         self.trace = Trace(folder.trace(self._rank), self._rank, self._on_failure)
         self.journal: Journal | None = None
         self.metrics: MetricsLog | None = None
-        if self._is_chief:
-            self.journal = Journal(folder.journal, self.generation, self._on_failure)
-            self.metrics = MetricsLog(folder.metrics, self._on_failure)
-        profiled = observe.profile_steps if self._is_chief else None
+        if self.is_chief:
+            self._open_records()
+        profiled = observe.profile_steps if self.is_chief else None
         self.profile = ProfileWindow(folder.tensorboard, profiled, self.warn)
         self._tensorboard: TensorBoardWriter | None = None
         self._live: Live | None = None
         self._failures: set[str] = set()
+
+    def move_to(self, group: Group) -> None:
+        """Goes on as a member of another group, perhaps as its chief, who then calls `begin`."""
+        if group.rank != self._rank:
+            self.trace.close()
+            self.trace = Trace(self._folder.trace(group.rank), group.rank, self._on_failure)
+        self._rank, self.is_chief, self.generation = group.rank, group.is_chief, group.generation
+        if self.is_chief and self.metrics is None:
+            self._open_records()
+        elif self.journal is not None:
+            self.journal.generation = group.generation
+
+    def last_evaluation(self) -> dict[str, float]:
+        """The metrics of the newest evaluation on record, by name."""
+        lines = [line for line in read_metrics(self._folder.metrics) if "split" in line]
+        return {name: v for name, v in (lines[-1] if lines else {}).items() if name not in ("step", "split", "time")}
+
+    def _open_records(self) -> None:
+        self.journal = Journal(self._folder.journal, self.generation, self._on_failure)
+        self.metrics = MetricsLog(self._folder.metrics, self._on_failure)
 
     def begin(self, total_steps: int, restored_step: int | None) -> None:
         """Forgets what was recorded after the restored step (None: a fresh start), and opens the terminal's view."""
@@ -107,7 +129,7 @@ class Recorder:
 
     def strategy(self, facts: Mapping[str, str], why: str | None) -> None:
         """Notes which strategy the run has, and says why where that was left open."""
-        if not self._is_chief:
+        if not self.is_chief:
             return
         try:
             self._folder.add_to_environment(strategy=dict(facts))
@@ -120,7 +142,7 @@ class Recorder:
         """Prints a lasting line; the other workers of a group would only repeat the chief's."""
         if self._live:
             self._live.message(text)
-        elif self._is_chief:
+        elif self.is_chief:
             print(text, flush=True)
 
     def warn(self, text: str) -> None:

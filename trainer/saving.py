@@ -22,6 +22,7 @@ from trainer.run_folder import RunFolder
 from trainer.session import Session
 from trainer.snapshot.file import Snapshot, SnapshotMissing
 from trainer.snapshot.taker import SnapshotPlan, SnapshotTaker
+from trainer.strategies.strategy import Place
 
 
 class StateNotSaved(RuntimeError):
@@ -63,19 +64,14 @@ class Saver:
         self._session, self._recorder = session, recorder
         self._on_snapshot, self._on_checkpoint = on_snapshot, on_checkpoint
         self._store = CheckpointStore(folder.checkpoints, config.keep, config.best_metric, config.best_mode)
+        self._max_overhead = config.max_overhead
         self._writer: CheckpointWriter | None = None
         if group is None or group.is_chief:
-            self._store.prepare()
-            self._writer = CheckpointWriter(
-                self._store,
-                on_saved=self._saved,
-                on_failed=self._failed,
-                before_commit=recorder.sync,
-                max_overhead=config.max_overhead,
-            )
+            self._open_writer()
         self._specs = {name: ArraySpec(*spec) for name, spec in session.state.shapes().items()}
         self.snapshot_every = snapshots.every if snapshots else None
-        self._snapshots = self._open_snapshots(snapshots.path) if snapshots and snapshots.path else None
+        self._snapshot_path = snapshots.path if snapshots else None
+        self._snapshots = self._open_snapshots(self._snapshot_path) if self._snapshot_path else None
         self._wall_time_before_s, self._started = 0.0, time.monotonic()
         self._rollback_state: dict[str, np.ndarray] | None = None
         self.due = Due(config.every, session.order.steps_per_epoch)
@@ -125,6 +121,28 @@ class Saver:
 
     def _newest_checkpoint(self) -> Checkpoint | None:
         return self._store.newest_verified(self._damaged, set_aside=self._writer is not None)
+
+    def carried(self) -> dict[str, Any]:
+        """What belongs to the state besides the variables, for a worker that takes it over."""
+        return {"metrics": self.metrics, "wall_time_s": self.wall_time_s}
+
+    def move_to(self, place: Place) -> None:
+        """Goes on in another group, perhaps as its chief, or as the one that keeps its host's snapshot."""
+        if place.step is not None:
+            self.take_over(place.carried)
+        if place.group.is_chief and self._writer is None:
+            self._open_writer()
+        path = place.joined.snapshots if self.snapshot_every is not None else None
+        if path != self._snapshot_path:
+            if self._snapshots is not None:
+                self._snapshots.close()
+            self._snapshot_path = path
+            self._snapshots = self._open_snapshots(path) if path else None
+
+    def take_over(self, carried: Mapping[str, Any]) -> None:
+        """Takes over what another worker has handed on with its state."""
+        self.metrics = dict(carried["metrics"])
+        self._wall_time_before_s, self._started = float(carried["wall_time_s"]), time.monotonic()
 
     def save(self, step: int, wait: bool = False) -> None:
         """Copies the state and has it written; for a process that is `ready`.
@@ -182,6 +200,16 @@ class Saver:
             self._snapshots.close()
         if self._writer is not None:
             self._writer.close()
+
+    def _open_writer(self) -> None:
+        self._store.prepare()
+        self._writer = CheckpointWriter(
+            self._store,
+            on_saved=self._saved,
+            on_failed=self._failed,
+            before_commit=self._recorder.sync,
+            max_overhead=self._max_overhead,
+        )
 
     def _open_snapshots(self, path: Path) -> SnapshotTaker | None:
         try:

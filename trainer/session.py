@@ -87,6 +87,14 @@ class Session:
         )
         return BlockReader(blocks, block_steps)
 
+    def warm_up(self) -> None:
+        """Traces and runs everything that a step needs, for a worker that is to step in at once; the state stays."""
+        assert self.strategy.regrouping is not None, "others are traced with their group"
+        self.strategy.train_loop(self.step, self.state)
+        reader = self.blocks(0, 1)
+        self.strategy.regrouping.warm_up(reader.take(1).block)
+        reader.close()
+
     def examples(self, steps: int) -> int:
         """Samples seen in so many steps, padding not counted."""
         epochs, steps_in_epoch = divmod(steps, self.order.steps_per_epoch)

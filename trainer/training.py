@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from trainer.checkpoint.host_buffer import ArraySpec
 from trainer.config.training import TrainingConfig
@@ -18,6 +18,7 @@ from trainer.snapshot.file import Snapshot
 from trainer.snapshot.taker import SnapshotPlan
 from trainer.stop_request import StopRequest
 from trainer.strategies.arrivals import ArrivalCount
+from trainer.strategies.strategy import Place, Regrouping
 from trainer.warm_start import plan_warm_start, read_weights
 
 
@@ -52,6 +53,7 @@ def run_training(
     on_snapshot: Callable[[int], None] | None = None,
     on_arrivals: Callable[[Callable[[], ArrivalCount]], None] | None = None,
     on_checkpoint: Callable[[int], None] | None = None,
+    session: Session | None = None,
 ) -> Outcome:
     """Trains from a snapshot, the newest good checkpoint of the folder, or the start, to the end of the config.
 
@@ -71,6 +73,8 @@ def run_training(
         on_snapshot: Called, on another thread, with the step of each snapshot that a kill cannot take back.
         on_arrivals: Called once, in a group, with what says from any thread how far this worker is with its own part.
         on_checkpoint: Called, on another thread, with the step of each checkpoint that is durable; by the chief alone.
+        session: Built before, of a worker that becomes a member of its first group now; group and restore then come
+            from its membership.
 
     Raises:
         DataError: The data is missing or damaged.
@@ -78,22 +82,33 @@ def run_training(
         WarmStartError: The weights to begin with cannot be loaded.
         ValueError: Model, task, data, checkpoint and group do not fit together.
     """
+    regrouping = session.strategy.regrouping if session else None
+    place = regrouping.join({}) if regrouping else None
+    if place is not None:
+        group = place.group
+        snapshots = replace(snapshots, path=place.joined.snapshots) if snapshots else None
     recorder = Recorder(folder, config.observe, group)
     try:
         with recorder.trace.span("startup"):
             restored = 0 if restore is None else restore.step
-            session = build_session(config, group, lambda: on_progress(restored, "build") if on_progress else None)
+            if session is None:
+                session = build_session(config, group, lambda: on_progress(restored, "build") if on_progress else None)
             if on_arrivals and session.strategy.arrivals:
                 on_arrivals(session.strategy.arrivals)
             recorder.strategy(session.choice.facts, session.choice.why if session.choice.is_automatic else None)
             saver = Saver(session, folder, recorder, group, snapshots, on_snapshot, on_checkpoint)
             if on_progress:
                 on_progress(restored, "restore")
-            restored_step = saver.restore(restore)
+            if regrouping is None or place is None:
+                restored_step = saver.restore(restore)
+            else:
+                restored_step = _restore_as_member(place, saver, recorder, regrouping)
             if restored_step is None and config.warm_start is not None:
                 _start_warm(session, config.warm_start, recorder)
+            if regrouping is not None:
+                regrouping.own_state()
             recorder.begin(session.total_steps, restored_step)
-            loop = Loop(session, recorder, saver, stop, group is None or group.is_chief, on_progress)
+            loop = Loop(session, recorder, saver, stop, recorder.is_chief, on_progress)
         recorder.event("started" if restored_step is None else "resumed", step=session.state.step)
         try:
             loop.run()
@@ -109,6 +124,24 @@ def run_training(
         raise
     finally:
         recorder.close()
+
+
+def _restore_as_member(place: Place, saver: Saver, recorder: Recorder, regrouping: Regrouping) -> int | None:
+    """Comes to the state from which a group goes on: its members', else what its assignment says.
+
+    Returns:
+        Its step; None where the training begins.
+    """
+    while True:
+        try:
+            if place.step is not None:
+                saver.take_over(place.carried)
+                return place.step
+            return saver.restore(place.joined.restore())
+        except regrouping.broken:
+            place = regrouping.join(saver.carried())
+            saver.move_to(place)
+            recorder.move_to(place.group)
 
 
 def _start_warm(session: Session, config: WarmStartConfig, recorder: Recorder) -> None:

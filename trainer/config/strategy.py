@@ -16,8 +16,8 @@ class StrategyConfig(Section):
 
     name: Literal["auto", "one_device", "mirrored", "elastic", "multi_worker_mirrored", "parameter_server"] = Field(
         default="auto",
-        description="one device; a replica on each of this machine; workers that come and go (elastic); a replica on each "
-        "device of every worker; or weights that parameter servers hold. auto chooses among the first four and says why",
+        description="one device; a replica on each of this machine; workers that come and go (elastic); a replica on "
+        "each device of every worker; or weights on parameter servers. auto chooses among the first four and says why",
     )
     devices: PositiveInt | None = Field(
         default=None,

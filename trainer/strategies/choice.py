@@ -44,8 +44,10 @@ def choose_strategy(config: TrainingConfig, workers: int | None, gpus: int) -> C
     if strategy.name != "auto":
         return Choice(strategy, f"strategy.name={strategy.name} is set", False)
     devices = strategy.devices or gpus
-    if workers is not None:
-        name, why = "multi_worker_mirrored", f"there is a group of {workers} workers"
+    if workers is not None and gpus > 1:
+        name, why = "multi_worker_mirrored", f"each of the {workers} workers has {gpus} GPUs"
+    elif workers is not None:
+        name, why = "elastic", f"there is a group of {workers} workers"
     elif strategy.devices is not None and strategy.devices > 1:
         name, why = "mirrored", f"strategy.devices={strategy.devices} says so"
     elif devices > 1 and (problems := batch_problems(config, devices, "the number of GPUs")):
@@ -67,7 +69,7 @@ def with_suggestion(choice: Choice, embedding_bytes: int, all_bytes: int) -> Cho
         embedding_bytes: Of the weights that are tables of embeddings.
         all_bytes: Of all trainable weights.
     """
-    if not choice.is_automatic or choice.config.name != "multi_worker_mirrored":
+    if not choice.is_automatic or choice.config.name not in ("elastic", "multi_worker_mirrored"):
         return choice
     if embedding_bytes < _MANY_BYTES or 2 * embedding_bytes < all_bytes:
         return choice

@@ -100,7 +100,10 @@ class ElasticLoop:
             if not finite:
                 break
             step += 1
-        return LoopResult(self._state.variables["window"].read_value(), packed_status(step, tf.constant(finite)))
+        return LoopResult(
+            self._state.variables["window"].read_value(),
+            packed_status(tf.constant(step, tf.int64), tf.constant(finite)),
+        )
 
     def get_concrete_function(self, block: Block, *_: tf.Tensor) -> object:
         """What the graph of the model is recorded from."""
@@ -166,7 +169,8 @@ class ElasticLoop:
         return [*self._traced_gradients(block)(block, *place), tf.constant(self._votes.own, tf.float32)]
 
     def _traced_gradients(self, block: Block) -> tf.types.experimental.PolymorphicFunction:
-        if self._gradients is None:
+        gradients = self._gradients
+        if gradients is None:
             # How many parts a block has differs with the group, and how many steps at its end: neither traces anew.
             rows = slice(1, 2) if self._part_rows is None else slice(0, 0)
             specs = {
@@ -174,10 +178,10 @@ class ElasticLoop:
                 for name, value in block.items()
             }
             place = [tf.TensorSpec([], tf.int32), tf.TensorSpec([], tf.int32), tf.TensorSpec([], tf.int64)]
-            self._gradients = tf.function(
-                self._part_gradients, input_signature=[specs, *place], autograph=self._step.converts
-            )
-        return self._gradients
+            signature = [specs, *place]
+            gradients = tf.function(self._part_gradients, input_signature=signature, autograph=self._step.converts)
+            self._gradients = gradients
+        return gradients
 
     # Everything below is traced.
 

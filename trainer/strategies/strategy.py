@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import tensorflow as tf
 
 from trainer.data.shard import Shard
+from trainer.group import Group
 from trainer.membership import Joined
 from trainer.state import TrainState
 from trainer.step.build import Step
@@ -76,6 +77,11 @@ class Place(NamedTuple):
     joined: Joined
     step: int | None
     carried: dict[str, Any]
+
+    @property
+    def group(self) -> Group:
+        """Its members."""
+        return self.joined.group
 
 
 class Regrouping(Protocol):

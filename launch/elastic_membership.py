@@ -1,0 +1,74 @@
+"""How a worker of an elastic run becomes a member of one group after another, as its agent orders."""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+
+from cluster.assignment import Assignment
+from cluster.process_group import Endpoint, GroupAborted
+from cluster.worker_link import WorkerLink
+from launch.host_memory import HostMemory, takes_snapshots
+from launch.snapshot_state import state_of
+from trainer.group import Group
+from trainer.membership import Joined
+
+# The supervisor ends a member that does not arrive long before; this only bounds what nobody watches.
+_FORM_S = 3600.0
+
+
+class NoMoreGroups(Exception):
+    """The worker shall end instead of becoming a member again."""
+
+
+class ElasticMembership:
+    """The newest order counts: it ends the group before it, whatever its members are doing.
+
+    Args:
+        link: To the agent, which calls `ordered` for each order.
+        endpoint: Of this process.
+        memory: Of this host.
+
+    Attributes:
+        assignment: The newest one that this worker has taken; None before the first.
+    """
+
+    broken: type[Exception] = GroupAborted
+
+    def __init__(self, link: WorkerLink, endpoint: Endpoint, memory: HostMemory) -> None:
+        self._link, self._endpoint, self._memory = link, endpoint, memory
+        self._newest_ordered = 0
+        self._lock = threading.Lock()
+        self.assignment: Assignment | None = None
+
+    def ordered(self, assignment: Assignment) -> None:
+        """There is a newer group to be formed; on the link's thread."""
+        with self._lock:
+            self._newest_ordered = max(self._newest_ordered, assignment.generation)
+        self._endpoint.abort(assignment.generation - 1)
+
+    def join(self) -> Joined:
+        """Waits for the next group that this process belongs to, and for its members.
+
+        Raises:
+            NoMoreGroups: this worker shall end.
+        """
+        while True:
+            assignment = self._link.wait_for_assignment()
+            if assignment is None:
+                raise NoMoreGroups
+            if assignment.generation < self._newest_ordered:
+                continue
+            self.assignment = assignment
+            try:
+                collective = self._endpoint.join(assignment.members, assignment.rank, assignment.generation, _FORM_S)
+            except GroupAborted:
+                continue
+            host = assignment.itself.host
+            return Joined(
+                Group(assignment.rank, tuple(member.address for member in assignment.members), assignment.generation),
+                tuple(member.host for member in assignment.members),
+                collective,
+                partial(state_of, self._memory, assignment),
+                self._memory.snapshot(host) if takes_snapshots(assignment) else None,
+            )
