@@ -1,0 +1,177 @@
+"""The collective operations of one generation."""
+
+import contextlib
+import hashlib
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from cluster.assignment import Member
+from cluster.process_group.errors import PeerFault
+from cluster.process_group.links import Links
+from cluster.process_group.memory import Memory
+from cluster.process_group.reduction import Reduction, Surroundings
+from cluster.process_group.transfer import Transfer
+
+_BLOB, _ARRAYS = 1, 2  # kinds of frames
+
+
+class ProcessGroup:
+    """One member's view of a generation. Made by `Endpoint.join`.
+
+    All members call the same operations in the same order. Every operation raises GroupAborted when the generation is
+    ended meanwhile, and PeerFault when a member sends something wrong; after either the group is over.
+
+    Attributes:
+        members: all, by rank.
+        rank: this process's.
+        size: the number of members.
+        generation: the group's number.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[Member],
+        rank: int,
+        generation: int,
+        links: Links,
+        memory: Memory,
+        in_use: threading.Lock,
+    ) -> None:
+        self.members = tuple(members)
+        self.rank = rank
+        self.size = len(members)
+        self.generation = generation
+        self._links = links
+        self._memory = memory
+        self._in_use = in_use
+        self._peers = [other for other in range(self.size) if other != rank]
+        self._hosts: list[list[int]] = []
+        self._reductions: list[Reduction] = []
+
+    def agree(self, deadline: float) -> None:
+        """Makes sure that all members were told the same, and finds out who shares memory. Called by `join`."""
+        told = json.dumps([[member.worker, member.host, member.rank] for member in self.members])
+        mine = {"members": hashlib.sha256(told.encode()).hexdigest(), "memory": self._memory.identity}
+        answers = self._gather_json(mine, deadline)
+        for rank, answer in enumerate(answers):
+            if answer["members"] != mine["members"]:
+                raise self._fault(rank, f"was told of other members of generation {self.generation}")
+        by_host: dict[str, list[int]] = {}
+        for member in self.members:
+            by_host.setdefault(member.host, []).append(member.rank)
+        if max(len(ranks) for ranks in by_host.values()) > 1:
+            own_host = by_host[self.members[self.rank].host]
+            sees = all(self._memory.sees(self.members[rank].worker, answers[rank]["memory"]) for rank in own_host)
+            shares = self._gather_json(sees, deadline)
+        else:
+            shares = [True] * self.size
+        for ranks in by_host.values():
+            self._hosts += [ranks] if all(shares[rank] for rank in ranks) else [[rank] for rank in ranks]
+
+    def all_gather(self, data: bytes) -> list[bytes]:
+        """Every member's bytes, by rank; meant for small ones."""
+        return self._gather(data)
+
+    def barrier(self) -> None:
+        """Returns when all members have called it."""
+        self._gather(b"")
+
+    def broadcast(self, array: np.ndarray, root: int) -> None:
+        """Fills the C-contiguous array of every member with that of the member of rank `root`."""
+        self.transfer([root], [rank for rank in range(self.size) if rank != root], [array])
+
+    def transfer(self, senders: Sequence[int], receivers: Sequence[int], arrays: Sequence[np.ndarray]) -> None:
+        """Fills the receivers' arrays with the senders'.
+
+        Args:
+            senders: ranks whose arrays all hold the same.
+            receivers: ranks that get it; one that is a sender too only sends. Other ranks return at once.
+            arrays: C-contiguous, the receivers' writable; of the same number of bytes at all.
+
+        Raises:
+            ValueError: nobody sends, or an array is not contiguous.
+        """
+        transfer = Transfer(self._hosts, senders, receivers, arrays)
+        transfer.check_writable(self.rank)
+        with self._operation() as links:
+            transfer.run(links, self.rank, _ARRAYS)
+
+    def reduction(self, parts: Sequence[range], num_parts: int, num_elements: int, dtype: Any) -> Reduction:
+        """Prepares sums of `num_parts` arrays in the one fixed order. A collective operation itself.
+
+        Args:
+            parts: the contiguous parts that each rank holds, by rank: together `range(num_parts)`, each once.
+            num_parts: of each sum.
+            num_elements: of each part and of the sum.
+            dtype: of both.
+
+        Raises:
+            ValueError: the parts do not make up the whole.
+            PeerFault: a member asks for another reduction.
+            OSError: the host has not enough memory for shared files.
+        """
+        surroundings = Surroundings(self.members, self.rank, self._hosts, self._memory, self._operation)
+        reduction = Reduction(surroundings, parts, num_parts, num_elements, dtype)
+        # Kept from now on, so that its memory is given back even if the group ends while it is prepared.
+        self._reductions.append(reduction)
+        told = self._gather_json(reduction.offer())
+        for rank, offer in enumerate(told):
+            if offer["sum"] != told[self.rank]["sum"]:
+                raise self._fault(rank, f"asks for the sum {offer['sum']} and this one for {told[self.rank]['sum']}")
+        in_use = {(self.members[rank].worker, name) for rank, offer in enumerate(told) for name in offer["known"]}
+        self._memory.forget_peers(in_use)
+        try:
+            reduction.connect(told)
+        except FileNotFoundError as error:
+            # A peer that has gone on to a later generation may have removed it: then this one will be ended too.
+            with self._operation() as links:
+                links.wait_for_end(5.0)
+            raise PeerFault(self.rank, f"a shared file of a host peer has gone: {error}") from error
+        self.barrier()
+        return reduction
+
+    def leave(self) -> None:
+        """Closes the connections and gives the reductions' memory back. Called by the endpoint."""
+        self._links.close()
+        for reduction in self._reductions:
+            reduction.release()
+        self._reductions.clear()
+
+    @contextlib.contextmanager
+    def _operation(self) -> Iterator[Links]:
+        if not self._in_use.acquire(blocking=False):
+            raise RuntimeError("two threads use one endpoint at a time: one thread must make all its calls")
+        try:
+            self._links.begin()
+            yield self._links
+        except BaseException:
+            self._links.close()
+            raise
+        finally:
+            self._in_use.release()
+
+    def _gather(self, data: bytes, deadline: float | None = None) -> list[bytes]:
+        gathered = [data] * self.size
+        with self._operation() as links:
+            for rank in self._peers:
+                links.receive(rank, _BLOB, target=None, then=lambda blob, rank=rank: _put(gathered, rank, blob))
+            for rank in self._peers:
+                links.send(rank, _BLOB, payload=data)
+            links.finish(deadline)
+        return gathered
+
+    def _gather_json(self, content: Any, deadline: float | None = None) -> list[Any]:
+        return [json.loads(data) for data in self._gather(json.dumps(content).encode(), deadline)]
+
+    def _fault(self, rank: int, what: str) -> PeerFault:
+        self._links.close()
+        member = self.members[rank]
+        return PeerFault(rank, f"rank {rank} (worker {member.worker} on host {member.host}) {what}")
+
+
+def _put(gathered: list[bytes], rank: int, blob: np.ndarray) -> None:
+    gathered[rank] = blob.tobytes()
