@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import typer
 
+from cluster.config import WorkerRange
 from cluster.runtime import Runtime
 from cluster.supervisor.commands import Command, Finish
 from cluster.supervisor.events import Event
@@ -47,12 +48,13 @@ def settings_of(config: RunConfig, last_generation: int) -> Settings:
             cluster.max_workers,
             divides=None if is_served or is_elastic else _parts(config),
             gather_s=cluster.shrink_after,
-            # Who survives goes on at once with whoever is ready: to grow again costs less than a step.
-            replace_within_s=0.0 if is_elastic else cluster.shrink_after,
+            replace_within_s=cluster.shrink_after,
             grow_within_s=0.0 if is_elastic else Sizes.grow_within_s,
             keep_s=0.0 if is_elastic else cluster.grow_after,
+            fewest_survivors=1 if is_elastic and not isinstance(cluster.workers, WorkerRange) else None,
         ),
-        budgets=Budgets(cluster.max_failures, cluster.max_preemptions, cluster.max_resizes),
+        # Members of an elastic run are hardly interrupted when others join them.
+        budgets=Budgets(cluster.max_failures, cluster.max_preemptions, None if is_elastic else cluster.max_resizes),
         hangs=HangLimits(
             floor_s=cluster.hang_after,
             straggler_ratio=cluster.straggler_ratio,

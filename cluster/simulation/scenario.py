@@ -101,10 +101,12 @@ def draw_scenario(seed: int) -> Scenario:
 
 def _draw_settings(rng: random.Random, seed: int) -> Settings:
     most = rng.choice([1, 2, 3, 4, 6])
+    least = rng.randint(1, most)
     return Settings(
         sizes=Sizes(
-            min=rng.randint(1, most),
+            min=least,
             max=most,
+            fewest_survivors=(None, 1, least)[seed % 3],
             divides=rng.choice([None, None, most]),
             gather_s=5.0,
             replace_within_s=rng.choice([0.0, 8.0]),

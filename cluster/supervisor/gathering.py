@@ -81,16 +81,21 @@ def _note_survivors(run: Run, fact: WorkersDied) -> Stopping | Ended | None:
 
 def _try_to_form(run: Run, state: Gathering) -> _Next:
     scaling, waited_s = run.policies.scaling, run.now - state.since
-    fewest = scaling.least(run.goal_size, waited_s)
-    if run.now < state.not_before or run.fleet.num_seated + len(run.fleet.acting) < fewest:
+    reform = run.settings.reform
+    survive = reform and any(worker.remains for worker in run.fleet.acting.values())
+    fewest = scaling.least(run.goal_size, waited_s, survive)
+    # To wait before the next try makes sense where all begin anew.
+    if (run.now < state.not_before and not survive) or run.fleet.num_seated + len(run.fleet.acting) < fewest:
         return state
-    hosts, reform = run.usable_hosts(), run.settings.reform
-    size = scaling.size(candidates(hosts, reform), run.goal_size, waited_s)
-    if size is None or _more_are_coming(run, size, waited_s):
+    hosts = run.usable_hosts()
+    size = scaling.size(candidates(hosts, reform), run.goal_size, waited_s, survive)
+    if size is None:
         return state
     workers = choose_members(hosts, size, survivors=reform)
     assert len(workers) == size, f"{len(workers)} workers were found for {size} members"
     survivors = [worker for worker in workers if worker.formed_at is not None]
+    if not survivors and _more_are_coming(run, size, waited_s):
+        return state
     # A generation that one of its members has left for the next cannot act any more. Without such a member it may,
     # until the last of them has ended.
     return state if run.fleet.acting and not survivors else _form(run, workers, survivors)
@@ -103,7 +108,7 @@ def _more_are_coming(run: Run, size: int, waited_s: float) -> bool:
     """
     if (run.goal_size is not None and size >= run.goal_size) or waited_s >= run.settings.patience.start_s:
         return False
-    coming = candidates(run.usable_hosts(), run.settings.reform, starting=True)
+    coming = candidates(run.usable_hosts(), survivors=False, starting=True)
     return run.policies.scaling.wanted(coming) > size
 
 

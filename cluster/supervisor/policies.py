@@ -30,9 +30,9 @@ class ScalingPolicy(Protocol):
 
     def wanted(self, capacity: int) -> int: ...  # noqa: D102
     def suffices(self, capacity: int) -> bool: ...  # noqa: D102
-    def size(self, candidates: int, goal: int | None, waited_s: float) -> int | None: ...  # noqa: D102
-    def least(self, goal: int | None, waited_s: float) -> int: ...  # noqa: D102
-    def grown_size(self, size: int, candidates: int, running_s: float) -> int | None: ...  # noqa: D102
+    def size(self, candidates: int, goal: int | None, waited_s: float, survive: bool = False) -> int | None: ...  # noqa: D102
+    def least(self, goal: int | None, waited_s: float, survive: bool = False) -> int: ...  # noqa: D102
+    def grown_size(self, size: int, candidates: int, running_s: float, survive: bool = False) -> int | None: ...  # noqa: D102
     def must_grow(self, waiting_s: float) -> bool: ...  # noqa: D102
 
 

@@ -39,6 +39,8 @@ def step(run: Run, state: Running, fact: Fact) -> State:
             return _replace(run, state, fact)
         case StandbyReady() if state.vacancies:
             return _leave_if_due(run, replacing.fill(run, state))
+        case StandbyReady() if run.settings.reform and state.suspicion is None:
+            return _grow_if_due(run, state)
         case BoundaryReached() if state.growing_since is not None and state.suspicion is None:
             return _grow(run, state)
         case TimePassed():
@@ -233,7 +235,7 @@ def _grow_if_due(run: Run, state: Running) -> State:
 
 def _grown_size(run: Run, state: Running) -> int | None:
     seats = candidates(run.usable_hosts(), survivors=True)
-    return run.policies.scaling.grown_size(len(state.members), seats, run.now - state.since)
+    return run.policies.scaling.grown_size(len(state.members), seats, run.now - state.since, run.settings.reform)
 
 
 def _grow(run: Run, state: Running) -> State:

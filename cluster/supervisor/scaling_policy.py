@@ -18,33 +18,35 @@ class MinMaxScaling:
         """Whether a generation fits at all."""
         return self._sizes.largest_within(capacity) is not None
 
-    def size(self, candidates: int, goal: int | None, waited_s: float) -> int | None:
+    def size(self, candidates: int, goal: int | None, waited_s: float, survive: bool = False) -> int | None:
         """How many of the candidates form a generation now.
 
         Args:
             candidates: workers that could.
             goal: how many it ought to be: members of the last generation, or more; None: this is the first.
             waited_s: seconds since the last generation ended.
+            survive: whether members of that go on in their processes. They go on at once: to take in who comes later
+                costs them less than to wait.
 
         Returns:
             None while it is better to wait for more, or while there are too few.
         """
-        size = self._sizes.largest_within(candidates)
-        if size is None or size >= self._goal(goal, waited_s):
+        size = self._sizes.largest_within(candidates, survive)
+        if size is None or survive or size >= self._goal(goal, waited_s):
             return size
         return None
 
-    def least(self, goal: int | None, waited_s: float) -> int:
+    def least(self, goal: int | None, waited_s: float, survive: bool = False) -> int:
         """The fewest candidates for which `size` is worth asking."""
-        return self._goal(goal, waited_s)
+        return 1 if survive else self._goal(goal, waited_s)
 
-    def grown_size(self, size: int, candidates: int, running_s: float) -> int | None:
+    def grown_size(self, size: int, candidates: int, running_s: float, survive: bool = False) -> int | None:
         """To how many a generation of `size` members, running for `running_s` seconds, ought to grow.
 
         Returns:
             None when it ought not to, or not yet.
         """
-        grown = self._sizes.largest_within(candidates)
+        grown = self._sizes.largest_within(candidates, survive)
         return grown if grown is not None and grown > size and running_s >= self._sizes.keep_s else None
 
     def must_grow(self, waiting_s: float) -> bool:

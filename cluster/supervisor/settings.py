@@ -16,6 +16,8 @@ class Sizes:
         replace_within_s: seconds that a later one waits for as many workers as the last had before it takes fewer.
         grow_within_s: a generation that can grow does so at its next boundary, or after this many seconds.
         keep_s: seconds that a generation runs before it may be ended to grow.
+        fewest_survivors: with so many members, those that keep their processes go on where no others are ready; None:
+            with `min`.
     """
 
     min: int = 1
@@ -25,23 +27,33 @@ class Sizes:
     replace_within_s: float = 30.0
     grow_within_s: float = 60.0
     keep_s: float = 60.0
+    fewest_survivors: int | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.min <= self.max:
             raise ValueError(f"workers need 1 <= min <= max, not min={self.min} and max={self.max}")
+        if self.fewest_survivors is not None and not 1 <= self.fewest_survivors <= self.min:
+            raise ValueError(f"fewest_survivors={self.fewest_survivors} must be from 1 to min={self.min}")
         if self.largest_within(self.max) is None:
             raise ValueError(
                 f"no worker count from {self.min} to {self.max} divides {self.divides}: "
                 "change cluster.workers or train.virtual_workers"
             )
 
-    def largest_within(self, available: int) -> int | None:
+    def largest_within(self, available: int, survive: bool = False) -> int | None:
         """The largest allowed worker count that `available` workers can fill; None when there is none.
+
+        Args:
+            available: workers.
+            survive: whether members of the last generation are among them.
 
         >>> Sizes(min=2, max=8, divides=8).largest_within(7)
         4
+        >>> Sizes(min=8, max=8, fewest_survivors=1).largest_within(7, survive=True)
+        7
         """
-        for size in range(min(available, self.max), self.min - 1, -1):
+        fewest = self.fewest_survivors if survive and self.fewest_survivors is not None else self.min
+        for size in range(min(available, self.max), fewest - 1, -1):
             if self.divides is None or self.divides % size == 0:
                 return size
         return None

@@ -112,9 +112,9 @@ class Invariants:
         assert all(form.assignment.members == members for form in forms)
         assert len({member.worker for member in members}) == size
         sizes = self._settings.sizes
-        assert sizes.min <= size <= sizes.max and (sizes.divides is None or sizes.divides % size == 0), (
-            f"{size} members"
-        )
+        survive = self._settings.reform and any(member.worker in self._formed for member in members)
+        fewest = sizes.fewest_survivors if survive and sizes.fewest_survivors else sizes.min
+        assert fewest <= size <= sizes.max and (sizes.divides is None or sizes.divides % size == 0), f"{size} members"
         for host in {member.host for member in members}:
             carried = sum(member.host == host for member in members)
             assert self._hosts.get(host), f"{host} is gone or leaves, and has {carried} members"

@@ -38,9 +38,10 @@ class ContributionLayout:
         self._specs = list(specs)
         self._places: list[_Place] = []
         for spec in specs:
-            begin, size = self.lengths.get(spec.dtype, 0), math.prod(spec.shape.as_list())
+            shape = tuple(int(size) for size in spec.shape)
+            begin, size = self.lengths.get(spec.dtype, 0), math.prod(shape)
             step = _ALIGNMENT // spec.dtype.size
-            self._places.append(_Place(begin, size, tuple(spec.shape.as_list())))
+            self._places.append(_Place(begin, size, shape))
             self.lengths[spec.dtype] = begin + -(-size // step) * step
 
     def pack(self, tensors: Sequence[tf.Tensor], vectors: dict[tf.DType, np.ndarray]) -> None:

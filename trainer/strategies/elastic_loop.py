@@ -91,12 +91,10 @@ class ElasticLoop:
 
     def __call__(self, block: Block, first: tf.Tensor, num_steps: tf.Tensor, empty_window: tf.Tensor) -> LoopResult:
         """See `TrainLoop`. Raises `Membership.broken` between two steps of this worker: the state is that of a step."""
-        if bool(empty_window):
-            window = self._state.variables["window"]
-            window.assign(tf.zeros_like(window))
-        step, begin, finite = self._state.step, int(first), True
+        step, begin, finite, empty = self._state.step, int(first), True, bool(empty_window)
         for index in range(begin, begin + int(num_steps)):
-            finite = self._take_step(block, index, step)
+            # Emptied with the step that counts: whoever comes to be the chief before it may still have to log it.
+            finite = self._take_step(block, index, step, empty and index == begin)
             if not finite:
                 break
             step += 1
@@ -135,10 +133,10 @@ class ElasticLoop:
         self._layout = ContributionLayout([tf.TensorSpec(t.shape, t.dtype) for t in tensors])
         vectors = {dtype: np.zeros(size, dtype.as_numpy_dtype) for dtype, size in self._layout.lengths.items()}
         self._layout.pack(tensors, vectors)
-        self._finish({dtype.name: tf.constant(vector) for dtype, vector in vectors.items()})
+        self._finish({dtype.name: tf.constant(vector) for dtype, vector in vectors.items()}, tf.constant(False))
         self._state.restore(values)
 
-    def _take_step(self, block: Block, index: int, step: int) -> bool:
+    def _take_step(self, block: Block, index: int, step: int, empty_window: bool) -> bool:
         """One step of the whole group; whether its loss was finite. Nothing has changed if the group breaks."""
         assert self._layout is not None
         if self._computed_step != step:
@@ -158,7 +156,8 @@ class ElasticLoop:
         self._own_time.arrive()
         sums = {dtype: reduction.run() for dtype, reduction in self._reductions.items()}
         self._own_time.end()
-        finite = self._finish({dtype.name: _shared(vector) for dtype, vector in sums.items()})
+        shared = {dtype.name: _shared(vector) for dtype, vector in sums.items()}
+        finite = self._finish(shared, tf.constant(empty_window))
         self._computed = {}
         self._votes.last_counted = (self._layout.last(sums) > 0).tolist()
         return bool(finite)
@@ -172,9 +171,10 @@ class ElasticLoop:
         gradients = self._gradients
         if gradients is None:
             # How many parts a block has differs with the group, and how many steps at its end: neither traces anew.
-            rows = slice(1, 2) if self._part_rows is None else slice(0, 0)
             specs = {
-                name: tf.TensorSpec([None, *(value.shape[rows] or [None]), *value.shape[2:]], value.dtype)
+                name: tf.TensorSpec(
+                    [None, value.shape[1] if self._part_rows is None else None, *value.shape[2:]], value.dtype
+                )
                 for name, value in block.items()
             }
             place = [tf.TensorSpec([], tf.int32), tf.TensorSpec([], tf.int32), tf.TensorSpec([], tf.int64)]
@@ -197,7 +197,7 @@ class ElasticLoop:
         }
         return tf.nest.flatten(self._compiled_gradients(self._state.read(), batch, part * rows))
 
-    def _finish_step(self, vectors: dict[str, tf.Tensor]) -> tf.Tensor:
+    def _finish_step(self, vectors: dict[str, tf.Tensor], empty_window: tf.Tensor) -> tf.Tensor:
         """Applies the sum of all contributions, unless its loss is not finite."""
         assert self._layout is not None
         *gradients_and_statistics, sums, _ = self._layout.unpack(
@@ -205,7 +205,9 @@ class ElasticLoop:
         )
         gradients = gradients_and_statistics[: self._num_gradients]
         statistics = gradients_and_statistics[self._num_gradients :]
-        new, finite = self._compiled_finish(self._state.read(), Contribution(tuple(gradients), tuple(statistics), sums))
+        state = self._state.read()
+        state = state._replace(window=tf.where(empty_window, tf.zeros_like(state.window), state.window))
+        new, finite = self._compiled_finish(state, Contribution(tuple(gradients), tuple(statistics), sums))
         tf.cond(finite, lambda: self._written(new), lambda: finite)
         return finite
 
