@@ -11,7 +11,7 @@ from cluster.worker_environment import WorkerProgram, python_program
 from cluster.worker_output import Sink
 from launch.group_key import new_group_key
 from launch.host_memory import HOST, HostMemory
-from launch.local_hosts import local_hosts
+from launch.local_hosts import local_hosts, part_threads
 from launch.run_config import RunConfig
 from trainer.run_folder import RunFolder
 
@@ -45,7 +45,8 @@ def hosts_of(
         announce: gets each sentence for the person.
     """
     if config.cluster.kind != "ray":
-        program = python_program("-m", "launch.worker", str(folder.path), environment=new_group_key())
+        environment = new_group_key() | part_threads(config)
+        program = python_program("-m", "launch.worker", str(folder.path), environment=environment)
         return local_hosts(config, folder, program, memory, on_output, on_started)
     from cluster.ray_hosts import RayHosts
 

@@ -50,6 +50,18 @@ def local_hosts(
     )
 
 
+def part_threads(config: RunConfig) -> dict[str, str]:
+    """How many threads the kernels of an elastic worker on this machine use, as its environment.
+
+    Their number may change the last bits of a sum. So it follows from the number of parts, all of which are computed
+    here whatever the number of workers.
+    """
+    if not config.is_elastic:
+        return {}
+    threads = str(max(1, _num_cores() // config.num_parts))
+    return {"TF_NUM_INTRAOP_THREADS": threads, "OMP_NUM_THREADS": threads}
+
+
 def _num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

@@ -29,8 +29,10 @@ def hand_over(run: Run, generation: int, within_s: float = float("inf")) -> _Nex
         run: the run.
         generation: which one.
         within_s: seconds after which members that have not ended are killed, if that is soon.
+
+    Those that could form it themselves do not where all of them leave.
     """
-    if run.settings.reform:
+    if run.settings.reform and any(worker.remains for worker in run.fleet.acting.values()):
         return gathering.enter(run, run.now, run.now)
     by = run.now + min(run.settings.patience.stop_s, within_s)
     for host in run.fleet.draining.values():

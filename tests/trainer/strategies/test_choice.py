@@ -19,7 +19,14 @@ GIB = 2**30
             "mirrored",
             "strategy mirrored, because strategy.devices=2 says so",
         ),
-        ({}, 2, 4, "multi_worker_mirrored", "strategy multi_worker_mirrored, because there is a group of 2 workers"),
+        ({}, 2, 1, "elastic", "strategy elastic, because there is a group of 2 workers"),
+        (
+            {},
+            2,
+            4,
+            "multi_worker_mirrored",
+            "strategy multi_worker_mirrored, because each of the 2 workers has 4 GPUs",
+        ),
         ({"strategy": {"name": "mirrored"}}, None, 0, "mirrored", "strategy.name=mirrored is set"),
     ],
 )
@@ -40,7 +47,7 @@ def test_parameter_servers_are_only_ever_suggested():
     assert with_suggestion(choice, GIB, 4 * GIB) == choice
     assert with_suggestion(choice, GIB // 1024, GIB // 1024) == choice, "small tables cost nothing"
     suggested = with_suggestion(choice, 3 * GIB, 4 * GIB)
-    assert suggested.config.name == "multi_worker_mirrored"
+    assert suggested.config.name == "elastic"
     assert "75% of the weights are embeddings" in suggested.why and "parameter_server" in suggested.why
     alone = choose_strategy(small_config(), None, 0)
     assert with_suggestion(alone, 3 * GIB, 4 * GIB) == alone
