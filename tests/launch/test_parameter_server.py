@@ -10,8 +10,7 @@ import pytest
 
 from launch.cli import run
 from launch.exit_code import ExitCode
-from tests.launch.supervised_runs import PATIENCE_S, curve, events, last_step, started, wait_until
-from trainer.observe.journal import read_journal
+from tests.launch.supervised_runs import PATIENCE_S, curve, events, formed, last_step, started, wait_until
 
 # Two tables that are divided among two parameter servers, and padded batches.
 CONFIG = """\
@@ -40,8 +39,7 @@ def pid_of(folder: Path, rank: int) -> int:
 
 
 def generations(folder: Path) -> int:
-    forms = [event for event in read_journal(folder / "journal.jsonl") if event.get("command") == "form"]
-    return max((form["assignment"]["generation"] for form in forms), default=0)
+    return max((assignment["generation"] for assignment in formed(folder)), default=0)
 
 
 def test_killed_and_frozen_members_cost_nothing_that_can_be_seen_in_the_curve(tmp_path):
@@ -92,12 +90,6 @@ def test_killed_and_frozen_members_cost_nothing_that_can_be_seen_in_the_curve(tm
     assert run(["train", str(config), *arguments]) == ExitCode.DONE
     assert [event["step"] for event in events(folder, "finished")] == [last + 20]
     assert (folder / "export" / "1" / "saved_model.pb").exists()
-
-
-def formed(folder: Path, rank: int) -> list[dict]:
-    """The members that were given this rank, oldest first."""
-    forms = [event for event in read_journal(folder / "journal.jsonl") if event.get("command") == "form"]
-    return [form for form in forms if form["assignment"]["rank"] == rank]
 
 
 @pytest.mark.parametrize(
