@@ -16,6 +16,8 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 CPUS_PER_NODE = 2
+# Half a minute is what Ray gives its own processes to start, which a loaded machine with a cold disk may exceed.
+PATIENT = {"RAY_gcs_server_port_wait_time_s": "300", "RAY_raylet_start_wait_time_s": "300"}
 
 
 class RayNodes:
@@ -44,6 +46,7 @@ class RayNodes:
                 "PYTHONPATH": str(ROOT),
                 "RAY_TMPDIR": self._folder,
                 "RAY_AUTH_MODE": "token",
+                **PATIENT,
                 **environment,
             },
         )

@@ -93,6 +93,12 @@ def last_step(folder: Path) -> int:
     return max((line["step"] for line in lines if line and "step" in line), default=0)
 
 
+def snapshots(run_folder: Path, generation: int) -> dict[str, int]:
+    """The newest step of a generation that each host is known to hold in its memory."""
+    taken = [event for event in events(run_folder, "snapshot_taken") if event["generation"] == generation]
+    return {event["host"]: event["step"] for event in taken}
+
+
 def pid_of_rank(run_folder: Path, generation: int, rank: int) -> int:
     """The process of a member, as its agent has noted it in its log."""
     log = (run_folder / "logs" / str(generation) / f"{rank}.log").read_text()

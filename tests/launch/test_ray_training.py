@@ -13,7 +13,16 @@ from launch.exit_code import ExitCode
 from tests.cluster.agent_workers import is_running
 from tests.cluster.ray_nodes import ray_nodes
 from tests.launch import counted_samples
-from tests.launch.supervised_runs import PATIENCE_S, curve, events, last_step, started, wait_until, write_config
+from tests.launch.supervised_runs import (
+    PATIENCE_S,
+    curve,
+    events,
+    last_step,
+    snapshots,
+    started,
+    wait_until,
+    write_config,
+)
 
 ON_RAY = ["cluster.kind=ray", "cluster.standbys=4"]
 pytestmark = pytest.mark.processes
@@ -27,12 +36,6 @@ def workers_of(folder: Path) -> list[psutil.Process]:
         if "launch.worker" in command and str(folder) in command:
             found.append(process)
     return found
-
-
-def snapshots(folder: Path, generation: int) -> dict[str, int]:
-    """The newest step that each host holds of a generation."""
-    taken = [event for event in events(folder, "snapshot_taken") if event["generation"] == generation]
-    return {event["host"]: event["step"] for event in taken}
 
 
 def ready_on_each_host(folder: Path) -> list[int]:
@@ -88,7 +91,7 @@ def test_without_a_cluster_one_is_started_that_only_this_machine_reaches_and_not
         places = {one.laddr.ip for each in ours for one in each.net_connections("tcp") if one.status == "LISTEN"}
         assert places and all(place.removeprefix("::ffff:").startswith("127.") for place in places), places
         process.kill()
-        assert not psutil.wait_procs(workers, 5)[1]
+        assert not psutil.wait_procs(workers, PATIENCE_S)[1]
         # Ray's own agents look for their raylet only now and then. Who buries them is not Ray's business.
         deadline = time.monotonic() + PATIENCE_S
         while left := [each for each in family if is_running(each.pid)]:
