@@ -117,13 +117,10 @@ class MessageChannel:
 
     def _converse(self, selector: selectors.BaseSelector) -> End:
         reader = MessageReader()
-        heard_at = told_at = looked_at = self._clock()
+        heard_at = told_at = self._clock()
         pulse_at = heard_at
         while True:
             now = self._clock()
-            if now - looked_at > self._silent_s / 2:
-                heard_at = now  # this end was away itself, and has not read what may have come
-            looked_at = now
             with self._lock:
                 if now >= pulse_at:
                     self._outgoing += encode({"type": PULSE})

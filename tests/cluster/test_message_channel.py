@@ -2,7 +2,6 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -14,7 +13,7 @@ from tests.cluster.agent_workers import LIMIT_S, wait_until
 class Ear:
     """One end that remembers what it hears."""
 
-    def __init__(self, connection: socket.socket, **settings: Any) -> None:
+    def __init__(self, connection: socket.socket, **settings: float) -> None:
         self.messages: list[dict] = []
         self.silences: list[float] = []
         self.end: str | None = None
@@ -93,20 +92,6 @@ def test_pulses_are_signs_of_life(tcp):
     near, far = tcp
     one, _ = Ear(near, silent_s=1.5), Ear(far, pulse_s=0.02)
     threading.Event().wait(1.7)  # longer than the silence that would be told
-    assert not one.silences
-
-
-def test_an_end_that_was_away_itself_blames_nobody_for_silence(tcp):
-    near, far = tcp
-    now = [0.0]
-    one, other = Ear(near, silent_s=10.0, pulse_s=0.02, clock=lambda: now[0]), Ear(far, pulse_s=0.02)
-    other.channel.send({"type": "a"})
-    wait_until(lambda: one.messages)
-    now[0] = 60.0
-    one.channel.send({"type": "b"})
-    wait_until(lambda: other.messages)
-    other.channel.send({"type": "c"})
-    wait_until(lambda: len(one.messages) == 2)
     assert not one.silences
 
 
