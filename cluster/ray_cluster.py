@@ -19,6 +19,7 @@ from cluster.reserved_port import split_address
 
 _log = logging.getLogger(__name__)
 _ANSWER_S = 5.0
+_START_S = 120
 # Ray makes sockets up to about 60 characters below its folder, and the kernel takes 107 in all.
 _LONGEST_FOLDER = 40
 _OBJECT_STORE_BYTES = 200 << 20
@@ -71,6 +72,9 @@ class RayCluster:
             # Ray's mode for machines without clusters: everything listens on the loopback address alone.
             os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+            # Half a minute is what Ray gives its own processes to start: a loaded machine may take longer.
+            for wait in ("RAY_gcs_server_port_wait_time_s", "RAY_raylet_start_wait_time_s"):
+                os.environ.setdefault(wait, str(_START_S))
             # Of its own, so that no other process takes this cluster for one to join.
             self._folder = tempfile.mkdtemp(prefix="phalanx-ray-", dir=_short_folder())
         else:

@@ -1,4 +1,4 @@
-"""Storage that misbehaves for real, for every test that needs it, as root and as an ordinary user."""
+"""In which order the tests run, and storage that misbehaves for real, for every test that needs it."""
 
 import os
 import resource
@@ -11,8 +11,18 @@ from pathlib import Path
 
 import pytest
 
+from tests.order import longest_first
+
 NOBODY = 65534
 CAP_SYS_ADMIN = 1 << 21
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begins with the long tests, on every process that the tests are divided among."""
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if processes > 1:
+        items[:] = longest_first(items, processes)
 
 
 @pytest.fixture

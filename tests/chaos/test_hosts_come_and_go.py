@@ -35,6 +35,7 @@ ELASTIC = [
     *("cluster.snapshot_every=5", "cluster.standbys=2", "cluster.shrink_after=1s", "cluster.grow_after=2s"),
     *("cluster.local.return_after=6s", "cluster.notice=20s", "cluster.hang_after=5s", "cluster.max_failures=100"),
 ]
+pytestmark = pytest.mark.processes
 
 
 def write_config(folder: Path) -> str:

@@ -24,6 +24,7 @@ observe: {tensorboard: false}
 export: {enabled: false}
 """
 NOT_REPEATED = {"time", "examples_per_s", "data_wait"}
+pytestmark = pytest.mark.processes
 
 
 def curve(run: Path) -> list[dict]:

@@ -14,7 +14,7 @@ from cluster.supervisor.events import Event, Heartbeat, WorkerExited
 from cluster.worker_environment import WorkerProgram, python_program
 
 ROOT = Path(__file__).parents[2]
-LIMIT_S = 10
+LIMIT_S = 60  # for what never comes
 Kind = TypeVar("Kind")
 
 PREAMBLE = """

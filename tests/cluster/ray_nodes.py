@@ -9,23 +9,29 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
 CPUS_PER_NODE = 2
+# Half a minute is what Ray gives its own processes to start, which a loaded machine with a cold disk may exceed.
+PATIENT = {"RAY_gcs_server_port_wait_time_s": "300", "RAY_raylet_start_wait_time_s": "300"}
 
 
 class RayNodes:
     """The cluster, which is run by a process of its own so that this one stays free of Ray.
 
+    Args:
+        nodes: beside the head.
+        environment: of all processes of the cluster, more than this one has.
+
     Attributes:
         address: of its head, which offers no CPU.
     """
 
-    def __init__(self, nodes: int) -> None:
+    def __init__(self, nodes: int, environment: Mapping[str, str]) -> None:
         # Ray's sockets must have short paths, wherever pytest has its folders.
         self._folder = tempfile.mkdtemp(prefix="ph-", dir="/tmp")
         self._process = subprocess.Popen(
@@ -35,7 +41,14 @@ class RayNodes:
             stderr=(Path(self._folder) / "errors.txt").open("w"),
             text=True,
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "RAY_TMPDIR": self._folder, "RAY_AUTH_MODE": "token"},
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                "RAY_TMPDIR": self._folder,
+                "RAY_AUTH_MODE": "token",
+                **PATIENT,
+                **environment,
+            },
         )
         self.address: str = self._answer()
 
@@ -80,9 +93,9 @@ class RayNodes:
 
 
 @contextmanager
-def ray_nodes(nodes: int) -> Iterator[RayNodes]:
+def ray_nodes(nodes: int, **environment: str) -> Iterator[RayNodes]:
     """A cluster with so many nodes beside its head."""
-    cluster = RayNodes(nodes)
+    cluster = RayNodes(nodes, environment)
     try:
         yield cluster
     finally:

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -80,11 +79,8 @@ STUCK = {
 def test_a_killed_agent_takes_workers_and_their_children_along(launcher, state: str):
     process, pids = launcher(WITH_CHILD + STUCK[state], "w1", "w2")
     assert len(pids) == 4 and all(map(is_running, pids))
-    began = time.monotonic()
     process.kill()
     wait_until(lambda: not any(map(is_running, pids)))
-    # Some hundredths of a second on a busy machine.
-    assert time.monotonic() - began < 1.0
 
 
 def test_without_its_guardian_the_worker_ends_all_the_same(launcher):

@@ -90,8 +90,8 @@ def test_silence_is_told_until_the_channel_is_cut(tcp):
 
 def test_pulses_are_signs_of_life(tcp):
     near, far = tcp
-    one, _ = Ear(near, silent_s=0.5), Ear(far, pulse_s=0.02)
-    threading.Event().wait(0.8)  # longer than the silence that would be told
+    one, _ = Ear(near, silent_s=1.5), Ear(far, pulse_s=0.02)
+    threading.Event().wait(1.7)  # longer than the silence that would be told
     assert not one.silences
 
 

@@ -27,7 +27,9 @@ from tests.cluster.ray_nodes import RayNodes, ray_nodes
 from tests.cluster.ray_workers import storage_in, trains
 
 pytestmark = pytest.mark.processes
-PATIENCE_S = 60.0
+PATIENCE_S = 300.0
+# Long before a silence of ten seconds is one, or Ray itself knows: a few milliseconds on an idle machine.
+AT_ONCE_S = 5.0
 NODES = 2
 
 
@@ -149,7 +151,7 @@ def test_workers_agents_and_nodes_are_killed_and_the_run_ends_with_all_its_steps
     began = time.monotonic()
     os.kill(training.pid(1, 1), signal.SIGKILL)
     training.wait(lambda: training.of(WorkerExited, signal=signal.SIGKILL))
-    assert time.monotonic() - began < 0.5  # a few milliseconds, and a busy machine
+    assert time.monotonic() - began < AT_ONCE_S
     (tmp_path / "wait").write_text("120")
     training.wait(lambda: training.step(2) >= 120)
     assert training.of(Form)[2].assignment.restore.step == 50
@@ -158,7 +160,7 @@ def test_workers_agents_and_nodes_are_killed_and_the_run_ends_with_all_its_steps
     began = time.monotonic()
     training.agent(2, 0).kill()
     training.wait(lambda: training.of(HostLost, host=lost))
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < AT_ONCE_S
     training.wait(lambda: identity_of(worker) is None)
     (tmp_path / "wait").write_text("200")
     training.wait(lambda: training.step(3) >= 200)
@@ -171,8 +173,8 @@ def test_workers_agents_and_nodes_are_killed_and_the_run_ends_with_all_its_steps
     began = time.monotonic()
     raylet.kill()
     training.wait(lambda: len(training.of(HostLost)) > losses)
-    assert time.monotonic() - began < 0.5
-    assert not psutil.wait_procs(workers, 5)[1]
+    assert time.monotonic() - began < AT_ONCE_S
+    assert not psutil.wait_procs(workers, PATIENCE_S)[1]
     nodes.kill(next(node for node in nodes.alive() if lost.endswith(node[:6])))
     (tmp_path / "wait").write_text("300")
     training.wait(lambda: training.step(4) >= 300)

@@ -26,6 +26,14 @@ data: {{name: "tests.launch.counted_samples:samples", batch_size: {BATCH}, targe
 optimizer: {{name: sgd, learning_rate: {RATE}, momentum: 0.0}}
 evaluate: {{every: null}}
 """
+# Until somebody stops it: then no step comes too late for what a test does, however slow the machine is.
+ENDLESS = f"""\
+{CONFIG}
+train: {{steps: 1000000, log_every: 10, steps_per_loop: 5}}
+checkpoint: {{every: 1000000st}}
+observe: {{tensorboard: false}}
+export: {{enabled: false}}
+"""
 
 
 def samples(split: str):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from trainer.observe.journal import read_journal
+from trainer.observe.json_lines import decode_line
 from trainer.observe.metrics_log import read_metrics
 
 CONFIG = """\
@@ -25,7 +25,8 @@ strategy: {name: multi_worker_mirrored}
 observe: {tensorboard: false}
 export: {enabled: false}
 """
-PATIENCE_S = 120.0
+PATIENCE_S = 300.0  # a bound for what never comes: a loaded machine may take minutes
+_LAST_LINES = 4096  # bytes that hold some
 
 
 def write_config(folder: Path) -> str:
@@ -41,7 +42,17 @@ def curve(run_folder: Path) -> list[dict]:
 
 
 def events(run_folder: Path, name: str) -> list[dict]:
-    return [event for event in read_journal(run_folder / "journal.jsonl") if event["event"] == name]
+    """The events of one name. Tests ask again and again: only their lines are decoded, of a journal of thousands."""
+    path, mark = run_folder / "journal.jsonl", f'"event": "{name}"'.encode()
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    found = [decode_line(line) for line in lines if mark in line]
+    return [event for event in found if event is not None and event["event"] == name]
+
+
+def formed(run_folder: Path, rank: int = 0) -> list[dict]:
+    """The assignments of the members that were given this rank, oldest first."""
+    forms = [event["assignment"] for event in events(run_folder, "command") if event["command"] == "form"]
+    return [assignment for assignment in forms if assignment["rank"] == rank]
 
 
 @contextmanager
@@ -56,7 +67,9 @@ def started(*arguments: str, **environment: str) -> Iterator[subprocess.Popen]:
     finally:
         children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
         process.kill()
-        process.communicate()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
     _, alive = psutil.wait_procs(children, 10)
     assert not alive, "processes outlived the launcher"
 
@@ -66,11 +79,24 @@ def wait_until(condition: Callable[[], object], process: subprocess.Popen) -> No
     while not condition():
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.005)
+        time.sleep(0.02)  # the processors are for those that are waited for
 
 
 def last_step(folder: Path) -> int:
-    return max((line["step"] for line in read_metrics(folder / "metrics.jsonl")), default=0)
+    """The newest step of the metrics, read from the end of the file."""
+    path = folder / "metrics.jsonl"
+    if not path.exists():
+        return 0
+    with path.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _LAST_LINES))
+        lines = [decode_line(line) for line in file.read().splitlines()]
+    return max((line["step"] for line in lines if line and "step" in line), default=0)
+
+
+def snapshots(run_folder: Path, generation: int) -> dict[str, int]:
+    """The newest step of a generation that each host is known to hold in its memory."""
+    taken = [event for event in events(run_folder, "snapshot_taken") if event["generation"] == generation]
+    return {event["host"]: event["step"] for event in taken}
 
 
 def pid_of_rank(run_folder: Path, generation: int, rank: int) -> int:

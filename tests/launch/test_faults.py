@@ -32,7 +32,7 @@ ENDLESS = [
     *("train.steps=100000000", "train.log_every=50", "train.steps_per_loop=50"),
     *("checkpoint.every=50st", "checkpoint.max_overhead=0.5"),
 ]
-PATIENCE_S = 120.0
+PATIENCE_S = 300.0
 
 
 def write_config(folder: Path, runs: Path) -> str:

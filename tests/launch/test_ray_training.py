@@ -3,7 +3,6 @@
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -12,8 +11,18 @@ import pytest
 from launch.cli import run
 from launch.exit_code import ExitCode
 from tests.cluster.agent_workers import is_running
-from tests.cluster.ray_nodes import RayNodes, ray_nodes
-from tests.launch.supervised_runs import PATIENCE_S, curve, events, last_step, started, wait_until, write_config
+from tests.cluster.ray_nodes import ray_nodes
+from tests.launch import counted_samples
+from tests.launch.supervised_runs import (
+    PATIENCE_S,
+    curve,
+    events,
+    last_step,
+    snapshots,
+    started,
+    wait_until,
+    write_config,
+)
 
 ON_RAY = ["cluster.kind=ray", "cluster.standbys=4"]
 pytestmark = pytest.mark.processes
@@ -29,44 +38,44 @@ def workers_of(folder: Path) -> list[psutil.Process]:
     return found
 
 
-@pytest.fixture(scope="module")
-def nodes() -> Iterator[RayNodes]:
-    with ray_nodes(2) as nodes:
-        yield nodes
+def ready_on_each_host(folder: Path) -> list[int]:
+    hosts = [event["host"] for event in events(folder, "worker_ready")]
+    return [hosts.count(host) for host in set(hosts)]
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory) -> Path:
-    """The same run on this machine, without Ray."""
-    folder = tmp_path_factory.mktemp("whole")
-    with started("train", write_config(folder), "run.name=whole", OMP_NUM_THREADS="1") as process:
-        output, _ = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == ExitCode.DONE, output
-    return folder / "whole"
-
-
-def test_a_worker_and_then_a_node_are_killed_and_the_curve_is_the_undisturbed_one(nodes, undisturbed, tmp_path):
-    config, folder = write_config(tmp_path), tmp_path / "group"
-    with started("train", config, *ON_RAY, f"cluster.ray.address={nodes.address}") as process:
-        wait_until(lambda: last_step(folder) >= 100, process)
-        os.kill(events(folder, "started")[-1]["pid"], signal.SIGKILL)
-        wait_until(lambda: len(events(folder, "resumed")) == 1, process)
-        wait_until(lambda: last_step(folder) >= 300, process)
-        worker = psutil.Process(events(folder, "resumed")[-1]["pid"])
-        raylet = worker.parent().parent()
-        node = next(node for node in nodes.alive() if nodes.raylet(node) == raylet.pid)
-        nodes.kill(node)
-        output, _ = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == ExitCode.DONE, output
-    assert curve(folder) == curve(undisturbed)
-    assert [event["step"] >= step for event, step in zip(events(folder, "resumed"), (80, 280), strict=True)] == [
-        True
-    ] * 2
+def test_a_worker_and_then_a_node_are_killed_and_the_curve_is_the_undisturbed_one(tmp_path, monkeypatch):
+    fast, config, folder = tmp_path / "fast", tmp_path / "counted.yaml", tmp_path / "struck"
+    config.write_text(counted_samples.ENDLESS + "strategy: {name: multi_worker_mirrored}\n")
+    settings = ["cluster.workers=2", "cluster.snapshot_every=5", f"run.dir={tmp_path}"]
+    with ray_nodes(2, FAST=str(fast)) as nodes:
+        arguments = [*settings, *ON_RAY, f"cluster.ray.address={nodes.address}", "run.name=struck"]
+        with started("train", str(config), *arguments) as process:
+            # Each node has a member and two standbys: then the next generation has a member on each as well.
+            wait_until(lambda: ready_on_each_host(folder) == [3, 3] and len(snapshots(folder, 1)) == 2, process)
+            held = [max(snapshots(folder, 1).values())]
+            os.kill(events(folder, "started")[-1]["pid"], signal.SIGKILL)
+            wait_until(lambda: len(snapshots(folder, 2)) == 2, process)
+            held.append(min(snapshots(folder, 2).values()))
+            raylet = psutil.Process(events(folder, "resumed")[-1]["pid"]).parent().parent()
+            nodes.kill(next(node for node in nodes.alive() if nodes.raylet(node) == raylet.pid))
+            wait_until(lambda: snapshots(folder, 3), process)
+            assert run(["stop", str(folder)]) == ExitCode.DONE
+            output, _ = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == ExitCode.STOPPED, output
+    resumed = [event["step"] for event in events(folder, "resumed")]
+    assert len(resumed) == 2 and all(step >= known > 0 for step, known in zip(resumed, held, strict=True))
     assert len(events(folder, "host_lost")) >= 1
     # What Ray has to say is in the log, and not between the lines of the run.
     assert "raylet" not in output and "Ray" not in output
     assert run(["replay", str(folder)]) == ExitCode.DONE
-    assert not workers_of(folder)
+    assert not psutil.wait_procs(workers_of(folder), 10)[1]
+
+    # The same steps on this machine, without Ray.
+    steps = curve(folder)[-1]["step"]
+    fast.touch()
+    monkeypatch.setenv("FAST", str(fast))
+    assert run(["train", str(config), *settings, "run.name=whole", f"train.steps={steps}"]) == ExitCode.DONE
+    assert curve(folder) == curve(tmp_path / "whole")
 
 
 def test_without_a_cluster_one_is_started_that_only_this_machine_reaches_and_nothing_outlives_the_launcher(tmp_path):
@@ -82,11 +91,11 @@ def test_without_a_cluster_one_is_started_that_only_this_machine_reaches_and_not
         places = {one.laddr.ip for each in ours for one in each.net_connections("tcp") if one.status == "LISTEN"}
         assert places and all(place.removeprefix("::ffff:").startswith("127.") for place in places), places
         process.kill()
-        assert not psutil.wait_procs(workers, 5)[1]
+        assert not psutil.wait_procs(workers, PATIENCE_S)[1]
         # Ray's own agents look for their raylet only now and then. Who buries them is not Ray's business.
-        deadline = time.monotonic() + 60
-        while any(is_running(each.pid) for each in family):
-            assert time.monotonic() < deadline, "Ray outlived the launcher"
+        deadline = time.monotonic() + PATIENCE_S
+        while left := [each for each in family if is_running(each.pid)]:
+            assert time.monotonic() < deadline, f"Ray outlived the launcher: {left}"
             time.sleep(0.05)
         output, _ = process.communicate(timeout=PATIENCE_S)
     assert "Token" not in output and "ray" not in output.lower().replace(str(tmp_path).lower(), "")

@@ -1,6 +1,6 @@
 """On data sets that TensorFlow Datasets itself writes here, since those of its catalogue need a network."""
 
-import subprocess
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -141,31 +141,22 @@ def test_what_cannot_be_read_is_named(folder: Path, kind: str) -> None:
         opened(folder, **options)
 
 
-def test_a_missing_package_is_one_sentence() -> None:
-    """In a process of its own, whose import of the package fails as it does where it is not installed."""
-    program = (
-        "import sys; sys.modules['tensorflow_datasets'] = None\n"
-        "from trainer.config.data_streams import TfdsData\n"
-        "from trainer.data.tfds import open_tfds\n"
-        "try: open_tfds(TfdsData(name='tfds:mnist'), 'train')\n"
-        "except ValueError as error: print(error)\n"
-    )
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == (
+def test_a_missing_package_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    with pytest.raises(ValueError) as caught:
+        open_tfds(TfdsData(name="tfds:mnist"), "train")
+    assert str(caught.value) == (
         "tfds:mnist: the package 'tensorflow_datasets' is not installed: install phalanx[tfds]"
     )
 
 
-def test_a_host_that_cannot_be_reached_is_named_at_once(folder: Path) -> None:
-    """In a process whose resolver knows no host, as on a machine without a network."""
-    program = (
-        "import socket, sys\n"
-        "def unreachable(*host): raise socket.gaierror(-2, 'Name or service not known')\n"
-        "socket.getaddrinfo = unreachable\n"
-        "from trainer.config.data_streams import TfdsData\n"
-        "from trainer.data.tfds import open_tfds\n"
-        "try: open_tfds(TfdsData(name='tfds:cifar10', data_dir=sys.argv[1]), 'train')\n"
-        "except ValueError as error: print(error)\n"
+def test_a_host_that_cannot_be_reached_is_named_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*host: object) -> None:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unreachable)
+    with pytest.raises(ValueError) as caught:
+        open_tfds(TfdsData(name="tfds:cifar10", data_dir=str(folder)), "train")
+    assert "www.cs.toronto.edu, where it comes from, cannot be reached: connect the machine, or set" in str(
+        caught.value
     )
-    run = subprocess.run([sys.executable, "-c", program, str(folder)], capture_output=True, text=True, check=True)
-    assert "www.cs.toronto.edu, where it comes from, cannot be reached: connect the machine, or set" in run.stdout
