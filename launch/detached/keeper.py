@@ -122,7 +122,8 @@ class Keeper:
         self._say(f"process {holder.process.pid} on {holder.process.host} trains; it is started again when it dies")
         if holder.process.is_local:
             with contextlib.suppress(NoSuchProcess):
-                wait_until_gone(holder.process, float("inf"))
+                while not wait_until_gone(holder.process, 3600.0):
+                    pass
         while read_holder(self._folder.path) is not None:
             time.sleep(_LOOK_S)
 
@@ -200,7 +201,7 @@ def keep_run(run: str, place: str, environment: Mapping[str, str], *, tied: bool
         reason = f"the keeper ended with an error: {error!r}"
         _note(folder, reason)
         record = read_record(folder.path) or KeeperRecord()
-        if record.exit_code is None:
+        if record.exit_code is None and read_holder(folder.path) is None:
             replace(record, exit_code=int(ExitCode.FAILED), reason=reason).write(folder.path)
         raise
     finally:

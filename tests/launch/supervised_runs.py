@@ -69,6 +69,14 @@ def wait_until(condition: Callable[[], object], process: subprocess.Popen) -> No
         time.sleep(0.005)
 
 
+def wait_for(condition: Callable[[], object], folder: Path) -> None:
+    """Waits for something of a detached run."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, (folder / "logs" / "launcher.log").read_text()
+        time.sleep(0.005)
+
+
 def last_step(folder: Path) -> int:
     return max((line["step"] for line in read_metrics(folder / "metrics.jsonl")), default=0)
 
