@@ -41,7 +41,9 @@ def guard(descriptor: int) -> None:
         if os.fork():
             return
         os.setsid()
-        time.sleep(stay_s)
+        until = time.monotonic() + stay_s
+        while (left_s := until - time.monotonic()) > 0 and any(os.path.exists(folder) for folder, _ in folders):
+            time.sleep(min(1.0, left_s))
     for folder, held in folders:
         if held is None or _is_ours(folder, held):
             shutil.rmtree(folder, ignore_errors=True)

@@ -26,7 +26,7 @@ def stop(
     if holder is None and keeper is None:
         raise RequestError(f"{folder} is not running: there is nothing to stop")
     request = StopFile(folder)
-    if keeper is not None or not holder.process.is_local:
+    if keeper is not None or (holder is not None and not holder.process.is_local):
         request.write(f"phalanx stop on {socket.gethostname()}")
     if holder is not None and holder.process.is_local:
         # At once, where that is possible. It may have died meanwhile: its keeper sees the file.

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from cluster.process import NoSuchProcess, wait_until_gone
+from cluster.process import NoSuchProcess, send_signal, wait_until_gone
 from cluster.run_lock import KEEPING, Holder, RunBusy, RunLock, read_holder
 from cluster.supervisor.settings import BackOff
 from cluster.worker_environment import python_program
@@ -61,6 +61,7 @@ class Keeper:
         self._environment, self._place = dict(environment), place
         self._say, self._back_off = say, back_off
         self._launcher: subprocess.Popen | None = None
+        self._is_asked_to_stop = False
         self._record = KeeperRecord()
 
     def keep(self) -> int:
@@ -76,7 +77,7 @@ class Keeper:
         # An earlier keeper's launcher has died, with that keeper or after it.
         is_over = self._record.starts > 0 and self._note_death("has died")
         while not is_over:
-            if StopFile(self._folder.path).reason is not None:
+            if self._ought_to_stop():
                 self._say("the run was asked to stop while nobody trained: it is not started again")
                 self._end(ExitCode.STOPPED)
                 break
@@ -92,9 +93,17 @@ class Keeper:
         return self._record.exit_code
 
     def terminate(self) -> None:
-        """Passes a request to end on to the launcher, which saves the state first."""
-        if self._launcher is not None:
-            self._launcher.terminate()
+        """Passes a request to end on to the launcher, which saves the state first, and starts no other."""
+        self._is_asked_to_stop = True
+        holder = read_holder(self._folder.path)
+        if holder is not None and holder.process.is_local:
+            with contextlib.suppress(NoSuchProcess):
+                send_signal(holder.process, signal.SIGTERM)
+        elif self._launcher is not None:
+            self._launcher.terminate()  # it is just beginning
+
+    def _ought_to_stop(self) -> bool:
+        return self._is_asked_to_stop or StopFile(self._folder.path).reason is not None
 
     def _run_launcher(self) -> int:
         self._record = replace(self._record, starts=self._record.starts + 1)
@@ -150,7 +159,7 @@ class Keeper:
         self._record.write(self._folder.path)
         self._say(f"the launcher {how} {at}: it is started again ({futile} of {MOST_FUTILE} without progress)")
         until = time.monotonic() + self._back_off.delay_s(futile)
-        while time.monotonic() < until and StopFile(self._folder.path).reason is None:
+        while time.monotonic() < until and not self._ought_to_stop():
             time.sleep(_LOOK_S)
         return False
 

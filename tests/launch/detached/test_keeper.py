@@ -16,6 +16,7 @@ from launch.detached.record import KeeperRecord, read_record
 from launch.exit_code import ExitCode
 from launch.run_log import launcher_log
 from launch.run_status import describe, read_status
+from tests.cluster.agent_workers import wait_until
 from trainer.run_folder import RunFolder
 
 DIES = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
@@ -144,3 +145,17 @@ def test_a_damaged_record_is_none(folder):
     assert read_record(folder.path) is None
     (folder.path / "detached.json").write_text('{"starts": 1')
     assert read_record(folder.path) is None and read_status(folder.path).detached is None
+
+
+def test_a_keeper_that_is_told_to_end_has_the_launcher_save_and_end(folder, said):
+    program = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(130)); print('up'); signal.pause()"
+    keeper = Keeper(
+        folder, [sys.executable, "-uc", program], environment={}, place=None, say=said.append, back_off=BackOff()
+    )
+    codes: list[int] = []
+    thread = threading.Thread(target=lambda: codes.append(keeper.keep()))
+    thread.start()
+    wait_until(lambda: launcher_log(folder.logs).exists() and launcher_log(folder.logs).read_text() == "up\n")
+    keeper.terminate()
+    thread.join(10)
+    assert codes == [ExitCode.STOPPED] and not said
