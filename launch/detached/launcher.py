@@ -39,7 +39,9 @@ def _keep_a_keeper(folder: Path) -> None:
         time.sleep(_LOOK_S)
         with contextlib.suppress(OSError, RunLockError):
             if read_holder(folder, KEEPING) is None:
-                start_keeper(folder, os.getcwd()).wait(_LOOK_S)  # it has begun to keep, or has ended
+                keeper = start_keeper(folder, os.getcwd())
+                while keeper.poll() is None and read_holder(folder, KEEPING) is None:
+                    time.sleep(_LOOK_S / 20)
 
 
 if __name__ == "__main__":
