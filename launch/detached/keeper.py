@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from cluster.process import NoSuchProcess, send_signal, wait_until_gone
 from cluster.run_lock import KEEPING, Holder, RunBusy, RunLock, read_holder
@@ -106,8 +107,7 @@ class Keeper:
         return self._is_asked_to_stop or StopFile(self._folder.path).reason is not None
 
     def _run_launcher(self) -> int:
-        self._record = replace(self._record, starts=self._record.starts + 1)
-        self._record.write(self._folder.path)
+        self._note_down(starts=self._record.starts + 1)
         with launcher_log(self._folder.logs).open("ab") as log:
             self._launcher = subprocess.Popen(
                 self._command,
@@ -146,17 +146,16 @@ class Keeper:
         futile = 1 if step > self._record.step else self._record.futile + 1
         when = time.strftime("%Y-%m-%d %H:%M:%S")
         at = f"at step {step}" if step >= 0 else "before it logged a step"
-        self._record = replace(self._record, futile=futile, step=step, death=f"{how} {at}, {when}")
+        self._note_down(futile=futile, step=step, death=f"{how} {at}, {when}")
         if futile > MOST_FUTILE:
             reason = (
                 f"the launcher {how} {at}, and {MOST_FUTILE} restarts in a row have not brought the run any further: "
                 f"see {launcher_log(self._folder.logs)}, then go on with phalanx resume --detach {self._folder.path}"
             )
             self._say(reason)
-            self._record = replace(self._record, reason=reason)
+            self._note_down(reason=reason)
             self._end(ExitCode.FAILED)
             return True
-        self._record.write(self._folder.path)
         self._say(f"the launcher {how} {at}: it is started again ({futile} of {MOST_FUTILE} without progress)")
         until = time.monotonic() + self._back_off.delay_s(futile)
         while time.monotonic() < until and not self._ought_to_stop():
@@ -164,8 +163,13 @@ class Keeper:
         return False
 
     def _end(self, code: int) -> None:
-        self._record = replace(self._record, exit_code=int(code))
-        self._record.write(self._folder.path)
+        self._note_down(exit_code=int(code))
+
+    def _note_down(self, **changes: Any) -> None:
+        self._record = replace(self._record, **changes)
+        # On a full disk this keeper goes on all the same; only its successor would not know.
+        with contextlib.suppress(OSError):
+            self._record.write(self._folder.path)
 
 
 def keep_run(run: str, place: str, environment: Mapping[str, str], *, tied: bool, patient: bool) -> int:
@@ -237,7 +241,7 @@ def start_keeper(run: Path, place: str) -> subprocess.Popen:
 
 
 def _note(folder: RunFolder, text: str) -> None:
-    with launcher_log(folder.logs).open("a", encoding="utf-8") as file:
+    with contextlib.suppress(OSError), launcher_log(folder.logs).open("a", encoding="utf-8") as file:
         file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
 
 
