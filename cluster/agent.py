@@ -42,6 +42,7 @@ class Agent:
         address: the host's own address, which its workers' peers reach.
         on_output: gets the lines that workers print, on the agent's thread, and must not block.
         folder: is removed when the agent ends, however that ends; None: nothing is.
+        folder_stays_s: seconds that it stays after that for a successor.
         clock: monotonic seconds.
     """
 
@@ -56,6 +57,7 @@ class Agent:
         address: str = "127.0.0.1",
         on_output: Sink | None = None,
         folder: Path | None = None,
+        folder_stays_s: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.host = host
@@ -72,6 +74,7 @@ class Agent:
         self._guardian = Guardian()
         if folder is not None:
             self._guardian.remove(folder)
+            self.leave_folder(folder_stays_s)
         # Workers are started on this thread, and the kernel ends them with it.
         self._thread = threading.Thread(target=self._serve, name=f"agent of {host}", daemon=True)
         self._thread.start()
@@ -103,6 +106,10 @@ class Agent:
     def drain(self, notice_s: float) -> None:
         """Says that this host has been given notice, such as by a signal to its agent."""
         self._order(lambda: self._on_event(HostDraining(self._clock(), self.host, notice_s)))
+
+    def leave_folder(self, seconds: float) -> None:
+        """Lets the folder stay for so long after the agent's end, for a successor to take over; 0: it goes with it."""
+        self._guardian.leave_folders(seconds)
 
     def close(self) -> None:
         """Ends all workers, reports their ends, and ends the agent. A second call does nothing."""

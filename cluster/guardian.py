@@ -46,6 +46,10 @@ class Guardian:
         """Remove this folder when the agent is gone and all groups have been killed."""
         self._tell(f"{folder.absolute()}\n")
 
+    def leave_folders(self, seconds: float) -> None:
+        """Let folders stay for so long after the agent, unless a later agent's guardian has taken them over by then."""
+        self._tell(f"={seconds:g}\n")
+
     def close(self) -> None:
         """Ends the guardian, which kills and removes whatever it was told to; a second call does nothing."""
         assert self._process.stdin is not None

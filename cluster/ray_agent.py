@@ -6,7 +6,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -32,12 +32,16 @@ class HostStorage(Protocol):
         """Where it is."""
         ...
 
-    def create(self) -> None:
-        """Makes it, empty."""
+    def create(self, keep: Collection[str] = ()) -> None:
+        """Makes it, empty but for the snapshots of these hosts."""
         ...
 
     def snapshot(self, host: str) -> Path:
         """The file of a host's snapshot in it."""
+        ...
+
+    def held(self, host: str) -> list[tuple[int, int]]:
+        """Generation and step of each whole snapshot in a host's file, oldest first."""
         ...
 
 
@@ -57,6 +61,8 @@ class AgentPlan:
         notice_s: seconds that a host has after SIGTERM to its agent.
         program: gives what workers run on the host; called on the node.
         storage: gives the host's memory; called on the node.
+        takes_over: whether what an earlier launcher has left in the host's memory is told and kept.
+        outlives: whether the host's memory stays for a while when the agent is killed.
     """
 
     host: str
@@ -70,6 +76,8 @@ class AgentPlan:
     notice_s: float
     program: Callable[[str], WorkerProgram]
     storage: Callable[[str], HostStorage]
+    takes_over: bool = False
+    outlives: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,7 +112,7 @@ class RayAgent:
                     f"it has phalanx {here} and not {self._installed}: install the same version on all nodes"
                 )
             answer_probe(Path(plan.run), plan.probe, plan.host)
-            self._storage.create()
+            self._storage.create(keep=[plan.host] if plan.takes_over else [])
             agent = RemoteAgent(
                 plan.launcher,
                 plan.secret,
@@ -114,6 +122,8 @@ class RayAgent:
                 shares=_shares(plan, [str(gpu) for gpu in ray.get_gpu_ids()]),
                 address=ray.util.get_node_ip_address(),
                 folder=self._storage.folder,
+                outlives=plan.outlives,
+                held=self._storage.held(plan.host) if plan.takes_over else [],
             )
         except (ValueError, OSError) as error:
             return Begun(this_process(), f"{plan.host} cannot serve this run: {error}")

@@ -59,12 +59,7 @@ class RayCluster:
 
     def __init__(self, address: str | None) -> None:
         check_installed()
-        found = (None if address == "auto" else address) or _configured() or _running_here()
-        if address == "auto" and found is None:
-            raise RayClusterError(
-                "no Ray cluster runs on this machine: start one with `ray start --head`, or leave cluster.ray.address "
-                "out, so that one is started for the run"
-            )
+        found = find_cluster(address)
         self.is_own = found is None
         self._folder: str | None = None
         # The import takes a second or two, and it reads the environment.
@@ -154,6 +149,21 @@ class RayCluster:
     def _remove_folder(self) -> None:
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def find_cluster(address: str | None) -> str | None:
+    """Which cluster a `RayCluster` of this address connects to; None: it starts one.
+
+    Raises:
+        RayClusterError: the address is "auto", and there is none.
+    """
+    found = (None if address == "auto" else address) or _configured() or _running_here()
+    if address == "auto" and found is None:
+        raise RayClusterError(
+            "no Ray cluster runs on this machine: start one with `ray start --head`, or leave cluster.ray.address "
+            "out, so that one is started for the run"
+        )
+    return found
 
 
 def _configured() -> str | None:

@@ -69,6 +69,8 @@ class RayHosts:
         program, storage: give what workers run on a host, and its memory for snapshots. They are called on the nodes,
             where their modules must be installed.
         notice_s: seconds that a node has after SIGTERM to its agent, or where Ray says no time.
+        may_restore: whether the run may go on from a snapshot of this generation and step that an earlier launcher has
+            left in a node's memory.
         on_output: gets the lines that workers print, and must not block.
         announce: gets each sentence for the person.
     """
@@ -83,13 +85,14 @@ class RayHosts:
         program: Callable[[str], WorkerProgram],
         storage: Callable[[str], HostStorage],
         notice_s: float = 30.0,
+        may_restore: Callable[[int, int], bool] = lambda generation, step: False,
         on_output: Sink = lambda output: None,
         announce: Callable[[str], object] = lambda text: None,
     ) -> None:
         self._config, (self._min_workers, self._max_workers) = config, workers
         self._run, self._logs = run.absolute(), logs.absolute()
         self._program, self._storage, self._notice_s = program, storage, notice_s
-        self._on_output, self._announce = on_output, announce
+        self._may_restore, self._on_output, self._announce = may_restore, on_output, announce
         self._on_event: Callable[[Event], object] = lambda event: None
         self._lock = threading.RLock()
         self._placed: dict[str, _Placed] = {}  # by Ray's node id
@@ -97,7 +100,8 @@ class RayHosts:
         self._host_of: dict[str, str] = {}
         self._held: dict[str, tuple[int, int]] = {}  # generation and step of each host's own snapshot
         self._fetches: dict[tuple[int, str, str], Any] = {}
-        self._first_joins: list[HostJoined] | None = []
+        self._first_joins: list[HostJoined | SnapshotTaken] | None = []
+        self._known: set[str] = set()
         self._said = ""
         self._look_now = threading.Event()
         self._closing = threading.Event()
@@ -121,6 +125,7 @@ class RayHosts:
         self._agents = RemoteHosts(
             self._cluster.node_address,
             on_output=self._on_output,
+            on_left=self._tell_of_left,
             on_gone=self._gone,
             end_agent=self._end_agent,
         )
@@ -214,12 +219,18 @@ class RayHosts:
         if isinstance(event, SnapshotTaken):
             self._held[event.host] = (event.generation, event.step)
         if isinstance(event, HostJoined):
+            self._known.add(event.host)
             self._look_now.set()
+        if isinstance(event, HostJoined | SnapshotTaken):
             with self._lock:
                 if self._first_joins is not None:
                     self._first_joins.append(event)
                     return
         self._on_event(event)
+
+    def _tell_of_left(self, snapshot: SnapshotTaken) -> None:
+        if self._may_restore(snapshot.generation, snapshot.step):
+            self._pass_on(snapshot)
 
     def _gone(self, host: str) -> None:
         """An agent has ended: its node may serve again, if it lives, and other nodes may have to."""
@@ -280,6 +291,9 @@ class RayHosts:
             notice_s=self._notice_s,
             program=self._program,
             storage=self._storage,
+            # Of a host that is lost and comes back, the supervisor has given the memory up.
+            takes_over=host not in self._known,
+            outlives=self._cluster is not None and self._cluster.is_own,
         )
         amounts = resources(self._config, slots)
         actor = (

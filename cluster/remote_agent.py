@@ -10,7 +10,7 @@ from cluster.agent import Agent
 from cluster.assignment import Assignment
 from cluster.message_channel import End, MessageChannel
 from cluster.mutual_proof import connect
-from cluster.supervisor.events import Event, HostJoined
+from cluster.supervisor.events import Event, HostJoined, SnapshotTaken
 from cluster.supervisor.records import to_record
 from cluster.worker_environment import Share, WorkerProgram
 from cluster.worker_output import OutputLines
@@ -22,6 +22,8 @@ _log = logging.getLogger(__name__)
 LEASE_S = 30.0
 # After so long a launcher that hears nothing of an agent, and cannot have it ended, counts on its lease being over.
 GIVEN_UP_S = 45.0
+# So long the snapshots of a run whose launcher is gone wait in the host's memory for the next launcher.
+STAY_S = 600.0
 
 
 class RemoteAgent:
@@ -35,7 +37,10 @@ class RemoteAgent:
         logs: the folder of the workers' log files.
         shares: what each of the members that it runs at once may use.
         address: the host's own address, which its workers' peers reach.
-        folder: goes with the agent, however it ends; None: nothing does.
+        folder: goes with the agent, however it ends, and stays for `STAY_S` where the launcher is gone; None: there is
+            none.
+        outlives: whether it also stays when the agent is killed, because that may be the launcher's end, too.
+        held: generation and step of each snapshot that the folder holds from an earlier launcher, oldest first.
         lease_s: see `LEASE_S`.
 
     Raises:
@@ -54,10 +59,13 @@ class RemoteAgent:
         shares: Sequence[Share],
         address: str,
         folder: Path | None = None,
+        outlives: bool = False,
+        held: Sequence[tuple[int, int]] = (),
         lease_s: float = LEASE_S,
     ) -> None:
         self._host = host
         self._ended = threading.Event()
+        self._is_released = False
         self._channel = MessageChannel(
             connect(launcher, secret, host),
             self._obey,
@@ -74,6 +82,7 @@ class RemoteAgent:
             address=address,
             on_output=self._pass_on,
             folder=folder,
+            folder_stays_s=STAY_S if outlives else 0.0,
         )
         self._orders: dict[str, Callable[[dict[str, Any]], object]] = {
             "start": lambda order: self._agent.start(order["worker"]),
@@ -86,6 +95,8 @@ class RemoteAgent:
         }
         self._channel.begin()
         self._tell(HostJoined(0.0, host, len(shares)))
+        for generation, step in held:
+            self._channel.send({"type": "left", "record": to_record(SnapshotTaken(0.0, host, generation, step))})
 
     def drain(self, notice_s: float) -> None:
         """Says that this host has been given notice."""
@@ -111,10 +122,14 @@ class RemoteAgent:
             _log.error("%s was sent an order that it cannot carry out (%r): %r", self._host, error, message)
 
     def _close(self) -> None:
+        self._is_released = True
+        self._agent.leave_folder(0.0)
         # In this order: the end of the channel says that the workers have ended.
         self._agent.close()
         self._channel.close()
 
     def _end(self, end: End) -> None:
+        if not self._is_released:
+            self._agent.leave_folder(STAY_S)
         self._agent.close()
         self._ended.set()

@@ -13,7 +13,7 @@ from cluster.message_channel import End, MessageChannel
 from cluster.mutual_proof import ProofFailed, accept, new_secret
 from cluster.remote_agent import GIVEN_UP_S
 from cluster.reserved_port import format_address
-from cluster.supervisor.events import Event, HostLost
+from cluster.supervisor.events import Event, HostLost, SnapshotTaken
 from cluster.supervisor.records import from_record
 from cluster.worker_output import OutputLines, Sink
 
@@ -33,6 +33,7 @@ class RemoteHosts:
     Args:
         bind: the address of this machine to listen at.
         on_output: gets the lines that workers print, and must not block.
+        on_left: gets each snapshot that a host holds from an earlier launcher, right after the host has joined.
         on_gone: gets a host's name and how its connection ended, before the event that says so.
         end_agent: ends the agent of a host by force. Returns whether it is certain that it has ended; may take long.
         silent_s, given_up_s: seconds of silence until an agent is ended, and until it counts as ended by itself.
@@ -43,12 +44,13 @@ class RemoteHosts:
         bind: str,
         *,
         on_output: Sink = lambda output: None,
+        on_left: Callable[[SnapshotTaken], object] = lambda snapshot: None,
         on_gone: Callable[[str], object] = lambda host: None,
         end_agent: Callable[[str], bool] = lambda host: False,
         silent_s: float = _SILENT_S,
         given_up_s: float = GIVEN_UP_S,
     ) -> None:
-        self._on_output, self._on_gone, self._end_agent = on_output, on_gone, end_agent
+        self._on_output, self._on_left, self._on_gone, self._end_agent = on_output, on_left, on_gone, end_agent
         self._silent_s, self._given_up_s = silent_s, given_up_s
         self._on_event: Callable[[Event], object] = lambda event: None
         self.secret = new_secret()
@@ -142,7 +144,9 @@ class RemoteHosts:
             event = from_record(message["record"])
         except (KeyError, TypeError):
             event = None
-        if isinstance(event, Event):
+        if message.get("type") == "left" and isinstance(event, SnapshotTaken):
+            self._on_left(event)
+        elif isinstance(event, Event):
             self._on_event(event)
         else:
             _log.warning("%s sent what is no event: %.200r", agent.host, message)

@@ -17,6 +17,7 @@ from cluster.process import NoSuchProcess, ProcessIdentity, is_alive, this_proce
 # A holder writes its name right after it has taken the lock; another process that merely asks who holds it has it
 # for microseconds. Both are over within this time.
 _PATIENCE_S = 0.5
+TRAINING, KEEPING = ".lock", ".keeper.lock"
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 
 
@@ -61,6 +62,7 @@ class RunLock:
     Args:
         folder: the run folder; it exists.
         command: what the lock file says that this process does, usually `sys.argv`.
+        name: of the lock file. `TRAINING` is whose process trains; `KEEPING`, whose starts that one again.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
@@ -71,8 +73,9 @@ class RunLock:
     True
     """
 
-    def __init__(self, folder: Path, command: list[str]) -> None:
+    def __init__(self, folder: Path, command: list[str], name: str = TRAINING) -> None:
         self.folder, self._command = folder, command
+        self._path = folder / name
         self._descriptor: int | None = None
 
     def acquire(self) -> None:
@@ -83,10 +86,10 @@ class RunLock:
             RunLockError: the folder is not writable, or its file system has no locks.
         """
         try:
-            descriptor = os.open(_path(self.folder), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise RunLockError(
-                f"{_path(self.folder)} cannot be opened for writing ({error.strerror}): make the run folder writable, "
+                f"{self._path} cannot be opened for writing ({error.strerror}): make the run folder writable, "
                 "or choose another place with run.dir"
             ) from None
         try:
@@ -125,19 +128,23 @@ class RunLock:
             os.pwrite(descriptor, text, 0)
         except OSError as error:
             raise RunLockError(
-                f"{_path(self.folder)} cannot be written ({error.strerror}): free space in the run folder, or choose "
+                f"{self._path} cannot be written ({error.strerror}): free space in the run folder, or choose "
                 "another place with run.dir"
             ) from None
 
 
-def read_holder(folder: Path) -> Holder | None:
+def read_holder(folder: Path, name: str = TRAINING) -> Holder | None:
     """Who holds a run folder now; None when nobody does. The lock itself is left alone wherever that is possible.
+
+    Args:
+        folder: the run folder.
+        name: of the lock file, as for `RunLock`.
 
     Raises:
         RunLockError: the file system has no locks, so that a process of another host cannot be told from a dead one.
     """
     try:
-        descriptor = os.open(_path(folder), os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(folder / name, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
     try:
@@ -148,10 +155,6 @@ def read_holder(folder: Path) -> Holder | None:
         return None if _try_lock(descriptor, fcntl.LOCK_SH, folder) else holder
     finally:
         os.close(descriptor)
-
-
-def _path(folder: Path) -> Path:
-    return folder / ".lock"
 
 
 def _try_lock(descriptor: int, kind: int, folder: Path) -> bool:

@@ -37,6 +37,13 @@ class HostMemory:
         """The hosts that have a snapshot here."""
         return sorted(path.stem for path in self.folder.glob("*.snapshot"))
 
+    def held(self, host: str) -> list[tuple[int, int]]:
+        """Generation and step of each whole snapshot of a host, oldest first. Nobody writes them any more."""
+        from trainer.snapshot.file import held_snapshots
+
+        held = held_snapshots(self.snapshot(host))
+        return [(metadata["generation"], step) for step, metadata in held if "generation" in metadata]
+
     def create(self, keep: Collection[str] = ()) -> None:
         """Makes the folder, for this user alone, and forgets what another launch has left in it.
 

@@ -33,6 +33,7 @@ def hosts_of(
     on_output: Sink,
     on_started: Callable[[str, int], object],
     announce: Callable[[str], object],
+    may_restore: Callable[[int, int], bool],
 ) -> Hosts:
     """The hosts of a run, not opened yet.
 
@@ -43,6 +44,8 @@ def hosts_of(
         on_output: gets the lines that workers print, and must not block.
         on_started: gets the name and the pid of each host that this machine plays, whenever it joins.
         announce: gets each sentence for the person.
+        may_restore: whether the run may go on from a snapshot of this generation and step that is found in a host's
+            memory.
     """
     if config.cluster.kind != "ray":
         environment = new_group_key() | part_threads(config)
@@ -59,6 +62,7 @@ def hosts_of(
         program=partial(program_on, str(run), os.getcwd(), new_group_key()),
         storage=partial(HostMemory, run),
         notice_s=config.cluster.notice,
+        may_restore=may_restore,
         on_output=on_output,
         announce=announce,
     )

@@ -49,6 +49,11 @@ def write_log(path: Path) -> Iterator[None]:
         handler.close()
 
 
+def launcher_log(logs: Path) -> Path:
+    """What the launchers of a detached run would have shown in a terminal, and what its keeper says."""
+    return logs / "launcher.log"
+
+
 def log_files(logs: Path) -> list[list[Path]]:
     """The log files in a run's `logs` folder: of each generation, oldest first, in the order of their ranks."""
     generations = [path for path in logs.glob("*") if path.name.isdigit() and path.is_dir()]

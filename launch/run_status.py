@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.run_lock import RunLockError, read_holder
+from cluster.run_lock import KEEPING, TRAINING, Holder, RunLockError, read_holder
+from launch.detached.record import read_record
 from trainer.goodput.reading import account_of
 from trainer.goodput.sentence import sentence
 from trainer.observe.number_text import format_count, format_duration, format_number
@@ -21,7 +22,8 @@ class RunStatus:
 
     Attributes:
         run: the folder.
-        state: running, finished, stopped, failed, or interrupted for a run that was killed.
+        state: running, finished, stopped, failed, interrupted for a run that was killed, or restarting for one that was
+            and whose keeper is about to start it again.
         pid: of the process that runs it, if any.
         host: where that process runs.
         step: the last step in the metrics, 0 before the first.
@@ -32,6 +34,8 @@ class RunStatus:
         seconds: wall time so far.
         silent_s: seconds since the last line of metrics.
         goodput: where the time went, as `Account.to_json` has it.
+        detached: of a detached run the pid and the host of its keeper, None when it has none any more, how often it
+            started the run again, how the last launcher died, and why the run was given up. None of other runs.
     """
 
     run: str
@@ -46,6 +50,7 @@ class RunStatus:
     seconds: float | None
     silent_s: float | None
     goodput: dict[str, Any]
+    detached: dict[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """As one JSON object; JSON has no NaN, so that and infinity are named."""
@@ -59,12 +64,9 @@ def read_status(folder: Path) -> RunStatus:
         FileNotFoundError: there is no such folder.
     """
     record = read_run(folder)
-    try:
-        holder = read_holder(folder)
-    except RunLockError:
-        holder = None
+    holder, keeper = _holder(folder, TRAINING), _holder(folder, KEEPING)
     ended = journal_status(record.journal)
-    state = "running" if holder else "interrupted" if ended == "unfinished" else ended
+    state = "running" if holder else "restarting" if keeper else "interrupted" if ended == "unfinished" else ended
     training = record.training[-1] if record.training else {}
     evaluation = record.evaluations[-1] if record.evaluations else {}
     last = max((line["time"] for line in (training, evaluation) if "time" in line), default=None)
@@ -83,7 +85,28 @@ def read_status(folder: Path) -> RunStatus:
         seconds=wall_time(record).duration,
         silent_s=time.time() - last if last is not None and holder else None,
         goodput=account.to_json() | {"sentence": sentence(account)},
+        detached=_detached(folder, keeper),
     )
+
+
+def _holder(folder: Path, lock: str) -> Holder | None:
+    try:
+        return read_holder(folder, lock)
+    except RunLockError:
+        return None
+
+
+def _detached(folder: Path, keeper: Holder | None) -> dict[str, Any] | None:
+    record = read_record(folder)
+    if record is None:
+        return None
+    return {
+        "pid": keeper.process.pid if keeper else None,
+        "host": keeper.process.host if keeper else None,
+        "restarts": record.restarts,
+        "last_death": record.death,
+        "given_up": record.reason,
+    }
 
 
 def describe(status: RunStatus) -> str:
@@ -91,6 +114,8 @@ def describe(status: RunStatus) -> str:
     rows = [("run", status.run), ("state", status.state)]
     if status.pid is not None:
         rows[-1] = ("state", f"running, process {status.pid} on {status.host}")
+    if status.detached is not None:
+        rows.append(("detached", _describe_detached(status.detached)))
     rows.append(("step", f"{status.step}/{status.total_steps}" if status.total_steps else str(status.step)))
     if status.training:
         rows.append(("training", _metrics(status.training)))
@@ -111,6 +136,16 @@ def describe(status: RunStatus) -> str:
         rows.append(("last line", f"{format_duration(status.silent_s)} ago"))
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+
+def _describe_detached(detached: dict[str, Any]) -> str:
+    if detached["given_up"] is not None:
+        return f"given up: {detached['given_up']}"
+    kept = "over" if detached["pid"] is None else f"kept by process {detached['pid']} on {detached['host']}"
+    if not detached["restarts"]:
+        return kept
+    times = "once" if detached["restarts"] == 1 else f"{detached['restarts']} times"
+    return f"{kept}, started again {times} (the launcher {detached['last_death']})"
 
 
 _NOT_METRICS = {"time", "examples", "examples_per_s", "data_wait", "split", "learning_rate"}

@@ -17,7 +17,7 @@ from cluster.supervisor.supervisor import Supervisor
 from cluster.terminal_output import TerminalOutput
 from launch.host_memory import HostMemory
 from launch.hosts import hosts_of
-from launch.left_snapshots import left_snapshots
+from launch.left_snapshots import left_snapshots, rule_for_left
 from launch.run_config import RunConfig
 from launch.run_watch import start_watching
 from trainer.observe.journal import Journal, next_generation
@@ -100,22 +100,24 @@ def train_supervised(config: RunConfig, folder: RunFolder, stop: StopRequest) ->
         NoResources: there are not enough hosts.
     """
     settings = settings_of(config, max(0, next_generation(folder.journal) - 1))
-    memory = HostMemory(folder.path)
-    left = left_snapshots(folder, memory)
+    supervisor, memory = Supervisor(settings), HostMemory(folder.path)
+    may_restore = rule_for_left(folder)
+    left = left_snapshots(memory, may_restore)
     journal = Journal(folder.journal)
     journal.write(**started_record(settings, continued=False))
     terminal = TerminalOutput(sys.stdout)
     memory.create(keep=[one.host for one in left])
     watching = start_watching(config, folder, _announce)
     try:
-        hosts = hosts_of(config, folder, memory, terminal, _host_recorder(journal), _announce)
+        hosts = hosts_of(config, folder, memory, terminal, _host_recorder(journal), _announce, may_restore)
         _announce_sizes(config)
-        runtime = Runtime(Supervisor(settings), hosts, _recorder(journal), _announce)
+        runtime = Runtime(supervisor, hosts, _recorder(journal), _announce)
         _pass_on(stop, runtime.request_stop)
         finish = runtime.run(known=left)
     finally:
         terminal.close()
-        memory.clear()
+        if not left or supervisor.generation > settings.last_generation:
+            memory.clear()  # otherwise nobody has gone on from there yet
         _announce(watching.close(journal))
         journal.close()
     if finish.outcome in ("finished", "stopped"):

@@ -7,13 +7,14 @@ from typing import NamedTuple
 
 import typer
 
-from cluster.run_lock import RunLock
+from cluster.run_lock import KEEPING, RunBusy, RunLock, read_holder
 from launch.config import RunConfig, write_config
 from launch.exit_code import ExitCode, RequestError, exit_code_of
 from launch.hosts import check_backend
 from launch.quiet_start import import_tensorflow
 from launch.run_log import write_log
 from launch.run_watch import summarize
+from launch.stop_file import StopFile, stop_on_file
 from launch.yaml_text import read_document
 from trainer.config_changes import config_changes
 from trainer.environment import version_changes
@@ -22,12 +23,13 @@ from trainer.run_folder import RunFolder
 from trainer.stop_request import StopRequest, stop_on_signals
 
 
-def carry_out(config: RunConfig, *, accept_config_change: bool = False) -> ExitCode:
+def carry_out(config: RunConfig, *, accept_config_change: bool = False, is_kept: bool = False) -> ExitCode:
     """Train a run, or go on with it, and export what it trained.
 
     Args:
         config: what to train and where.
         accept_config_change: go on although settings that change the curve differ from the stored ones.
+        is_kept: whether a keeper has started this process.
 
     Raises:
         RunFolderError: the folder cannot be used.
@@ -39,8 +41,14 @@ def carry_out(config: RunConfig, *, accept_config_change: bool = False) -> ExitC
     folder = RunFolder(config.run.folder)
     is_new = not folder.path.exists()
     folder.create()
-    with RunLock(folder.path, sys.argv), stop_on_signals(StopRequest()) as stop:
-        _compare_config(folder, config, accept_config_change)
+    if not is_kept:
+        refuse_kept(folder)
+    with (
+        RunLock(folder.path, sys.argv),
+        stop_on_signals(StopRequest()) as stop,
+        stop_on_file(stop, StopFile(folder.path), is_kept),
+    ):
+        compare_config(folder, config, accept_config_change)
         folder.write_config(write_config(config))
         _compare_environment(folder)
         generation = next_generation(folder.journal)
@@ -97,7 +105,23 @@ def _train_supervised(config: RunConfig, folder: RunFolder, stop: StopRequest) -
     return _End(finish.reason if finish.outcome == "stopped" else None, step, metrics)
 
 
-def _compare_config(folder: RunFolder, config: RunConfig, accept: bool) -> None:
+def refuse_kept(folder: RunFolder) -> None:
+    """Makes sure that no keeper has the run: it starts a process of its own when nobody trains.
+
+    Raises:
+        RunBusy: one has.
+    """
+    keeper = read_holder(folder.path, KEEPING)
+    if keeper is not None:
+        raise RunBusy(folder.path, keeper)
+
+
+def compare_config(folder: RunFolder, config: RunConfig, accept: bool) -> None:
+    """Says what has changed since the run began. The caller holds the run's lock.
+
+    Raises:
+        RequestError: the config differs from the stored one and nobody agreed to that.
+    """
     if not folder.exists or not folder.has_progress:
         return  # nothing of the curve would be contradicted
     stored = read_document(folder.config.read_text(encoding="utf-8"), str(folder.config))

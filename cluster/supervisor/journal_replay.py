@@ -64,6 +64,11 @@ def started_record(settings: Settings, continued: bool) -> dict[str, Any]:
     return {"event": _STARTED, "continued": continued, "settings": settings.to_json()}
 
 
+def is_start(record: dict[str, Any]) -> bool:
+    """Whether a new supervisor begins with this record that knows nothing of what was recorded before."""
+    return record.get("event") == _STARTED and not record["continued"]
+
+
 def first_difference(records: Iterable[dict[str, Any]]) -> Difference | None:
     """Replays a journal.
 

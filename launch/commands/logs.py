@@ -10,15 +10,24 @@ def logs(
     all_generations: Annotated[
         bool, typer.Option("--all", help="Of every start of the run, not only the latest.")
     ] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on with what is written from now on, until the run ends.")
+    ] = False,
     lines: Annotated[int, typer.Option("--lines", "-n", help="Only this many last lines of each file; 0: all.")] = 0,
 ) -> None:
     """Print the log files of a run."""
     from launch.exit_code import RequestError
-    from launch.run_log import log_files
+    from launch.log_following import follow_logs
+    from launch.run_log import launcher_log, log_files
     from launch.run_lookup import run_named
 
     folder = run_named(run)
+    if follow:
+        follow_logs(folder, typer.echo, lines)
+        return
     generations = log_files(folder.logs)
+    if not generations and launcher_log(folder.logs).exists():
+        generations = [[launcher_log(folder.logs)]]  # it has ended before it had workers
     if not generations:
         raise RequestError(f"{folder.path} has no logs: it has not been started yet")
     for paths in generations if all_generations else generations[-1:]:

@@ -4,7 +4,6 @@ import os
 import random
 import signal
 import statistics
-import subprocess
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -12,6 +11,8 @@ from pathlib import Path
 
 import psutil
 
+from cluster.run_lock import KEEPING, TRAINING, read_holder
+from launch.detached.record import read_record
 from tests.cluster.ray_nodes import RayNodes
 from trainer.checkpoint.format import WRITING
 from trainer.observe.journal import read_journal
@@ -26,7 +27,10 @@ FAULTS = (
     "agent stopped",
     "worker killed during a checkpoint",
     "worker killed during a recovery",
+    "supervisor killed",
+    "keeper killed",
 )
+_NOTICES = ("worker_exited", "host_lost", "supervisor_started")
 _RECOVERS_S = 180.0
 
 
@@ -50,22 +54,22 @@ class Recovery:
 
 
 class Faults:
-    """Strikes a run under way.
+    """Strikes a detached run under way.
 
     Args:
-        process: the launcher.
         run: the run folder.
         nodes: the cluster; a node that is killed is replaced.
         rng: decides.
     """
 
-    def __init__(self, process: subprocess.Popen, run: Path, nodes: RayNodes, rng: random.Random) -> None:
-        self._process, self._run, self._nodes, self._rng = process, run, nodes, rng
+    def __init__(self, run: Path, nodes: RayNodes, rng: random.Random) -> None:
+        self._run, self._nodes, self._rng = run, nodes, rng
 
     @property
     def is_over(self) -> bool:
         """Whether the run has ended."""
-        return self._process.poll() is not None
+        record = read_record(self._run)
+        return record is not None and record.exit_code is not None
 
     def wait_for_steps(self, steps: int) -> bool:
         """Waits until the run has logged so many more steps; returns whether it has."""
@@ -84,6 +88,11 @@ class Faults:
         began = time.time()
         try:
             match fault.split():
+                case "supervisor" | "keeper" as which, *_:
+                    holder = read_holder(self._run, KEEPING if which == "keeper" else TRAINING)
+                    if holder is None:
+                        return None
+                    os.kill(holder.process.pid, signal.SIGKILL)
                 case "agent", done, *_:
                     victim.parent().send_signal(signal.SIGKILL if done == "killed" else signal.SIGSTOP)
                 case "node", *_:
@@ -91,7 +100,7 @@ class Faults:
                     self._nodes.kill(next(node for node in self._nodes.alive() if self._nodes.raylet(node) == raylet))
                 case _:
                     victim.send_signal(signal.SIGSTOP if "stopped" in fault else signal.SIGKILL)
-        except (psutil.NoSuchProcess, AttributeError, StopIteration):
+        except (psutil.NoSuchProcess, ProcessLookupError, AttributeError, StopIteration):
             return None
         if "recovery" in fault:
             self._wait(lambda: self._first(seen, began, "worker_exited", "host_lost"))
@@ -104,7 +113,7 @@ class Faults:
         self._wait(lambda: self._stepped(seen, began))
         if fault == "node killed":
             self._nodes.add()
-        noticed = self._first(seen, began, "worker_exited", "host_lost")
+        noticed = self._first(seen, began, *_NOTICES)
         if noticed is None:
             return None
         formed = self._first(seen, began, "form")

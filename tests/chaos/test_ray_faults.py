@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from launch.cli import run
 from tests.chaos.killing import finish, start
 from tests.chaos.ray_faults import FAULTS, Faults, Recovery, hardware, table
 from tests.cluster.ray_nodes import ray_nodes
@@ -27,8 +28,8 @@ NOT_REPEATED = {"time", "examples_per_s", "data_wait"}
 pytestmark = pytest.mark.processes
 
 
-def curve(run: Path) -> list[dict]:
-    return [{k: v for k, v in line.items() if k not in NOT_REPEATED} for line in read_metrics(run / "metrics.jsonl")]
+def curve(folder: Path) -> list[dict]:
+    return [{k: v for k, v in line.items() if k not in NOT_REPEATED} for line in read_metrics(folder / "metrics.jsonl")]
 
 
 def test_random_faults_leave_the_curve_as_it_is(tmp_path, chaos_long):
@@ -43,19 +44,19 @@ def test_random_faults_leave_the_curve_as_it_is(tmp_path, chaos_long):
     with ray_nodes(3) as nodes:
         overrides = [f"run.dir={tmp_path}", "run.name=struck", f"cluster.ray.address={nodes.address}"]
         # Longer than the faults last; the whole run is then as long as the struck one came.
-        process = start(str(config), [*overrides, "train.steps=100000000"], output)
-        faults = Faults(process, tmp_path / "struck", nodes, rng)
+        finish(start(str(config), [*overrides, "train.steps=100000000", "--detach"], output), output)
+        log = tmp_path / "struck" / "logs" / "launcher.log"
+        faults = Faults(tmp_path / "struck", nodes, rng)
         ends, order = time.monotonic() + 60 * minutes, []
         while time.monotonic() < ends:
-            assert faults.wait_for_steps(rng.randint(20, 400)), output.read_text()[-3000:]
+            assert faults.wait_for_steps(rng.randint(20, 400)), log.read_text()[-3000:]
             order = order or rng.sample(FAULTS, len(FAULTS))
             recovery = faults.strike(order.pop())
             if recovery is not None:
                 recoveries.append(recovery)
                 print(recovery, flush=True)
         assert faults.wait_for_steps(20)
-        process.terminate()
-        assert process.wait(120) == 130, output.read_text()[-3000:]
+        assert run(["stop", str(tmp_path / "struck")]) == 0, log.read_text()[-3000:]
     struck = curve(tmp_path / "struck")
     steps = struck[-1]["step"]
     whole = [

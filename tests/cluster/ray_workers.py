@@ -1,6 +1,7 @@
 """What tiny workers on a Ray cluster run, and their hosts' memory: named so that the nodes can import it."""
 
 import shutil
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 
@@ -48,12 +49,17 @@ class Memory:
     def __init__(self, folder: str, host: str) -> None:
         self.folder = Path(folder) / f"memory-{host}"
 
-    def create(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir()
+    def create(self, keep: Collection[str] = ()) -> None:
+        if not keep:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(exist_ok=True)
 
     def snapshot(self, host: str) -> Path:
         return self.folder / f"{host}.snapshot"
+
+    def held(self, host: str) -> list[tuple[int, int]]:
+        path = self.snapshot(host)
+        return [(1, int(path.read_text()))] if path.exists() else []
 
 
 def storage_in(folder: Path) -> partial[Memory]:

@@ -110,7 +110,7 @@ def test_a_killed_agent_is_lost_at_once_with_its_workers_and_its_memory(hosts, j
     wait_until(lambda: not is_running(worker) and not (tmp_path / "memory").exists())
 
 
-def test_a_launcher_that_is_gone_takes_the_workers_along(hosts, join, recorder, tmp_path: Path):
+def test_a_launcher_that_is_gone_takes_the_workers_along_and_not_the_memory(hosts, join, recorder, tmp_path: Path):
     here = hosts()
     process = join(here, SAYS_PID + OBEY)
     recorder.first(HostJoined)
@@ -119,6 +119,7 @@ def test_a_launcher_that_is_gone_takes_the_workers_along(hosts, join, recorder, 
     here._agents["node1"].channel.cut()
     assert process.wait(LIMIT_S) == 0
     assert not is_running(worker)
+    assert (tmp_path / "memory").exists(), "the next launcher has nothing to go on from"
 
 
 def test_an_agent_that_hears_nothing_of_its_launcher_ends_its_workers_when_its_lease_is_over(join, recorder, tmp_path):

@@ -82,6 +82,14 @@ def wait_until(condition: Callable[[], object], process: subprocess.Popen) -> No
         time.sleep(0.02)  # the processors are for those that are waited for
 
 
+def wait_for(condition: Callable[[], object], folder: Path) -> None:
+    """Waits for something of a detached run."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, (folder / "logs" / "launcher.log").read_text()
+        time.sleep(0.005)
+
+
 def last_step(folder: Path) -> int:
     """The newest step of the metrics, read from the end of the file."""
     path = folder / "metrics.jsonl"

@@ -1,15 +1,17 @@
 """Which of the snapshots that a dead launcher has left the next one may go on from."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from cluster.supervisor.events import SnapshotTaken
 from cluster.supervisor.journal_replay import started_record
 from cluster.supervisor.records import to_record
 from cluster.supervisor.settings import Settings, Sizes
 from launch.host_memory import HostMemory
-from launch.left_snapshots import left_snapshots
+from launch.left_snapshots import left_snapshots, rule_for_left
 from tests.cluster.supervisor.stage import SIGKILL, Stage
 from trainer.checkpoint.format import write_checkpoint
 from trainer.checkpoint.host_buffer import ArraySpec
@@ -23,10 +25,10 @@ SETTINGS = Settings(sizes=Sizes(min=2, max=2), standbys=2)
 class JournaledStage(Stage):
     """A stage whose events and commands are in a journal."""
 
-    def __init__(self, folder: RunFolder) -> None:
-        super().__init__(SETTINGS)
+    def __init__(self, folder: RunFolder, settings: Settings = SETTINGS) -> None:
+        super().__init__(settings)
         self._journal = Journal(folder.journal)
-        self._journal.write(**started_record(SETTINGS, continued=False))
+        self._journal.write(**started_record(settings, continued=False))
 
     def say(self, event):
         self._journal.write(**to_record(event))
@@ -75,7 +77,7 @@ def hold(memory: HostMemory, host: str, *snapshots: tuple[int, int]) -> None:
 
 
 def left(folder: RunFolder, memory: HostMemory) -> list[tuple[str, int, int]]:
-    return [(one.host, one.generation, one.step) for one in left_snapshots(folder, memory)]
+    return [(one.host, one.generation, one.step) for one in left_snapshots(memory, rule_for_left(folder))]
 
 
 def running(folder: RunFolder) -> JournaledStage:
@@ -142,3 +144,15 @@ def test_memory_that_is_not_kept_is_forgotten(memory):
     assert memory.hosts() == ["b"]
     memory.create()
     assert memory.hosts() == [] and memory.folder.is_dir()
+
+
+def test_a_launcher_that_dies_while_it_takes_over_leaves_what_it_went_on_from(folder, memory):
+    running(folder).train(0, 20, 40)
+    hold(memory, "a", (1, 40), (1, 60))
+    settings = replace(SETTINGS, last_generation=1)
+    second = JournaledStage(folder, settings)
+    second.join(a=1, b=1)
+    second.say(SnapshotTaken(second.now, "a", 1, 60))
+    second.ready()
+    assert second.assignment.generation == 2 and second.assignment.restore.step == 60
+    assert left(folder, memory) == [("a", 1, 60)]
