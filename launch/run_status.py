@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from cluster.run_lock import RunLockError, read_holder
+from trainer.goodput.account import REPLACEMENT
 from trainer.goodput.reading import account_of
 from trainer.goodput.sentence import sentence
+from trainer.intervals.choice import newest_choices
+from trainer.intervals.choice import sentence as interval_sentence
 from trainer.observe.number_text import format_count, format_duration, format_number
 from trainer.report.reading import read_run
 from trainer.report.wall_time import status as journal_status
@@ -32,6 +35,7 @@ class RunStatus:
         seconds: wall time so far.
         silent_s: seconds since the last line of metrics.
         goodput: where the time went, as `Account.to_json` has it.
+        intervals: how often the state is saved, as far as the run has chosen it: snapshots, checkpoints.
     """
 
     run: str
@@ -46,6 +50,7 @@ class RunStatus:
     seconds: float | None
     silent_s: float | None
     goodput: dict[str, Any]
+    intervals: dict[str, dict[str, Any]]
 
     def as_json(self) -> dict[str, Any]:
         """As one JSON object; JSON has no NaN, so that and infinity are named."""
@@ -83,6 +88,10 @@ def read_status(folder: Path) -> RunStatus:
         seconds=wall_time(record).duration,
         silent_s=time.time() - last if last is not None and holder else None,
         goodput=account.to_json() | {"sentence": sentence(account)},
+        intervals={
+            choice["of"]: {name: choice[name] for name in ("steps", "seconds", "cost", "mtbf", "reason")}
+            for choice in newest_choices(record.journal)
+        },
     )
 
 
@@ -99,6 +108,8 @@ def describe(status: RunStatus) -> str:
     if status.evaluation:
         rows.append((str(status.evaluation["split"]), _metrics(status.evaluation)))
     rows.append(("checkpoints", ", ".join(map(str, status.checkpoints)) or "none"))
+    for of, choice in status.intervals.items():
+        rows.append((of if of == "snapshots" else "", interval_sentence({"of": of, **choice})))
     if status.seconds is not None:
         rows.append(("time", format_duration(status.seconds)))
     if status.goodput["goodput"] is not None:
@@ -106,6 +117,10 @@ def describe(status: RunStatus) -> str:
     if status.goodput["failures"]:
         last = status.goodput["failures"][-1]
         state = f"training again after {format_duration(last['down_s'])}" if last["is_over"] else "not over yet"
+        if last["cause"] == REPLACEMENT:
+            replaced_s = last["replaced_s"]
+            when = "not replaced yet" if replaced_s is None else f"replaced after {format_duration(replaced_s)}"
+            state = f"{when}, the others went on"
         rows.append(("last failure", f"{last['what']}; {state}"))
     if status.silent_s is not None:
         rows.append(("last line", f"{format_duration(status.silent_s)} ago"))

@@ -75,6 +75,7 @@ def _train(
     """The outcome of the training; None of a member that served another's."""
     from delivery.run_export import export_run, is_exported
     from trainer.group import Group
+    from trainer.intervals.interruptions import Exposure
     from trainer.parameter_server.roles import Roles
     from trainer.parameter_server.server import is_server, serve
     from trainer.snapshot.taker import SnapshotPlan
@@ -86,6 +87,7 @@ def _train(
         serve(group, Roles(group.size, config.strategy.parameter_servers), progress.report)
         return None
     every = config.cluster.snapshot_every
+    exposure = Exposure(len({member.host for member in assignment.members}), 3600 * config.cluster.expected_mtbf)
     own_file = memory.snapshot(host) if takes_snapshots(assignment) else None
     outcome = run_training(
         config,
@@ -93,11 +95,12 @@ def _train(
         stop,
         group,
         restore=_state(memory, assignment),
-        snapshots=SnapshotPlan(own_file, every) if every else None,
+        snapshots=SnapshotPlan(own_file, None if every == "auto" else every) if every else None,
         on_progress=progress.report,
         on_snapshot=lambda step: progress.link.snapshot_taken(assignment.generation, step),
         on_arrivals=progress.watch,
         on_checkpoint=lambda step: progress.link.checkpoint_durable(assignment.generation, step),
+        exposure=exposure,
     )
     if group.is_chief and outcome.stopped is None and config.export.enabled and not is_exported(folder, outcome.step):
         progress.report(outcome.step, "export")

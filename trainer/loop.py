@@ -69,8 +69,12 @@ class Loop:
         blocks = self._blocks(step)
         try:
             while step < session.total_steps and not self._decisions.stops:
+                saver.call_begins()
+                before, was_compiled = step, self._compiled
                 result = self._take(blocks, step, self._steps_to_boundary(step))
                 step, not_finite = result.status.numpy().tolist()
+                if was_compiled and not not_finite:
+                    saver.call_ended(step - before)
                 self._decisions.after_call()
                 if not_finite:
                     blocks.close()
@@ -99,7 +103,7 @@ class Loop:
             self._record_histograms(step)
         if step < last_step and self._decisions.saves(step):
             self._saver.save(step)
-        every = self._saver.snapshot_every
+        every = self._saver.snapshot_interval.steps
         if every is not None and step % every == 0 and step < last_step:
             with self._recorder.trace.span("snapshot_stall", step):
                 self._saver.take_snapshot(step)
@@ -118,8 +122,8 @@ class Loop:
             self._histograms_due.next_step(step),
             self._saver.due.next_step(step),
         ]
-        if self._saver.snapshot_every is not None:
-            boundaries.append((step // self._saver.snapshot_every + 1) * self._saver.snapshot_every)
+        if (every := self._saver.snapshot_interval.steps) is not None:
+            boundaries.append((step // every + 1) * every)
         return int(min(boundaries)) - step
 
     def _take(self, blocks: BlockReader, step: int, most_steps: int) -> LoopResult:

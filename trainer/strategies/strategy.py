@@ -59,7 +59,7 @@ class Agreement(Protocol):
         ...
 
 
-NUM_VOTES = 4
+NUM_VOTES = 6
 
 
 class Strategy(Protocol):
