@@ -108,8 +108,8 @@ def describe(status: RunStatus) -> str:
     if status.evaluation:
         rows.append((str(status.evaluation["split"]), _metrics(status.evaluation)))
     rows.append(("checkpoints", ", ".join(map(str, status.checkpoints)) or "none"))
-    for of, choice in status.intervals.items():
-        rows.append((of if of == "snapshots" else "", interval_sentence({"of": of, **choice})))
+    for number, (of, choice) in enumerate(status.intervals.items()):
+        rows.append(("" if number else "saving", interval_sentence({"of": of, **choice})))
     if status.seconds is not None:
         rows.append(("time", format_duration(status.seconds)))
     if status.goodput["goodput"] is not None:
