@@ -11,6 +11,7 @@ from pydantic import (
     Field,
     NonNegativeInt,
     PlainSerializer,
+    PlainValidator,
     PositiveFloat,
     PositiveInt,
     Tag,
@@ -34,6 +35,36 @@ Seconds = Annotated[
     BeforeValidator(_seconds),
     PlainSerializer(lambda seconds: f"{seconds:g}s", return_type=str),
     WithJsonSchema({"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?s$", "examples": ["30s"]}),
+]
+
+
+def _hours(text: object) -> float:
+    if isinstance(text, float):
+        return text
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)h", text) if isinstance(text, str) else None
+    if match is None or float(match[1]) == 0:
+        raise ValueError('must be a number of hours above zero with its unit, as in "1000h"')
+    return float(match[1])
+
+
+Hours = Annotated[
+    float,
+    BeforeValidator(_hours),
+    PlainSerializer(lambda hours: f"{hours:g}h", return_type=str),
+    WithJsonSchema({"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?h$", "examples": ["1000h"]}),
+]
+
+
+def _steps(value: object) -> int | None:
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
+        return value
+    raise ValueError("must be a whole number of steps above zero, auto, or null")
+
+
+StepsOrAuto = Annotated[
+    int | Literal["auto"] | None,
+    PlainValidator(lambda value: value if value == "auto" else _steps(value)),
+    WithJsonSchema({"anyOf": [{"type": "integer", "exclusiveMinimum": 0}, {"const": "auto"}, {"type": "null"}]}),
 ]
 
 
@@ -137,10 +168,16 @@ class ClusterConfig(BaseModel):
         description="started processes that wait to take a dead worker's place; without it one for each worker, "
         "because a death ends them all",
     )
-    snapshot_every: PositiveInt | None = Field(
-        default=20,
-        description="steps between two copies of the state in the hosts' memory; null: only checkpoints; with one "
-        "worker, none",
+    snapshot_every: StepsOrAuto = Field(
+        default="auto",
+        description="steps between two copies of the state in the hosts' memory; auto: what costs least by what one "
+        "holds the steps up and how often the run fails, within checkpoint.max_overhead and about 5s; null: only "
+        "checkpoints; with one worker, none",
+    )
+    expected_mtbf: Hours = Field(
+        default=1000.0,
+        description="mean time between failures of one host, in hours, that intervals are chosen for until the run has "
+        "seen its own; spot machines: about 24h",
     )
     max_failures: NonNegativeInt = Field(
         default=10, description="most failures without sustained progress in between before the run is given up"

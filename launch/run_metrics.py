@@ -98,6 +98,11 @@ class RunMetrics(Collector):
         for cause in dict.fromkeys((*_CAUSES, *ledger.restarts)):
             restarts.add_metric([cause], self._never_less("restarts", cause, ledger.restarts.get(cause, 0)))
         yield restarts
+        yield CounterMetricFamily(
+            "phalanx_replacements",
+            "Workers replaced while their generation went on.",
+            self._never_less("replacements", "", ledger.replacements),
+        )
         lost = sum(failure.steps_lost or 0 for failure in ledger.failures)
         yield CounterMetricFamily(
             "phalanx_lost_steps", "Steps that had to be done again.", self._never_less("steps", "", lost)

@@ -8,8 +8,11 @@ from typing import Any
 
 from cluster.run_lock import KEEPING, TRAINING, Holder, RunLockError, read_holder
 from launch.detached.record import read_record
+from trainer.goodput.account import REPLACEMENT
 from trainer.goodput.reading import account_of
 from trainer.goodput.sentence import sentence
+from trainer.intervals.choice import newest_choices
+from trainer.intervals.choice import sentence as interval_sentence
 from trainer.observe.number_text import format_count, format_duration, format_number
 from trainer.report.reading import read_run
 from trainer.report.wall_time import status as journal_status
@@ -36,6 +39,7 @@ class RunStatus:
         goodput: where the time went, as `Account.to_json` has it.
         detached: of a detached run the pid and the host of its keeper, None when it has none any more, how often it
             started the run again, how the last launcher died, and why the run was given up. None of other runs.
+        intervals: how often the state is saved, as far as the run has chosen it: snapshots, checkpoints.
     """
 
     run: str
@@ -50,6 +54,7 @@ class RunStatus:
     seconds: float | None
     silent_s: float | None
     goodput: dict[str, Any]
+    intervals: dict[str, dict[str, Any]]
     detached: dict[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
@@ -86,6 +91,10 @@ def read_status(folder: Path) -> RunStatus:
         silent_s=time.time() - last if last is not None and holder else None,
         goodput=account.to_json() | {"sentence": sentence(account)},
         detached=_detached(folder, keeper),
+        intervals={
+            choice["of"]: {name: choice[name] for name in ("steps", "seconds", "cost", "mtbf", "reason")}
+            for choice in newest_choices(record.journal)
+        },
     )
 
 
@@ -124,6 +133,8 @@ def describe(status: RunStatus) -> str:
     if status.evaluation:
         rows.append((str(status.evaluation["split"]), _metrics(status.evaluation)))
     rows.append(("checkpoints", ", ".join(map(str, status.checkpoints)) or "none"))
+    for number, (of, choice) in enumerate(status.intervals.items()):
+        rows.append(("" if number else "saving", interval_sentence({"of": of, **choice})))
     if status.seconds is not None:
         rows.append(("time", format_duration(status.seconds)))
     if status.goodput["goodput"] is not None:
@@ -131,6 +142,10 @@ def describe(status: RunStatus) -> str:
     if status.goodput["failures"]:
         last = status.goodput["failures"][-1]
         state = f"training again after {format_duration(last['down_s'])}" if last["is_over"] else "not over yet"
+        if last["cause"] == REPLACEMENT:
+            replaced_s = last["replaced_s"]
+            when = "not replaced yet" if replaced_s is None else f"replaced after {format_duration(replaced_s)}"
+            state = f"{when}, the others went on"
         rows.append(("last failure", f"{last['what']}; {state}"))
     if status.silent_s is not None:
         rows.append(("last line", f"{format_duration(status.silent_s)} ago"))

@@ -79,9 +79,10 @@ class _End(NamedTuple):
 def _train(config: RunConfig, folder: RunFolder, stop: StopRequest) -> _End:
     import_tensorflow()
     from delivery.run_export import export_run, is_exported
+    from trainer.intervals.interruptions import Exposure
     from trainer.training import run_training
 
-    outcome = run_training(config, folder, stop)
+    outcome = run_training(config, folder, stop, exposure=Exposure(1, 3600 * config.cluster.expected_mtbf))
     if outcome.stopped is None and config.export.enabled and not is_exported(folder, outcome.step):
         export_run(config, folder, outcome.session)
     typer.echo(summarize(config, folder))

@@ -99,7 +99,7 @@ def _train(config: RunConfig, folder: RunFolder, progress: "_Progress", stop: St
             stop,
             group,
             restore=state_of(memory, assignment),
-            **progress.listeners(config, own_file),
+            **progress.listeners(config, own_file, len({member.host for member in assignment.members})),
         )
         if group.is_chief:
             _export(config, folder, outcome, progress)
@@ -127,7 +127,9 @@ def _train_elastic(config: RunConfig, folder: RunFolder, progress: "_Progress", 
         session = build_session(training, choice=group_strategy(config), membership=membership)
         session.warm_up()
         link.ready(endpoint.address)
-        outcome = run_training(training, folder, stop, session=session, **progress.listeners(config, None))
+        outcome = run_training(
+            training, folder, stop, session=session, **progress.listeners(config, None, config.cluster.max_workers)
+        )
         assert membership.assignment is not None, "nobody trains without a group"
         if membership.assignment.rank == 0:
             _export(config, folder, outcome, progress)
@@ -164,13 +166,15 @@ class _Progress:
                 assignment.generation, self.step, self._phase if self._phase in _LONG_PHASES else "restore"
             )
 
-    def listeners(self, config: RunConfig, own_file: Any) -> dict[str, Any]:
-        """What a training reports to, and where it keeps snapshots."""
+    def listeners(self, config: RunConfig, own_file: Any, num_hosts: int) -> dict[str, Any]:
+        """What a training reports to, where it keeps snapshots, and what can fail."""
+        from trainer.intervals.interruptions import Exposure
         from trainer.snapshot.taker import SnapshotPlan
 
         every = config.cluster.snapshot_every
         return {
-            "snapshots": SnapshotPlan(own_file, every) if every else None,
+            "snapshots": SnapshotPlan(own_file, None if every == "auto" else every) if every else None,
+            "exposure": Exposure(num_hosts, 3600 * config.cluster.expected_mtbf),
             "on_progress": self.report,
             "on_snapshot": lambda step: self.link.snapshot_taken(self.generation, step),
             "on_arrivals": self.watch,

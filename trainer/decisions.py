@@ -7,7 +7,7 @@ from trainer.saving import Saver
 from trainer.stop_request import StopRequest
 from trainer.strategies.strategy import NUM_VOTES, Agreement
 
-_STOP, _EVALUATE, _SAVE, _READY = range(NUM_VOTES)
+_STOP, _EVALUATE, _SAVE, _READY, _LONGER, _SHORTER = range(NUM_VOTES)
 
 
 class Decisions:
@@ -15,7 +15,8 @@ class Decisions:
 
     A process alone looks at its clock, its signals and its writer right there. Workers of a group go by what they all
     said before the last call of the inner loop: any of them may stop the run, the chief's clock counts, and the
-    chief's writer must be ready. So a wish is fulfilled one call later, at the same step everywhere.
+    chief's writer must be ready. So a wish is fulfilled one call later, at the same step everywhere. The interval of
+    snapshots changes in the same way, by one rung a call: the calls that follow end at the same steps everywhere.
 
     Args:
         agreement: Of the group; None for a process alone.
@@ -44,10 +45,21 @@ class Decisions:
             votes[_EVALUATE] = chief and self._evaluation_due.time_is_up
             votes[_SAVE] = chief and self._saver.due.time_is_up
             votes[_READY] = chief and self._saver.ready
+            wish = self._saver.snapshot_interval.wish if chief else 0
+            votes[_LONGER], votes[_SHORTER] = wish > 0, wish < 0
             self._agreement.cast(votes)
 
     def after_call(self) -> None:
         """Hears what all workers wanted; called after each call of the inner loop."""
+        interval = self._saver.snapshot_interval
+        if self._agreement is not None:
+            self._counted = self._agreement.counted()
+            interval.move(self._counted[_LONGER] - self._counted[_SHORTER])
+        else:
+            interval.move(interval.wish)
+
+    def hear(self) -> None:
+        """Hears what the members of a group wanted that this worker has joined; its interval it has with the state."""
         if self._agreement is not None:
             self._counted = self._agreement.counted()
 

@@ -44,6 +44,11 @@ class Due:
             multiple += 1
         return math.ceil(multiple * self._every_steps)
 
+    def change(self, seconds: float) -> None:
+        """From now on it is due so many seconds after the last time; for an interval of seconds."""
+        assert self._every_steps is None
+        self._every_s = seconds
+
     @property
     def time_is_up(self) -> bool:
         """Whether the clock says that the action is due; False where steps decide."""

@@ -71,7 +71,7 @@ class Loop:
         session = self._session
         first_step = step = session.state.step
         self._saver.keep_for_rollback()
-        self._decisions.after_call()  # what a group counted that this worker has just joined
+        self._decisions.hear()  # what a group counted that this worker has just joined
         self._open_blocks(step)
         try:
             while step < session.total_steps and not self._decisions.stops:
@@ -87,8 +87,12 @@ class Loop:
 
     def _advance(self, step: int) -> int:
         """One call of the inner loop, and what is due after it; returns the steps done."""
+        self._saver.call_begins()
+        before, was_compiled = step, self._compiled
         result = self._take(step, self._steps_to_boundary(step))
         step, not_finite = result.status.numpy().tolist()
+        if was_compiled and not not_finite:
+            self._saver.call_ended(step - before)
         self._decisions.after_call()
         if not_finite:
             step = self._roll_back(step)
@@ -133,7 +137,7 @@ class Loop:
             self._saver.move_to(place)
             became_chief = place.group.is_chief and not self._decisions.is_chief
             self._decisions.is_chief = self._is_chief = place.group.is_chief
-            self._decisions.after_call()
+            self._decisions.hear()
             self._recorder.move_to(place.group)
         now = self._session.state.step
         if became_chief:
@@ -152,7 +156,7 @@ class Loop:
             self._record_histograms(step)
         if step < last_step and self._decisions.saves(step):
             self._saver.save(step)
-        every = self._saver.snapshot_every
+        every = self._saver.snapshot_interval.steps
         if every is not None and step % every == 0 and step < last_step:
             with self._recorder.trace.span("snapshot_stall", step):
                 self._saver.take_snapshot(step)
@@ -173,8 +177,8 @@ class Loop:
             self._histograms_due.next_step(step),
             self._saver.due.next_step(step),
         ]
-        if self._saver.snapshot_every is not None:
-            boundaries.append((step // self._saver.snapshot_every + 1) * self._saver.snapshot_every)
+        if (every := self._saver.snapshot_interval.steps) is not None:
+            boundaries.append((step // every + 1) * every)
         return int(min(boundaries)) - step
 
     def _take(self, step: int, most_steps: int) -> LoopResult:

@@ -14,8 +14,13 @@ from trainer.checkpoint.host_buffer import ArraySpec
 from trainer.checkpoint.store import CheckpointStore
 from trainer.checkpoint.writer import CheckpointWriter, FailedCheckpoint, SavedCheckpoint
 from trainer.config.checkpoint import CheckpointConfig
+from trainer.config.interval import Interval
 from trainer.due import Due
 from trainer.group import Group
+from trainer.intervals.choice import EVENT, Chosen, sentence
+from trainer.intervals.chooser import Chooser
+from trainer.intervals.interruptions import Exposure, Interruptions
+from trainer.intervals.snapshot_interval import FIRST_STEPS, SnapshotInterval
 from trainer.position import Position
 from trainer.recorder import Recorder
 from trainer.run_folder import RunFolder
@@ -23,6 +28,10 @@ from trainer.session import Session
 from trainer.snapshot.file import Snapshot, SnapshotMissing
 from trainer.snapshot.taker import SnapshotPlan, SnapshotTaker
 from trainer.strategies.strategy import Place
+
+# Until what a checkpoint costs has been measured, and where a roll-back needs saved states at steps that do not depend
+# on measurements.
+_CHECKPOINTS_UNTIL_CHOSEN = Interval(60, "s")
 
 
 class StateNotSaved(RuntimeError):
@@ -42,10 +51,11 @@ class Saver:
         snapshots: Where and how often snapshots are taken; None for none.
         on_snapshot: Called, on another thread, with the step of each snapshot that a kill cannot take back.
         on_checkpoint: Called, on another thread, with the step of each checkpoint that is durable; by the chief alone.
+        exposure: What can fail; None for one host of the usual kind.
 
     Attributes:
         due: When a checkpoint is.
-        snapshot_every: Steps between two snapshots; None for none.
+        snapshot_interval: Steps between two snapshots.
         position: Skipped windows of the data; restored with the state.
         metrics: The newest evaluation, stored with each checkpoint to find the best.
     """
@@ -59,9 +69,10 @@ class Saver:
         snapshots: SnapshotPlan | None = None,
         on_snapshot: Callable[[int], None] | None = None,
         on_checkpoint: Callable[[int], None] | None = None,
+        exposure: Exposure | None = None,
     ) -> None:
         config: CheckpointConfig = session.config.checkpoint
-        self._session, self._recorder = session, recorder
+        self._session, self._recorder, self._group = session, recorder, group
         self._on_snapshot, self._on_checkpoint = on_snapshot, on_checkpoint
         self._store = CheckpointStore(folder.checkpoints, config.keep, config.best_metric, config.best_mode)
         self._max_overhead = config.max_overhead
@@ -69,12 +80,25 @@ class Saver:
         if group is None or group.is_chief:
             self._open_writer()
         self._specs = {name: ArraySpec(*spec) for name, spec in session.state.shapes().items()}
-        self.snapshot_every = snapshots.every if snapshots else None
         self._snapshot_path = snapshots.path if snapshots else None
         self._snapshots = self._open_snapshots(self._snapshot_path) if self._snapshot_path else None
         self._wall_time_before_s, self._started = 0.0, time.monotonic()
         self._rollback_state: dict[str, np.ndarray] | None = None
-        self.due = Due(config.every, session.order.steps_per_epoch)
+        # A roll-back leads to the newest saved state: that must be a matter of the step alone.
+        is_open = session.config.train.on_nan != "rollback"
+        self.due = Due(
+            _CHECKPOINTS_UNTIL_CHOSEN if config.every == "auto" else config.every, session.order.steps_per_epoch
+        )
+        self.snapshot_interval = SnapshotInterval(snapshots and (snapshots.every or FIRST_STEPS))
+        self._shares_interval = is_open and snapshots is not None and snapshots.every is None
+        self._chooser = Chooser(
+            self.snapshot_interval if self._shares_interval else None,
+            self.due if is_open and config.every == "auto" else None,
+            has_snapshots=snapshots is not None,
+            exposure=exposure or Exposure(),
+            most_share=config.max_overhead,
+            on_chosen=self._chosen,
+        )
         self.position = Position()
         self.metrics: dict[str, float] = {}
 
@@ -87,6 +111,15 @@ class Saver:
     def wall_time_s(self) -> float:
         """Seconds of all processes that worked on this run, as far as their work is kept."""
         return self._wall_time_before_s + time.monotonic() - self._started
+
+    def call_begins(self) -> None:
+        """A call of the inner loop begins: what it takes longer beside a write counts as the cost of saving."""
+        snapshots, writer = self._snapshots, self._writer
+        self._chooser.call_begins(snapshots is not None and not snapshots.ready, writer is not None and writer.busy)
+
+    def call_ended(self, num_steps: int) -> None:
+        """The call, which compiled nothing, took so many steps."""
+        self._chooser.call_ended(num_steps, self.wall_time_s)
 
     def restore(self, snapshot: Snapshot | None = None) -> int | None:
         """Restores a snapshot, or without one the newest good checkpoint; the same on every worker of a group.
@@ -111,6 +144,7 @@ class Saver:
                     f"this worker is to restore step {own_step} and the chief step {chief_step} (-1 is none): "
                     "give all workers of a generation the same snapshot"
                 )
+        self._remember(found, from_disk=snapshot is None)
         if found is None:
             return None
         self._session.state.restore(found.arrays)
@@ -119,12 +153,32 @@ class Saver:
         self._wall_time_before_s = float(found.metadata.get("wall_time_s", 0.0))
         return found.step
 
+    def _remember(self, found: Snapshot | Checkpoint | None, from_disk: bool) -> None:
+        """What an earlier process has measured and seen, so that the intervals need not be found anew."""
+        metadata = {} if found is None else found.metadata
+        first = 0 if self._group is None else 1
+        self._chooser.interruptions = Interruptions.from_json(metadata.get("interruptions")).after_restore(
+            self._recorder.generation - metadata.get("generation", first),
+            was_in_order=bool(metadata.get("is_last")),
+            from_disk=from_disk,
+        )
+        if "intervals" in metadata:
+            self._chooser.remember(metadata["intervals"])
+        agreement = self._session.strategy.agreement
+        if self._shares_interval and agreement is not None:
+            self.snapshot_interval.steps = agreement.from_chief(self.snapshot_interval.steps or FIRST_STEPS)
+
     def _newest_checkpoint(self) -> Checkpoint | None:
         return self._store.newest_verified(self._damaged, set_aside=self._writer is not None)
 
     def carried(self) -> dict[str, Any]:
         """What belongs to the state besides the variables, for a worker that takes it over."""
-        return {"metrics": self.metrics, "wall_time_s": self.wall_time_s}
+        return {
+            "metrics": self.metrics,
+            "wall_time_s": self.wall_time_s,
+            "snapshot_steps": self.snapshot_interval.steps,
+            "interruptions": self._chooser.interruptions.to_json(),
+        }
 
     def move_to(self, place: Place) -> None:
         """Goes on in another group, perhaps as its chief, or as the one that keeps its host's snapshot."""
@@ -132,7 +186,7 @@ class Saver:
             self.take_over(place.carried)
         if place.group.is_chief and self._writer is None:
             self._open_writer()
-        path = place.joined.snapshots if self.snapshot_every is not None else None
+        path = place.joined.snapshots if self.snapshot_interval.steps is not None else None
         if path != self._snapshot_path:
             if self._snapshots is not None:
                 self._snapshots.close()
@@ -143,6 +197,8 @@ class Saver:
         """Takes over what another worker has handed on with its state."""
         self.metrics = dict(carried["metrics"])
         self._wall_time_before_s, self._started = float(carried["wall_time_s"]), time.monotonic()
+        self.snapshot_interval.steps = carried["snapshot_steps"]
+        self._chooser.interruptions = Interruptions.from_json(carried["interruptions"])
 
     def save(self, step: int, wait: bool = False) -> None:
         """Copies the state and has it written; for a process that is `ready`.
@@ -155,9 +211,12 @@ class Saver:
             StateNotSaved: It has to be durable and could not be written.
         """
         if self._writer is not None:
+            began = time.monotonic()
             buffer = self._writer.buffer(self._specs)
             self._session.state.copy_to(buffer.views)
-            taken = self._writer.save(step, buffer, self._metadata(step), wait=wait)
+            taken = self._writer.save(step, buffer, self._metadata(step, is_last=wait), wait=wait)
+            if taken and not wait:
+                self._chooser.checkpoint.begins(time.monotonic() - began)
             if wait and not taken:
                 kept = self._store.steps()
                 raise StateNotSaved(
@@ -167,18 +226,22 @@ class Saver:
         self.due.done()
         self.keep_for_rollback()
 
-    def take_snapshot(self, step: int) -> None:
+    def take_snapshot(self, step: int, is_last: bool = False) -> None:
         """Has the state copied to the host's memory, unless the snapshot before is still being written."""
         # Whether it is taken or not, so that where a roll-back leads to is a matter of the step alone.
         self.keep_for_rollback()
-        if self._snapshots is not None and self._snapshots.ready:
-            self._snapshots.take(step, self._session.state.tensors(), self._metadata(step))
+        if self._snapshots is None or (self._chooser.leaves_out_snapshot and not is_last):
+            return
+        if self._snapshots.ready:
+            began = time.monotonic()
+            self._snapshots.take(step, self._session.state.tensors(), self._metadata(step, is_last))
+            self._chooser.snapshot.begins(time.monotonic() - began)
 
     def hand_over(self, step: int) -> None:
         """Takes the last snapshot of this process and waits for it: whoever goes on need not wait for the disk."""
         if self._snapshots is not None:
             self._snapshots.finish()
-            self.take_snapshot(step)
+            self.take_snapshot(step, is_last=True)
             self._snapshots.finish()
 
     def keep_for_rollback(self) -> None:
@@ -218,7 +281,7 @@ class Saver:
             self._snapshot_failed(error)
             return None
 
-    def _metadata(self, step: int) -> Mapping[str, Any]:
+    def _metadata(self, step: int, is_last: bool) -> Mapping[str, Any]:
         return {
             "wall_time_s": self.wall_time_s,
             "examples": self._session.examples(step),
@@ -226,11 +289,15 @@ class Saver:
             "skipped_windows": self.position.as_json(),
             "seed": self._session.config.train.seed,
             "generation": self._recorder.generation,
+            "is_last": is_last,
+            "interruptions": self._chooser.interruptions.to_json(),
+            "intervals": self._chooser.to_json(),
         }
 
     def _saved(self, saved: SavedCheckpoint) -> None:
         trace = self._recorder.trace
         trace.add("checkpoint", time.time() - saved.write_s, saved.write_s, saved.step)
+        self._chooser.checkpoint.write_s = saved.write_s
         self._recorder.event(
             "checkpoint_saved", step=saved.step, path=saved.path, stall=saved.stall_s, duration=saved.write_s
         )
@@ -247,6 +314,7 @@ class Saver:
 
     def _snapshot_taken(self, step: int, began_at: float, duration_s: float) -> None:
         self._recorder.trace.add("snapshot", began_at, duration_s, step)
+        self._chooser.snapshot.write_s = duration_s
         if self._on_snapshot:
             self._on_snapshot(step)
 
@@ -256,3 +324,8 @@ class Saver:
             f"no snapshots are taken any more ({error}); a lost worker is replaced from the newest checkpoint: "
             "free memory on the host's /dev/shm"
         )
+
+    def _chosen(self, chosen: Chosen) -> None:
+        record = chosen.to_record()
+        self._recorder.event(EVENT, **record)
+        self._recorder.say(sentence(record))

@@ -9,6 +9,7 @@ from trainer.checkpoint.host_buffer import ArraySpec
 from trainer.config.training import TrainingConfig
 from trainer.config.warm_start import WarmStartConfig
 from trainer.group import Group
+from trainer.intervals.interruptions import Exposure
 from trainer.loop import Loop
 from trainer.recorder import Recorder
 from trainer.run_folder import RunFolder
@@ -54,6 +55,7 @@ def run_training(
     on_arrivals: Callable[[Callable[[], ArrivalCount]], None] | None = None,
     on_checkpoint: Callable[[int], None] | None = None,
     session: Session | None = None,
+    exposure: Exposure | None = None,
 ) -> Outcome:
     """Trains from a snapshot, the newest good checkpoint of the folder, or the start, to the end of the config.
 
@@ -75,6 +77,7 @@ def run_training(
         on_checkpoint: Called, on another thread, with the step of each checkpoint that is durable; by the chief alone.
         session: Built before, of a worker that becomes a member of its first group now; group and restore then come
             from its membership.
+        exposure: What can fail, for the intervals that the config leaves open; None for one host of the usual kind.
 
     Raises:
         DataError: The data is missing or damaged.
@@ -96,7 +99,7 @@ def run_training(
             if on_arrivals and session.strategy.arrivals:
                 on_arrivals(session.strategy.arrivals)
             recorder.strategy(session.choice.facts, session.choice.why if session.choice.is_automatic else None)
-            saver = Saver(session, folder, recorder, group, snapshots, on_snapshot, on_checkpoint)
+            saver = Saver(session, folder, recorder, group, snapshots, on_snapshot, on_checkpoint, exposure)
             if on_progress:
                 on_progress(restored, "restore")
             if regrouping is None or place is None:

@@ -59,6 +59,8 @@ def step(run: Run, state: Ending | HandingOver, fact: Fact) -> _Next:
         run.plan()
     if not isinstance(fact, WorkersDied):
         return state
+    if isinstance(state, Ending) and _is_as_ordered(fact):
+        return state if run.fleet.acting else _go_on(run, state)
     members = [death for death in fact.deaths if death.worker.formed_at is not None]
     # The rank whose error broke the generation may be heard after the peers that it took along.
     if reason := repeated_error(run, members):
@@ -71,6 +73,11 @@ def step(run: Run, state: Ending | HandingOver, fact: Fact) -> _Next:
         run.announce(f"{title_of(fact)} before it had handed over: generation {state.generation} is broken off")
         return break_off(run, state.generation, delay_s=0.0)
     return state if run.fleet.acting else _go_on(run, state)
+
+
+def _is_as_ordered(fact: WorkersDied) -> bool:
+    """Whether only workers that had been killed have died, and of nothing else."""
+    return fact.host is None and all(death.cause == "expected" and death.error is None for death in fact.deaths)
 
 
 def _end_frozen(run: Run) -> None:

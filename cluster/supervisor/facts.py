@@ -2,6 +2,7 @@
 
 import signal
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 from cluster.assignment import ErrorReport
@@ -128,9 +129,14 @@ def _describe(exited: WorkerExited) -> str:
     if exited.error is not None:
         return f"raised {exited.error.kind} at step {exited.error.step}: {exited.error.message}"
     if exited.signal is not None:
-        try:
-            name = signal.Signals(exited.signal).name
-        except ValueError:  # a real-time signal
-            name = f"signal {exited.signal}"
-        return f"was killed ({name})"
+        return _killed_by(exited.signal)
     return "is gone" if exited.code is None else f"ended with exit code {exited.code}"
+
+
+@cache  # a broken generation of ten thousand workers asks ten thousand times
+def _killed_by(number: int) -> str:
+    try:
+        name = signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        name = f"signal {number}"
+    return f"was killed ({name})"

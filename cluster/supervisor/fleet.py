@@ -209,8 +209,10 @@ class Fleet:
 
     def _count(self, worker: Worker, change: int) -> None:
         """A worker becomes a standby, or is about to be none any more if it is one."""
-        host = self.hosts.get(worker.host)
-        if worker.is_standby and host is not None:
-            before = host.num_seated
-            host.num_standbys += change
-            self.num_seated += host.num_seated - before
+        # Written out: it is called for each worker of ten thousand, whenever one of them ends a generation.
+        if worker.address is None or worker.formed_at is not None or worker.doomed_at is not None or worker.leaves:
+            return
+        if (host := self.hosts.get(worker.host)) is not None:
+            before, slots = host.num_standbys, host.slots
+            host.num_standbys = after = before + change
+            self.num_seated += (after if after < slots else slots) - (before if before < slots else slots)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from cluster.assignment import Assignment, Member, SnapshotPlace
 from cluster.supervisor import stopping
 from cluster.supervisor.commands import Form
-from cluster.supervisor.facts import Fact, MemberCompleted, TimePassed, WorkersDied
+from cluster.supervisor.facts import Fact, MemberCompleted, StandbyReady, TimePassed, WorkersDied
 from cluster.supervisor.fleet import Worker
 from cluster.supervisor.generation_progress import GenerationProgress
 from cluster.supervisor.judgement import judge_idle, repeated_error, title_of
@@ -24,6 +24,8 @@ def enter(run: Run, since: float, not_before: float) -> _Next:
 
 def step(run: Run, state: Gathering | Waiting, fact: Fact) -> _Next:
     """What follows from a fact."""
+    if isinstance(fact, StandbyReady):
+        return _try_to_form(run, state) if isinstance(state, Gathering) else state
     if isinstance(fact, MemberCompleted) and fact.worker == next(iter(run.progress.members)):
         return stopping.finish(run, fact.step)
     if isinstance(fact, WorkersDied):

@@ -46,6 +46,11 @@ class HostsSetAside:
         self._histories[host] = _History()
         return self._limits.aside_s
 
+    @property
+    def num_aside(self) -> int:
+        """How many hosts are set aside."""
+        return len(self._aside)
+
     def is_aside(self, host: str) -> bool:
         """Whether the host is set aside."""
         return host in self._aside

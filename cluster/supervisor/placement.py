@@ -37,17 +37,24 @@ def plan_workers(
     Members are spread over the hosts, so that a lost host costs as few as possible and its peers hold the state.
     """
     # Not through `remains`: called for each of ten thousand workers, it is most of a tick.
-    load = {
-        host.name: sum(
-            [one.doomed_at is None and one.stop_by is None and not one.leaves for one in host.workers.values()]
-        )
-        for host in hosts
-    }
-    seated = sum(min(load[host.name], host.slots) for host in hosts)
+    load: dict[str, int] = {}
+    free: list[tuple[int, int, Host]] = []
+    seated = 0
+    for host in hosts:
+        count, slots = 0, host.slots
+        for one in host.workers.values():
+            if one.doomed_at is None and one.stop_by is None and not one.leaves:
+                count += 1
+        load[host.name] = count
+        if count < slots:
+            seated += count
+            free.append((count, host.order, host))
+        else:
+            seated += slots
     starts: list[str] = []
-    free = [(load[host.name], host.order, host) for host in hosts if load[host.name] < host.slots]
-    free = [entry for entry in free if may_start(entry[2].name)]
-    heapq.heapify(free)
+    if seated < wanted:
+        free = [entry for entry in free if may_start(entry[2].name)]
+        heapq.heapify(free)
     while seated < wanted and free:
         _, order, host = heapq.heappop(free)
         starts.append(host.name)
@@ -78,6 +85,8 @@ def candidates(hosts: Sequence[Host], survivors: bool, starting: bool = False) -
         survivors: whether the members of the last generation count as well.
         starting: whether those count that are not ready yet.
     """
+    if not survivors and not starting:  # which the books know, without a look at every worker
+        return sum([host.num_seated for host in hosts])
     return sum(
         min(host.slots, sum(_is_fit(worker, survivors, starting) for worker in host.workers.values())) for host in hosts
     )
@@ -89,14 +98,16 @@ def choose_members(hosts: Sequence[Host], size: int, survivors: bool) -> list[Wo
     Survivors keep their order and come first, so that rank 0 holds the state whenever one does. New members are
     spread over the hosts, and ordered by host, so that neighbours in rank are neighbours in the network.
     """
-    fit = {host.name: [worker for worker in host.workers.values() if _is_fit(worker, survivors)] for host in hosts}
-    # Survivors first within a host, so that they are the ones that get its slots.
-    for workers in fit.values():
-        workers.sort(key=lambda worker: (worker.rank < 0, worker.rank, worker.number))
     old: list[Worker] = []
     layers: list[tuple[int, int, Worker]] = []
     for host in hosts:
-        for layer, worker in enumerate(fit[host.name][: host.slots]):
+        if not survivors and not host.num_standbys:
+            continue
+        fit = [worker for worker in host.workers.values() if _is_fit(worker, survivors)]
+        if len(fit) > 1:
+            # Survivors first within a host, so that they are the ones that get its slots.
+            fit.sort(key=lambda worker: (worker.rank < 0, worker.rank, worker.number))
+        for layer, worker in enumerate(fit[: host.slots]):
             if worker.rank >= 0:
                 old.append(worker)
             else:

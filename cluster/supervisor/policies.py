@@ -41,6 +41,8 @@ class HostPolicy(Protocol):
 
     def fail(self, host: str, now: float) -> bool: ...  # noqa: D102
     def set_aside(self, host: str, now: float) -> float: ...  # noqa: D102
+    @property
+    def num_aside(self) -> int: ...  # noqa: D102
     def is_aside(self, host: str) -> bool: ...  # noqa: D102
     def come_back(self, now: float) -> list[str]: ...  # noqa: D102
     def recall(self) -> list[str]: ...  # noqa: D102

@@ -58,12 +58,9 @@ class Run:
 
     def usable_hosts(self) -> list[Host]:
         """The hosts whose workers may become members, in the order of joining."""
-        is_aside = self.policies.hosts.is_aside
-        return [
-            host
-            for host in self.fleet.hosts.values()
-            if host.leaves_at is None and not host.released and not is_aside(host.name)
-        ]
+        stay = [host for host in self.fleet.hosts.values() if host.leaves_at is None and not host.released]
+        policy = self.policies.hosts
+        return [host for host in stay if not policy.is_aside(host.name)] if policy.num_aside else stay
 
     def newest_snapshot(self) -> SnapshotPlace | None:
         """The snapshot to go on from: the newest on a host that stays; None: the newest checkpoint."""

@@ -26,6 +26,7 @@ class SnapshotBook:
     def __init__(self) -> None:
         self.checkpoint_step = -1
         self._held: dict[str, _Snapshot] = {}
+        self._newest = _Snapshot(-1, -1)  # of those told of
         self._distrusted: dict[str, tuple[int, int]] = {}  # generation and step
         # (generation, the step it went on from), generations that never said it left out: they did nothing.
         self._starts: list[tuple[int, int]] = []
@@ -36,7 +37,10 @@ class SnapshotBook:
         newest = self._distrusted.get(host, (-1, -1)) if held is None else (held.generation, held.step)
         is_news = (generation, step) > newest
         if is_news and self._is_past_of_now(generation, step):
-            self._held[host] = _Snapshot(step, generation)
+            # All hosts take the same ones: thousands of equal objects would only be more to look after.
+            if (generation, step) != (self._newest.generation, self._newest.step):
+                self._newest = _Snapshot(step, generation)
+            self._held[host] = self._newest
 
     def lose(self, host: str) -> None:
         """A host's memory is gone."""

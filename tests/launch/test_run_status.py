@@ -7,6 +7,7 @@ import pytest
 from cluster.run_lock import RunLock
 from launch.run_status import describe, read_status
 from tests.trainer.goodput.journals import Story
+from trainer.intervals.choice import Chosen
 from trainer.observe.journal import Journal
 from trainer.observe.metrics_log import MetricsLog
 from trainer.run_folder import RunFolder
@@ -86,3 +87,24 @@ def test_where_the_time_went_is_told(run):
     text = describe(status)
     assert "goodput       72.7% of 11s; 1 failure cost" in text
     assert "last failure  worker 1 on a was killed (SIGKILL); not over yet" in text
+
+
+def test_how_often_the_state_is_saved_is_told_with_the_reason(run):
+    journal = Journal(run.journal)
+    for steps in (200, 2000):
+        chosen = Chosen("snapshots", steps, 0.002 * steps, 0.0021, 3.6e6, "patience")
+        journal.write("interval_chosen", **chosen.to_record())
+    status = read_status(run.path)
+    assert status.as_json()["intervals"] == {
+        "snapshots": {"steps": 2000, "seconds": 4.0, "cost": 0.0021, "mtbf": 3.6e6, "reason": "patience"}
+    }
+    assert "saving       snapshots every 2000 steps (about 4.0s): one costs 2.1ms, and" in describe(status)
+
+
+def test_a_member_that_was_replaced_meanwhile_is_no_interruption(run):
+    story = Story(replaceable_from=1)
+    story.begin()
+    story.exit(11.0, "w2", signal=9)
+    run.journal.write_text("".join(json.dumps(record) + "\n" for record in story.records))
+    text = describe(read_status(run.path))
+    assert "worker 1 on a was killed (SIGKILL); not replaced yet, the others went on" in text

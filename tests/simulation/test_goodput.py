@@ -7,6 +7,7 @@ import pytest
 
 from cluster.simulation.scenario import Scenario, draw_scenario
 from cluster.simulation.simulation import Simulation
+from tests.simulation.invariants import Invariants
 from trainer.goodput.account import Account
 from trainer.goodput.phases import PHASES, PRODUCTIVE
 from trainer.goodput.supervised import Ledger
@@ -82,3 +83,23 @@ def test_steps_and_their_time_are_those_that_the_machines_made() -> None:
         assert abs(account.seconds[PRODUCTIVE] - kept_s) <= slack_s, seed
         interrupted += bool(account.steps_lost)
     assert interrupted > 30
+
+
+def test_members_that_are_replaced_while_the_others_go_on_are_counted() -> None:
+    replaced = 0
+    for seed in range(300):
+        scenario = draw_scenario(seed)
+        if scenario.settings.replaceable_from is None:
+            continue
+        simulation = Simulation(scenario)
+        invariants = Invariants(simulation)
+        simulation.run()
+        ledger = Ledger()
+        for record in simulation.records():
+            ledger.add(record)
+        found = ledger.account()
+        served = [failure for failure in found.failures if failure.replaced_s is not None]
+        # A place is left before it is taken, and whoever takes it may be gone before it serves.
+        assert len(served) <= invariants.replacements <= found.replacements == ledger.replacements, seed
+        replaced += invariants.replacements
+    assert replaced >= 4

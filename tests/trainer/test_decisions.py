@@ -7,6 +7,7 @@ import pytest
 from trainer.config.interval import Interval
 from trainer.decisions import Decisions
 from trainer.due import Due
+from trainer.intervals.snapshot_interval import SnapshotInterval
 from trainer.stop_request import StopRequest
 from trainer.strategies.strategy import NUM_VOTES
 
@@ -38,6 +39,7 @@ class BallotPlace:
 class FakeSaver:
     def __init__(self, due: Due, ready: bool) -> None:
         self.due, self.ready = due, ready
+        self.snapshot_interval = SnapshotInterval(20)
 
 
 class Worker:
@@ -121,3 +123,19 @@ def test_all_mixtures_of_wishes_are_decided_alike():
             if stop[rank]:
                 worker.stop.request("SIGTERM")
         assert one_call(workers, 1) == (any(stop), late[0], late[0] and ready[0])
+
+
+def test_the_interval_of_snapshots_changes_everywhere_after_the_same_call_by_the_chiefs_measure_alone():
+    workers = workers_of(Interval(1000, "s"))
+    intervals = [worker.saver.snapshot_interval for worker in workers]
+    intervals[1].aim_at(1)  # whoever is not the chief has measured something else
+    intervals[0].aim_at(900)
+    seen = []
+    for step in range(7):
+        one_call(workers, step)
+        [steps] = {interval.steps for interval in intervals}
+        seen.append(steps)
+    assert seen == [50, 100, 200, 500, 1000, 1000, 1000]
+    intervals[0].aim_at(400)
+    one_call(workers, 8)
+    assert {interval.steps for interval in intervals} == {500}

@@ -85,7 +85,7 @@ class Workers:
         num_workers: int = 2,
         stop_at: dict[int, int] | None = None,
         snapshots: list[Path] | None = None,
-        snapshot_every: int = 3,
+        snapshot_every: int | None = 3,
         restore: list[Path] | None = None,
         generation: int = 0,
     ) -> None:

@@ -4,14 +4,18 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
-from trainer.config.interval import Interval
+from trainer.config.interval import IntervalOrAuto
 from trainer.config.section import Section
 
 
 class CheckpointConfig(Section):
     """Checkpoints are also written at the end of the run and when it is stopped."""
 
-    every: Interval = Field(default=Interval(60, "s"), description="between two checkpoints")
+    every: IntervalOrAuto = Field(
+        default="auto",
+        description="between two checkpoints; auto: what costs least by what one holds the steps up and how often the "
+        "run fails, within max_overhead and at most 300s",
+    )
     keep: PositiveInt = Field(default=3, description="newest checkpoints that stay; the best one stays beside them")
     best_metric: str | None = Field(
         default=None, description="evaluation metric that finds the best checkpoint, e.g. accuracy"

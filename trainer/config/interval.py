@@ -3,9 +3,9 @@
 import re
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Literal, cast, get_args
+from typing import Annotated, Any, Literal, cast, get_args
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, PlainSerializer, PlainValidator, WithJsonSchema
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
@@ -77,3 +77,21 @@ def _validate(value: object) -> Interval:
     if isinstance(value, str):
         return Interval.parse(value)
     raise ValueError('must be text with a unit, as in "500st" (steps), "30s" (seconds) or "1ep" (epochs)')
+
+
+def _validate_or_auto(value: object) -> Interval | Literal["auto"]:
+    if value == "auto":
+        return "auto"
+    try:
+        return _validate(value)
+    except ValueError as error:
+        raise ValueError(f"{error}, or auto") from None
+
+
+IntervalOrAuto = Annotated[
+    Interval | Literal["auto"],
+    PlainValidator(_validate_or_auto),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": f"{_PATTERN}|^auto$", "examples": ["auto", "500st", "30s"]}),
+]
+"""An interval, or that the run chooses it."""

@@ -6,6 +6,9 @@ from typing import Any
 from trainer.goodput.phases import PHASES, PRODUCTIVE
 from trainer.goodput.timeline import Tile
 
+# The cause of a failure that did not interrupt the training: a member was replaced while its generation went on.
+REPLACEMENT = "replacement"
+
 
 @dataclass
 class Failure:
@@ -14,7 +17,8 @@ class Failure:
     Attributes:
         at: when it was known, in the clock of the tiles: seconds since the epoch for a run's journal.
         generation: the generation that it ended; 0 for a process alone.
-        cause: "failure", "hang", "host", "preemption", "resize" or "launcher" (the launching process itself ended).
+        cause: "failure", "hang", "host", "preemption", "resize", "launcher" (the launching process itself ended), "bad
+            step", or "replacement": one that serves the others was lost, and they went on.
         what: for a person: "worker 1 on localhost was killed (SIGKILL)".
         rank, worker, host, signal, exit_code, error: of what died first, as far as it applies.
         phases: seconds of the interruption by phase, from the detection to the first step after it.
@@ -23,6 +27,7 @@ class Failure:
         resumed_step: from where the run went on.
         source: "memory" or "checkpoint".
         is_over: whether a step was completed after it.
+        replaced_s: of a replacement, the seconds until another one served in that place; None: nobody yet.
     """
 
     at: float
@@ -41,6 +46,7 @@ class Failure:
     resumed_step: int | None = None
     source: str | None = None
     is_over: bool = False
+    replaced_s: float | None = None
 
     @property
     def down_s(self) -> float:
@@ -96,6 +102,16 @@ class Account:
         return self.seconds.get(PRODUCTIVE, 0.0) / self.wall_s if self.wall_s > 0 else None
 
     @property
+    def interruptions(self) -> tuple[Failure, ...]:
+        """The failures after which the training had to be taken up again."""
+        return tuple(failure for failure in self.failures if failure.cause != REPLACEMENT)
+
+    @property
+    def replacements(self) -> int:
+        """Members that were lost while their generation went on."""
+        return len(self.failures) - len(self.interruptions)
+
+    @property
     def steps_lost(self) -> int:
         """Over all failures."""
         return sum(failure.steps_lost or 0 for failure in self.failures)
@@ -115,5 +131,6 @@ class Account:
             "steps": self.steps,
             "steps_lost": self.steps_lost,
             "failure_cost_s": self.failure_cost_s,
+            "replacements": self.replacements,
             "failures": [failure.to_json() for failure in self.failures],
         }

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from trainer.goodput.account import Failure
 from trainer.goodput.phases import (
     BUILT,
     CHECKPOINT,
@@ -21,6 +22,7 @@ from trainer.goodput.phases import (
 # What the members of a generation report, in the order in which the last of them decides for all.
 _REPORTED = ("form", "build", "restore", "compile", "export", "checkpoint", "evaluate", "step")
 BEFORE_STEPS = _REPORTED[:4]
+SERVE = "serve"  # of a member that takes no steps of its own
 _LATER = {"export": EXPORT, "checkpoint": CHECKPOINT, "evaluate": EVALUATE, "step": PRODUCTIVE}
 _AT_START = {"form": STARTUP, "build": STARTUP, "restore": STARTUP, "compile": COMPILE}
 _AGAIN = {"form": FORMED, "build": BUILT, "restore": RESTORED, "compile": FIRST_STEP}
@@ -50,7 +52,8 @@ class MemberFacts:
     Attributes:
         phase, step: as last reported; -1 before the first report.
         progressed_at: when either last changed.
-        is_done: it has completed the training, or ended in order.
+        is_done: it has completed the training, or ended in order; nobody waits for it.
+        replaces: the failure whose place it took while the generation went on; None: it was there from the beginning.
     """
 
     rank: int
@@ -59,6 +62,7 @@ class MemberFacts:
     phase: str = "form"
     step: int = -1
     is_done: bool = False
+    replaces: Failure | None = None
 
 
 @dataclass(slots=True)

@@ -15,8 +15,11 @@ def sentence(account: Account) -> str:
     if account.goodput is None:
         return "nothing was recorded that goodput could be told from"
     text = f"goodput {100 * account.goodput:.1f}% of {format_duration(account.wall_s)}"
-    if account.failures:
-        count = len(account.failures)
+    if account.replacements:
+        count = account.replacements
+        text += f"; {count} worker{'s were' if count > 1 else ' was'} replaced while the others went on"
+    if account.interruptions:
+        count = len(account.interruptions)
         text += f"; {count} failure{'s' if count > 1 else ''} cost {format_duration(account.failure_cost_s)}"
         if account.steps_lost:
             steps = account.steps_lost
@@ -28,16 +31,17 @@ def sentence(account: Account) -> str:
         for seconds, phase in sorted(others, reverse=True)[:2]
         if seconds > _RARE * account.wall_s
     ]
-    return text + (f" ({', '.join(large)})" if large else "") + ", no failures"
+    return text + (f" ({', '.join(large)})" if large else "") + ("" if account.replacements else ", no failures")
 
 
 def scalars(account: Account) -> dict[str, float]:
-    """What TensorBoard shows: `goodput/share`, `goodput/failures`, `goodput/steps_lost` and `goodput/PHASE_s`."""
+    """What TensorBoard shows: below `goodput/` the share, failures, replacements, lost steps, and seconds by phase."""
     if account.goodput is None:
         return {}
     values = {
         "goodput/share": account.goodput,
-        "goodput/failures": float(len(account.failures)),
+        "goodput/failures": float(len(account.interruptions)),
+        "goodput/replacements": float(account.replacements),
         "goodput/steps_lost": float(account.steps_lost),
     }
     return values | {f"goodput/{phase}_s": seconds for phase, seconds in account.seconds.items()}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.atomic_file import write_whole
+from trainer.intervals.choice import newest_choices, sentence
 from trainer.observe.number_text import format_count, format_number
 from trainer.report import gantt, tables, time_spent
 from trainer.report.axis import finite
@@ -186,10 +187,13 @@ def _phases(record: RunRecord) -> Markup:
 
 
 def _checkpoints(record: RunRecord, wall: WallTime) -> Markup:
+    chosen = [
+        element("p", f"Chosen: {sentence(choice)}.", class_="chart-note") for choice in newest_choices(record.journal)
+    ]
     if not record.checkpoints:
-        return _section("Checkpoints", None, element("p", "None was written.", class_="empty"))
+        return _section("Checkpoints", None, element("p", "None was written.", class_="empty"), *chosen)
     content, note = tables.checkpoints(record.checkpoints, wall.began)
-    return _section("Checkpoints", note, content)
+    return _section("Checkpoints", note, content, *chosen)
 
 
 def _events(record: RunRecord, wall: WallTime) -> Markup:

@@ -117,7 +117,7 @@ def clock(seconds: float) -> str:
 
 def _measure(key: str, value: Any) -> str:
     """A field of an event, with the unit that its name implies."""
-    if is_number(value) and key in ("duration", "stall"):
+    if is_number(value) and key in ("duration", "stall", "seconds", "cost", "mtbf"):
         return format_duration(value)
     if is_number(value) and key == "bytes":
         return format_bytes(value)

@@ -47,12 +47,14 @@ def draw(account: Account) -> Markup:
 
 def note(account: Account) -> str:
     """What stands beside it."""
+    text = "Each second of the wall time is in one colour."
     if not account.failures:
-        return "Each second of the wall time is in one colour. Nothing failed."
-    count = len(account.failures)
+        return f"{text} Nothing failed."
+    count, replaced = len(account.failures), account.replacements
+    without = f" During {replaced} of them the others went on." if replaced else ""
     return (
-        f"Each second of the wall time is in one colour. Marked: {count} failure{'s' if count > 1 else ''}, "
-        f"which cost {format_duration(account.failure_cost_s)} in all."
+        f"{text} Marked: {count} failure{'s' if count > 1 else ''}, which cost "
+        f"{format_duration(account.failure_cost_s)} in all.{without}"
     )
 
 

@@ -25,11 +25,11 @@ class SnapshotPlan:
     Attributes:
         path: The file, on a tmpfs of this host; None where another worker of the host takes them for this one too.
         every: Steps between two snapshots; the same for all workers of a group, because their calls of the inner loop
-            end there, and they count each other's votes call by call.
+            end there, and they count each other's votes call by call. None: it is chosen while the run goes on.
     """
 
     path: Path | None
-    every: int
+    every: int | None
 
 
 class _Job(NamedTuple):

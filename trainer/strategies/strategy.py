@@ -62,7 +62,7 @@ class Agreement(Protocol):
         ...
 
 
-NUM_VOTES = 4
+NUM_VOTES = 6
 
 
 class Place(NamedTuple):

@@ -26,8 +26,8 @@ EPOCH = 1_000_000.0  # what the clock on the wall shows when the run's own clock
 class Story:
     """A supervised run of two workers, told event by event."""
 
-    def __init__(self, at: float = 0.0, reform: bool = False) -> None:
-        settings = Settings(sizes=Sizes(min=2, max=2), reform=reform)
+    def __init__(self, at: float = 0.0, reform: bool = False, replaceable_from: int | None = None) -> None:
+        settings = Settings(sizes=Sizes(min=2, max=2), reform=reform, replaceable_from=replaceable_from)
         self.records: list[dict[str, Any]] = []
         self.generation = 0
         self.members: tuple[str, ...] = ()
@@ -66,9 +66,18 @@ class Story:
         for rank, worker in enumerate(workers):
             self.command(Form(worker, Assignment(self.generation, rank, members, place)))
 
+    def step_in(self, worker: str, rank: int) -> None:
+        """Another worker takes a place in the generation that goes on."""
+        self.members = tuple(worker if index == rank else name for index, name in enumerate(self.members))
+        members = tuple(Member(name, "a", index, "a:1") for index, name in enumerate(self.members))
+        self.command(Form(worker, Assignment(self.generation, rank, members, None)))
+
     def report(self, at: float, step: int, phase: str) -> None:
         for worker in self.members:
-            self.event(Progressed(at, worker, self.generation, step, phase))
+            self.tell(at, worker, step, phase)
+
+    def tell(self, at: float, worker: str, step: int, phase: str) -> None:
+        self.event(Progressed(at, worker, self.generation, step, phase))
 
     def exit(
         self, at: float, worker: str, code: int | None = 0, signal: int | None = None, error: ErrorReport | None = None

@@ -4,6 +4,7 @@ from cluster.assignment import ErrorReport
 from tests.trainer.goodput.journals import EPOCH, Story
 from trainer.goodput.account import Account
 from trainer.goodput.reading import account_of
+from trainer.goodput.sentence import sentence
 
 
 def account(story: Story, spans: dict | None = None, until: float | None = None) -> Account:
@@ -255,3 +256,62 @@ def test_the_end_of_a_run_that_gives_up_is_no_further_failure() -> None:
     found = account(story)
     assert [row.worker for row in found.failures] == ["w2"]
     assert found.failures[0].steps_lost is None
+
+
+def served(at: float = 0.0) -> Story:
+    """A coordinator and the worker that serves it, ten steps a second from 3 to 10."""
+    story = Story(at, replaceable_from=1)
+    story.start("w1", "w2")
+    story.ready(1.0, "w1", "w2")
+    story.form("w1", "w2")
+    story.tell(1.2, "w2", 0, "serve")
+    for time, step, phase in ((1.5, 0, "restore"), (2.0, 0, "compile"), (3.0, 10, "step"), (10.0, 80, "step")):
+        story.tell(time, "w1", step, phase)
+    return story
+
+
+def test_a_member_that_is_replaced_while_the_others_go_on_costs_no_time() -> None:
+    story = served()
+    story.start("w3")
+    story.ready(10.5, "w3")
+    story.exit(11.0, "w2", signal=9)
+    story.step_in("w3", 1)
+    story.tell(11.5, "w1", 95, "step")
+    story.tell(12.0, "w3", 0, "build")
+    story.tell(12.5, "w3", 0, "serve")
+    story.tell(14.0, "w1", 120, "step")
+    found = account(story)
+    (row,) = found.failures
+    assert (row.cause, row.what, row.is_over) == ("replacement", "worker 1 on a was killed (SIGKILL)", True)
+    assert (row.replaced_s, row.steps_lost, row.cost_s) == (pytest.approx(1.5), 0, 0.0)
+    assert (found.replacements, found.interruptions) == (1, ())
+    assert found.seconds == about(startup=2, compile=1, productive=11)
+    assert "1 worker was replaced while the others went on" in sentence(found)
+
+
+def test_a_frozen_member_that_serves_is_replaced_as_well() -> None:
+    story = served()
+    story.tick(20.0)
+    story.kill("w2", "has not been heard of for 10 s")
+    story.tell(20.5, "w1", 100, "step")
+    story.exit(21.0, "w2", signal=9)
+    found = account(story)
+    assert [(row.cause, row.replaced_s) for row in found.failures] == [("replacement", None)]
+    assert "detection" not in found.seconds
+
+
+def test_a_generation_that_cannot_go_on_without_a_member_that_serves_is_a_failure() -> None:
+    story = served()
+    story.exit(11.0, "w2", signal=9)
+    story.kill("w1", "generation 1 is broken")
+    story.exit(11.5, "w1", signal=9)
+    story.start("w3", "w4")
+    story.ready(12.0, "w3", "w4")
+    story.form("w3", "w4", restore=60)
+    story.tell(12.1, "w4", 0, "serve")  # before the coordinator has said from where it goes on
+    story.tell(13.0, "w3", 60, "compile")
+    story.tell(14.0, "w3", 70, "step")
+    found = account(story)
+    (row,) = found.failures
+    assert (row.cause, row.rank, row.steps_lost, row.resumed_step) == ("failure", 1, 20, 60)
+    assert found.replacements == 0

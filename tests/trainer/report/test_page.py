@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from trainer.intervals.choice import Chosen
+from trainer.observe.journal import Journal
 from trainer.report import write_report
 from trainer.report.reading import read_run
 
@@ -98,3 +100,13 @@ def test_a_second_report_replaces_the_first_and_leaves_nothing_else(example_run:
     second = write_report(run.folder).read_text()
     assert first != second
     assert not list(run.folder.glob(".report*"))
+
+
+def test_how_often_the_state_was_saved_is_told_with_the_reason(example_run: Callable):
+    run = example_run()
+    run.start()
+    run.train(0, 50)
+    chosen = Chosen("checkpoints", None, 300.0, 0.4, 3.6e6, "patience")
+    Journal(run.folder / "journal.jsonl").write("interval_chosen", **chosen.to_record())
+    run.end("finished")
+    assert "Chosen: checkpoints every 5m00s: one costs 0.4s" in _text(write_report(run.folder))
