@@ -19,6 +19,7 @@ from launch.config import RunConfig, load_config
 from launch.exit_code import ExitCode, explanation_of, is_ours
 from launch.host_memory import HOST, HostMemory, takes_snapshots
 from launch.quiet_start import import_tensorflow
+from launch.standby import wait_well
 from trainer.run_folder import RunFolder
 from trainer.stop_request import StopRequest
 
@@ -53,6 +54,7 @@ def _serve(link: WorkerLink, folder: RunFolder, stop: StopRequest, progress: "_P
 
         with ReservedPort(link.host_address) as port:
             link.ready(port.address)
+            wait_well(link, config, _memory(folder).folder)
             assignment = link.wait_for_assignment()
             if assignment is None:
                 return ExitCode.STOPPED
@@ -73,14 +75,13 @@ def _train(
     config: RunConfig, folder: RunFolder, assignment: Assignment, progress: "_Progress", stop: StopRequest
 ) -> "Outcome | None":
     """The outcome of the training; None of a member that served another's."""
-    from delivery.run_export import export_run, is_exported
     from trainer.group import Group
     from trainer.parameter_server.roles import Roles
     from trainer.parameter_server.server import is_server, serve
     from trainer.snapshot.taker import SnapshotPlan
     from trainer.training import run_training
 
-    memory, host = HostMemory(folder.path, os.environ.get(HOST, "")), assignment.itself.host
+    memory, host = _memory(folder), assignment.itself.host
     group = Group(assignment.rank, tuple(member.address for member in assignment.members), assignment.generation)
     if is_server(config.strategy, group):
         serve(group, Roles(group.size, config.strategy.parameter_servers), progress.report)
@@ -99,10 +100,17 @@ def _train(
         on_arrivals=progress.watch,
         on_checkpoint=lambda step: progress.link.checkpoint_durable(assignment.generation, step),
     )
-    if group.is_chief and outcome.stopped is None and config.export.enabled and not is_exported(folder, outcome.step):
-        progress.report(outcome.step, "export")
-        export_run(config, folder, outcome.session)
+    if group.is_chief and outcome.stopped is None and config.export.enabled:
+        from delivery.run_export import export_run, is_exported
+
+        if not is_exported(folder, outcome.step):
+            progress.report(outcome.step, "export")
+            export_run(config, folder, outcome.session)
     return outcome
+
+
+def _memory(folder: RunFolder) -> HostMemory:
+    return HostMemory(folder.path, os.environ.get(HOST, ""))
 
 
 def _state(memory: HostMemory, assignment: Assignment) -> "Snapshot | None":

@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 
 from trainer.config.combinations import batch_problems
+from trainer.config.strategy import StrategyConfig
 from trainer.config.training import TrainingConfig
 from trainer.data.block_reader import BlockReader
 from trainer.data.order import SampleOrder
@@ -95,7 +96,10 @@ class Session:
 
 
 def build_session(
-    config: TrainingConfig, group: Group | None = None, on_group: Callable[[], object] = lambda: None
+    config: TrainingConfig,
+    group: Group | None = None,
+    on_group: Callable[[], object] = lambda: None,
+    new_strategy: Callable[[StrategyConfig, Group | None], Strategy] = build_strategy,
 ) -> Session:
     """Builds a training; nothing is written and no step is taken.
 
@@ -104,6 +108,7 @@ def build_session(
         group: The workers that train together, all of which call this; TensorFlow must not have started its devices
             yet. None for a process alone.
         on_group: Called when the group is there, before data and model.
+        new_strategy: Makes the adapter of a config and a group.
 
     Raises:
         DataError: The data is missing or damaged.
@@ -114,7 +119,7 @@ def build_session(
     config = config.model_copy(update={"strategy": choice.config})
     check_group(config, group)
     _prepare_tensorflow(config)
-    strategy = build_strategy(config.strategy, group)
+    strategy = new_strategy(config.strategy, group)
     on_group()
     if group is not None and (problems := batch_problems(config, strategy.num_replicas, "the number of replicas")):
         raise ValueError("\n".join(problems))
