@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 
 from tests.cluster.ray_nodes import RayNodes
+from tests.conftest import SmallDisk
 from trainer.checkpoint.format import WRITING
 from trainer.observe.journal import read_journal
 from trainer.observe.metrics_log import read_metrics
@@ -26,8 +27,12 @@ FAULTS = (
     "agent stopped",
     "worker killed during a checkpoint",
     "worker killed during a recovery",
+    "supervisor killed",
+    "disk full",
 )
 _RECOVERS_S = 180.0
+_REFUSED = "No space left"
+_SAID_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -36,14 +41,15 @@ class Recovery:
 
     Attributes:
         fault: which.
-        noticed_s: until the supervisor knew.
+        noticed_s: until the supervisor knew; of a killed supervisor: until its last worker had ended; of a full disk:
+            until the run had said so.
         formed_s: until the next generation was formed.
         resumed_s: until its chief had the state again.
-        stepped_s: until it had taken a step.
+        stepped_s: until it had taken a step; of a full disk: from free space on, until one was recorded.
     """
 
     fault: str
-    noticed_s: float
+    noticed_s: float | None
     formed_s: float | None = None
     resumed_s: float | None = None
     stepped_s: float | None = None
@@ -53,19 +59,34 @@ class Faults:
     """Strikes a run under way.
 
     Args:
-        process: the launcher.
+        launch: starts the launcher, again when it has been killed.
+        output: what it prints.
         run: the run folder.
         nodes: the cluster; a node that is killed is replaced.
+        disk: which the run folder is on; None where it cannot be filled up.
         rng: decides.
+
+    Attributes:
+        process: the launcher.
     """
 
-    def __init__(self, process: subprocess.Popen, run: Path, nodes: RayNodes, rng: random.Random) -> None:
-        self._process, self._run, self._nodes, self._rng = process, run, nodes, rng
+    def __init__(
+        self,
+        launch: Callable[[], subprocess.Popen],
+        output: Path,
+        run: Path,
+        nodes: RayNodes,
+        disk: SmallDisk | None,
+        rng: random.Random,
+    ) -> None:
+        self._launch, self._output, self._run = launch, output, run
+        self._nodes, self._disk, self._rng = nodes, disk, rng
+        self.process = launch()
 
     @property
     def is_over(self) -> bool:
         """Whether the run has ended."""
-        return self._process.poll() is not None
+        return self.process.poll() is not None
 
     def wait_for_steps(self, steps: int) -> bool:
         """Waits until the run has logged so many more steps; returns whether it has."""
@@ -76,7 +97,11 @@ class Faults:
         """Strikes, and waits until the run goes on; None where there was nothing to strike."""
         if "checkpoint" in fault and not self._wait(lambda: any(self._run.glob(f"checkpoints/{WRITING}*"))):
             return None
+        if fault == "disk full":
+            return self._fill_disk()
         seen = len(read_journal(self._run / "journal.jsonl"))
+        if fault == "supervisor killed":
+            return self._kill_supervisor(seen)
         members, standbys = self._workers()
         if not members or (fault == "standby killed" and not standbys):
             return None
@@ -109,6 +134,36 @@ class Faults:
             return None
         formed = self._first(seen, began, "form")
         return Recovery(fault, noticed, formed, self._first(seen, began, "resumed"), self._stepped(seen, began))
+
+    def _kill_supervisor(self, seen: int) -> Recovery:
+        workers = [one for group in self._workers() for one in group]
+        began = time.time()
+        self.process.kill()
+        self.process.wait()
+        _, alive = psutil.wait_procs(workers, _RECOVERS_S)
+        assert not alive, f"workers outlived their supervisor: {alive}"
+        ended = time.time() - began
+        self.process = self._launch()
+        self._wait(lambda: self._stepped(seen, began))
+        formed, resumed = self._first(seen, began, "form"), self._first(seen, began, "resumed", "started")
+        return Recovery("supervisor killed", ended, formed, resumed, self._stepped(seen, began))
+
+    def _fill_disk(self) -> Recovery | None:
+        if self._disk is None:
+            return None
+        said, began = self._output.read_text().count(_REFUSED), time.time()
+        self._disk.fill()
+        noticed = None
+        # Each process says it once of each file.
+        while noticed is None and time.time() - began < _SAID_S:
+            assert not self.is_over, self._output.read_text()[-3000:]
+            if self._output.read_text().count(_REFUSED) > said:
+                noticed = time.time() - began
+            time.sleep(0.01)
+        self._disk.free()
+        free, step = time.time(), self._step()
+        self._wait(lambda: self._step() > step)
+        return Recovery("disk full", noticed, stepped_s=time.time() - free)
 
     def _workers(self) -> tuple[list[psutil.Process], list[psutil.Process]]:
         """The members of the newest generation and the standbys. A member has written its pid to its log."""
@@ -168,7 +223,7 @@ def table(recoveries: Iterable[Recovery]) -> str:
                 [one.resumed_s for one in those],
                 [one.stepped_s for one in those],
             ]
-            longest = max(max(value for value in column if value is not None) for column in columns if any(column))
+            longest = max(value for column in columns for value in column if value is not None)
             rows.append(f"| {fault} | {len(those)} | {' | '.join(map(_median, columns))} | {longest:.2f} |")
     return "\n".join(rows)
 
