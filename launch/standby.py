@@ -59,7 +59,7 @@ def wait_well(link: WorkerLink, config: RunConfig, marks: Path) -> None:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # also a user's sys.exit()
-        _say(f"the rehearsal failed ({type(error).__name__}: {explanation_of(error)}); the training may fail alike")
+        _say(f"the rehearsal failed: {explanation_of(error)}")
     else:
         _say(f"rehearsed in {time.monotonic() - began:.1f} s")
     finally:
