@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import traceback
 from collections.abc import Callable
 
 import keras
@@ -65,6 +66,9 @@ def rehearse(
         if has_gpus:  # they belong to the members
             tf.config.set_visible_devices([], "GPU")
         _take_a_step(config, Group(0, ("",) * num_workers), go_on, memory_bytes, runs=not has_gpus)
+    except BaseException as error:
+        traceback.clear_frames(error.__traceback__)  # which hold what has been built so far
+        raise
     finally:
         _forget()
 
