@@ -101,9 +101,10 @@ def train_supervised(config: RunConfig, folder: RunFolder, stop: StopRequest) ->
     memory.create(keep=[one.host for one in left])
     watching = start_watching(config, folder, _announce)
     try:
-        hosts = hosts_of(config, folder, memory, terminal, _host_recorder(journal), _announce)
+        # Through the terminal's queue: a terminal that stands still must not hold up a recovery.
+        hosts = hosts_of(config, folder, memory, terminal, _host_recorder(journal), terminal.say)
         _announce_sizes(config)
-        runtime = Runtime(Supervisor(settings), hosts, _recorder(journal), _announce)
+        runtime = Runtime(Supervisor(settings), hosts, _recorder(journal), terminal.say)
         _pass_on(stop, runtime.request_stop)
         finish = runtime.run(known=left)
     finally:

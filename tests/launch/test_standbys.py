@@ -15,7 +15,7 @@ pytestmark = pytest.mark.processes
 def test_standbys_step_in_whether_their_rehearsal_went_well_or_not(tmp_path):
     config, folder, fault = write_config(tmp_path), tmp_path / "group", tmp_path / "fault"
     arguments = ["task.name=tests.launch.faulty_task:Faulty", "cluster.standbys=2", "cluster.rehearse=true"]
-    arguments.append("train.steps=100000000")
+    arguments += ["train.steps=100000000", "train.log_every=100", "evaluate.every=null"]
 
     def standbys() -> list[str]:
         """Those whose rehearsal is over."""
