@@ -44,7 +44,7 @@ bench: $(INSTALLED) ## Measure training speed beside its peers (long; benchmarks
 	$(BIN)/python -m benchmarks.single
 
 chaos: $(INSTALLED) ## Kill runs at random moments and compare their curves to the bit (long)
-	$(BIN)/python -m pytest tests/chaos --chaos-long
+	PHALANX_CHAOS_TABLE=benchmarks/chaos-ray-$$(date +%F).md $(BIN)/python -m pytest tests/chaos --chaos-long
 
 clean: ## Remove the environment and all caches, but no runs
 	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -85,7 +85,7 @@ def phalanx(model: str, folder: Path, kind: str, fault: signal.Signals | None, *
     def has_trained() -> bool:
         journal = read_journal(run / "journal.jsonl")
         steps = [event["step"] for event in journal if event["event"] == "progressed"]
-        standbys = sum(event["event"] == "worker_ready" for event in journal) - NUM_WORKERS
+        standbys = sum(event["event"] == "progressed" and event["phase"] == "standby" for event in journal)
         return max(steps, default=0) >= STEPS_BEFORE[model] and (fault is None or standbys >= NUM_WORKERS)
 
     with started(command, log) as process:

@@ -31,9 +31,19 @@ PHALANX, COLD, UP = "phalanx", "ray train, ray cold", "ray train, ray up"
 def ray_up(folder: Path) -> Iterator[str]:
     """A Ray that is up; gives its address, and ends the Ray that it started."""
     log = folder / "head.log"
-    ray = str(Path(sys.executable).with_name("ray"))
     port = free_port()
-    head = [ray, "start", "--head", "--block", f"--port={port}", "--num-cpus=4", "--include-dashboard=false"]
+    # Ray's command line, also where its script is not beside the interpreter.
+    head = [
+        sys.executable,
+        "-m",
+        "ray.scripts.scripts",
+        "start",
+        "--head",
+        "--block",
+        f"--port={port}",
+        "--num-cpus=4",
+        "--include-dashboard=false",
+    ]
     with started([*head, "--node-ip-address=127.0.0.1", "--disable-usage-stats"], log) as process:
         address = f"127.0.0.1:{port}"
 

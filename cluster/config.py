@@ -168,6 +168,11 @@ class ClusterConfig(BaseModel):
         description="started processes that wait to take a dead worker's place; without it one for each worker, "
         "because a death ends them all",
     )
+    rehearse: bool = Field(
+        default=True,
+        description="whether standbys build the training once, take a step on their CPU and forget it, so that they "
+        "need a fraction of the time when they step in",
+    )
     snapshot_every: StepsOrAuto = Field(
         default="auto",
         description="steps between two copies of the state in the hosts' memory; auto: what costs least by what one "

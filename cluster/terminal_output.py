@@ -2,6 +2,7 @@
 
 import threading
 from collections import deque
+from collections.abc import Iterable
 from typing import TextIO
 
 from cluster.worker_output import OutputLines
@@ -35,10 +36,17 @@ class TerminalOutput:
         if output.rank is None and not self._standbys:
             return
         prefix = self._prefix(output)
+        self._queue(f"{prefix} {line}\n" for line in output.lines)
+
+    def say(self, text: str) -> None:
+        """Takes a sentence of the supervisor's, which must not wait for a terminal either."""
+        self._queue([f"\x1b[33m{text}\x1b[0m\n" if self._is_terminal else f"{text}\n"])
+
+    def _queue(self, lines: Iterable[str]) -> None:
         with self._changed:
-            for line in output.lines:
+            for line in lines:
                 if len(self._waiting) < _MOST_WAITING:
-                    self._waiting.append(f"{prefix} {line}\n")
+                    self._waiting.append(line)
                 else:
                     self._dropped += 1
             self._changed.notify()

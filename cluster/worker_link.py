@@ -135,8 +135,18 @@ class WorkerLink:
             The assignment; None when the worker shall stop instead, or when the time is over.
         """
         with self._orders:
-            self._orders.wait_for(lambda: self._assignments or self._stop_reason is not None, timeout_s)
+            self._orders.wait_for(lambda: self.has_order, timeout_s)
             return self._assignments.popleft() if self._assignments and self._stop_reason is None else None
+
+    @property
+    def has_order(self) -> bool:
+        """Whether an assignment waits, or the worker shall stop."""
+        return bool(self._assignments) or self._stop_reason is not None
+
+    def wait_for_order(self, timeout_s: float) -> bool:
+        """Waits until an assignment has come, or the worker shall stop; returns whether that is so."""
+        with self._orders:
+            return self._orders.wait_for(lambda: self.has_order, timeout_s)
 
     def progressed(self, generation: int, step: int, phase: str) -> None:
         """Says where this worker is. Takes about a microsecond; a tight loop may call it every step.

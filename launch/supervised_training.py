@@ -109,9 +109,10 @@ def train_supervised(config: RunConfig, folder: RunFolder, stop: StopRequest) ->
     memory.create(keep=[one.host for one in left])
     watching = start_watching(config, folder, _announce)
     try:
-        hosts = hosts_of(config, folder, memory, terminal, _host_recorder(journal), _announce, may_restore)
+        # Through the terminal's queue: a terminal that stands still must not hold up a recovery.
+        hosts = hosts_of(config, folder, memory, terminal, _host_recorder(journal), terminal.say, may_restore)
         _announce_sizes(config)
-        runtime = Runtime(supervisor, hosts, _recorder(journal), _announce)
+        runtime = Runtime(supervisor, hosts, _recorder(journal), terminal.say)
         _pass_on(stop, runtime.request_stop)
         finish = runtime.run(known=left)
     finally:

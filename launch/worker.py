@@ -22,6 +22,7 @@ from launch.group_key import group_key
 from launch.host_memory import HOST, HostMemory, takes_snapshots
 from launch.quiet_start import import_tensorflow
 from launch.snapshot_state import state_of
+from launch.standby import wait_well
 from trainer.run_folder import RunFolder
 from trainer.stop_request import StopRequest
 
@@ -81,9 +82,10 @@ def _train(config: RunConfig, folder: RunFolder, progress: "_Progress", stop: St
     from trainer.parameter_server.server import is_server, serve
     from trainer.training import run_training
 
-    link, memory = progress.link, HostMemory(folder.path, os.environ.get(HOST, ""))
+    link, memory = progress.link, _memory(folder)
     with ReservedPort(link.host_address) as port:
         link.ready(port.address)
+        wait_well(link, config, memory.folder)
         assignment = link.wait_for_assignment()
         if assignment is None:
             raise NoMoreGroups
@@ -106,6 +108,10 @@ def _train(config: RunConfig, folder: RunFolder, progress: "_Progress", stop: St
     return outcome
 
 
+def _memory(folder: RunFolder) -> HostMemory:
+    return HostMemory(folder.path, os.environ.get(HOST, ""))
+
+
 def _train_elastic(config: RunConfig, folder: RunFolder, progress: "_Progress", stop: StopRequest) -> "Outcome | None":
     """Gets everything ready, and trains in one generation after another.
 
@@ -119,7 +125,7 @@ def _train_elastic(config: RunConfig, folder: RunFolder, progress: "_Progress", 
     from trainer.session import build_session
     from trainer.training import run_training
 
-    link, memory = progress.link, HostMemory(folder.path, os.environ.get(HOST, ""))
+    link, memory = progress.link, _memory(folder)
     with Endpoint(link.name, link.host_address, group_key(), memory.folder) as endpoint:
         membership = ElasticMembership(link, endpoint, memory)
         link.on_form = lambda assignment: (progress.move_to(assignment), membership.ordered(assignment))
@@ -137,11 +143,13 @@ def _train_elastic(config: RunConfig, folder: RunFolder, progress: "_Progress", 
 
 
 def _export(config: RunConfig, folder: RunFolder, outcome: "Outcome", progress: "_Progress") -> None:
-    from delivery.run_export import export_run, is_exported
+    if outcome.stopped is None and config.export.enabled:
+        # Late, because what it takes to import it would keep a recovery waiting.
+        from delivery.run_export import export_run, is_exported
 
-    if outcome.stopped is None and config.export.enabled and not is_exported(folder, outcome.step):
-        progress.report(outcome.step, "export")
-        export_run(config, folder, outcome.session)
+        if not is_exported(folder, outcome.step):
+            progress.report(outcome.step, "export")
+            export_run(config, folder, outcome.session)
 
 
 class _Progress:

@@ -83,7 +83,8 @@ class FileSizeLimit(SmallDisk):
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
 
-def _may_mount() -> bool:
+def may_mount() -> bool:
+    """Whether this process may mount a disk."""
     try:
         status = Path("/proc/self/status").read_text()
     except OSError:
@@ -92,7 +93,7 @@ def _may_mount() -> bool:
     return bool(int(capabilities, 16) & CAP_SYS_ADMIN) and shutil.which("mount") is not None
 
 
-@pytest.fixture(params=["file size limit", "full disk"] if _may_mount() else ["file size limit"])
+@pytest.fixture(params=["file size limit", "full disk"] if may_mount() else ["file size limit"])
 def small_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SmallDisk]:
     """A disk of 2 MB that can be filled up, where one may be mounted; everywhere, a limit on the size of files."""
     folder = tmp_path / "disk"

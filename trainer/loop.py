@@ -204,7 +204,7 @@ class Loop:
             result = self._loop(*arguments)
         if not self._compiled:
             self._compiled = True
-            self._recorder.graph(self._loop.get_concrete_function(*arguments))
+            self._recorder.graph(lambda: self._loop.get_concrete_function(*arguments))
         self._recorder.profile.after(step + taken.num_steps)
         return result
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from trainer.config.observe import ObserveConfig
@@ -47,6 +47,7 @@ class Recorder:
         self.profile = ProfileWindow(folder.tensorboard, profiled, self.warn)
         self._tensorboard: TensorBoardWriter | None = None
         self._live: Live | None = None
+        self._is_resumed = False
         self._failures: set[str] = set()
 
     def move_to(self, group: Group) -> None:
@@ -71,6 +72,7 @@ class Recorder:
 
     def begin(self, total_steps: int, restored_step: int | None) -> None:
         """Forgets what was recorded after the restored step (None: a fresh start), and opens the terminal's view."""
+        self._is_resumed = restored_step is not None
         if self.metrics is None:
             return
         self.metrics.truncate_after(restored_step)
@@ -117,10 +119,10 @@ class Recorder:
         if self._tensorboard:
             self._tensorboard.histograms(step, values)
 
-    def graph(self, concrete_function: Any) -> None:
-        """Records the graph of the inner loop."""
-        if self._tensorboard:
-            self._tensorboard.graph(concrete_function.graph.as_graph_def().SerializeToString())
+    def graph(self, concrete_function: Callable[[], Any]) -> None:
+        """Records the graph of the inner loop, once a run: whoever resumes has it already and shall go on."""
+        if self._tensorboard and not self._is_resumed:
+            self._tensorboard.graph(concrete_function().graph.as_graph_def().SerializeToString())
 
     def sync(self) -> None:
         """Puts the records on the disk, before a checkpoint that counts on them becomes visible. Raises OSError."""

@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 
 from trainer.config.combinations import batch_problems
+from trainer.config.strategy import StrategyConfig
 from trainer.config.training import TrainingConfig
 from trainer.data.block_reader import BlockReader
 from trainer.data.order import SampleOrder
@@ -27,6 +28,7 @@ from trainer.step.build import Step, build_step, metric_layout
 from trainer.step.evaluation import EvaluationStep
 from trainer.strategies.build import build_strategy
 from trainer.strategies.choice import Choice, choose_strategy, with_suggestion
+from trainer.strategies.elastic import Elastic
 from trainer.strategies.strategy import Strategy
 from trainer.tasks.registry import build_task
 from trainer.tasks.task import Task
@@ -107,6 +109,7 @@ def build_session(
     config: TrainingConfig,
     group: Group | None = None,
     on_group: Callable[[], object] = lambda: None,
+    new_strategy: Callable[[StrategyConfig, Group | None], Strategy] = build_strategy,
     *,
     choice: Choice | None = None,
     membership: Membership | None = None,
@@ -118,6 +121,7 @@ def build_session(
         group: The workers that train together, all of which call this; TensorFlow must not have started its devices
             yet. None for a process alone.
         on_group: Called when the group is there, before data and model.
+        new_strategy: Makes the adapter of a config and a group.
         choice: Of the strategy, where somebody has made it before.
         membership: How this process becomes a member of a group later, for strategy.name=elastic.
 
@@ -131,7 +135,10 @@ def build_session(
     config = config.model_copy(update={"strategy": choice.config})
     check_group(config, group, membership is not None)
     _prepare_tensorflow(config)
-    strategy = build_strategy(config.strategy, group, membership, config.train.virtual_workers or 1)
+    if membership is not None:
+        strategy: Strategy = Elastic(membership, config.train.virtual_workers or 1)
+    else:
+        strategy = new_strategy(config.strategy, group)
     on_group()
     if group is not None and (problems := batch_problems(config, strategy.num_replicas, "the number of replicas")):
         raise ValueError("\n".join(problems))

@@ -14,6 +14,7 @@ import psutil
 from cluster.run_lock import KEEPING, TRAINING, read_holder
 from launch.detached.record import read_record
 from tests.cluster.ray_nodes import RayNodes
+from tests.conftest import SmallDisk
 from trainer.checkpoint.format import WRITING
 from trainer.observe.journal import read_journal
 from trainer.observe.metrics_log import read_metrics
@@ -29,9 +30,12 @@ FAULTS = (
     "worker killed during a recovery",
     "supervisor killed",
     "keeper killed",
+    "disk full",
 )
 _NOTICES = ("worker_exited", "host_lost", "supervisor_started")
 _RECOVERS_S = 180.0
+_REFUSED = "No space left"
+_SAID_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -40,14 +44,15 @@ class Recovery:
 
     Attributes:
         fault: which.
-        noticed_s: until the supervisor knew.
+        noticed_s: until the supervisor knew; of a killed supervisor: until its last worker had ended; of a full disk:
+            until the run had said so.
         formed_s: until the next generation was formed.
         resumed_s: until its chief had the state again.
-        stepped_s: until it had taken a step.
+        stepped_s: until it had taken a step; of a full disk: from free space on, until one was recorded.
     """
 
     fault: str
-    noticed_s: float
+    noticed_s: float | None
     formed_s: float | None = None
     resumed_s: float | None = None
     stepped_s: float | None = None
@@ -59,11 +64,12 @@ class Faults:
     Args:
         run: the run folder.
         nodes: the cluster; a node that is killed is replaced.
+        disk: which the run folder is on; None where it cannot be filled up.
         rng: decides.
     """
 
-    def __init__(self, run: Path, nodes: RayNodes, rng: random.Random) -> None:
-        self._run, self._nodes, self._rng = run, nodes, rng
+    def __init__(self, run: Path, nodes: RayNodes, disk: SmallDisk | None, rng: random.Random) -> None:
+        self._run, self._nodes, self._disk, self._rng = run, nodes, disk, rng
 
     @property
     def is_over(self) -> bool:
@@ -80,6 +86,8 @@ class Faults:
         """Strikes, and waits until the run goes on; None where there was nothing to strike."""
         if "checkpoint" in fault and not self._wait(lambda: any(self._run.glob(f"checkpoints/{WRITING}*"))):
             return None
+        if fault == "disk full":
+            return self._fill_disk()
         seen = len(read_journal(self._run / "journal.jsonl"))
         members, standbys = self._workers()
         if not members or (fault == "standby killed" and not standbys):
@@ -118,6 +126,24 @@ class Faults:
             return None
         formed = self._first(seen, began, "form")
         return Recovery(fault, noticed, formed, self._first(seen, began, "resumed"), self._stepped(seen, began))
+
+    def _fill_disk(self) -> Recovery | None:
+        if self._disk is None:
+            return None
+        output = self._run / "logs" / "launcher.log"
+        said, began = output.read_text().count(_REFUSED), time.time()
+        self._disk.fill()
+        noticed = None
+        # Each process says it once of each file.
+        while noticed is None and time.time() - began < _SAID_S:
+            assert not self.is_over, output.read_text()[-3000:]
+            if output.read_text().count(_REFUSED) > said:
+                noticed = time.time() - began
+            time.sleep(0.01)
+        self._disk.free()
+        free, step = time.time(), self._step()
+        self._wait(lambda: self._step() > step)
+        return Recovery("disk full", noticed, stepped_s=time.time() - free)
 
     def _workers(self) -> tuple[list[psutil.Process], list[psutil.Process]]:
         """The members of the newest generation and the standbys. A member has written its pid to its log."""
@@ -177,7 +203,7 @@ def table(recoveries: Iterable[Recovery]) -> str:
                 [one.resumed_s for one in those],
                 [one.stepped_s for one in those],
             ]
-            longest = max(max(value for value in column if value is not None) for column in columns if any(column))
+            longest = max(value for column in columns for value in column if value is not None)
             rows.append(f"| {fault} | {len(those)} | {' | '.join(map(_median, columns))} | {longest:.2f} |")
     return "\n".join(rows)
 

@@ -58,6 +58,18 @@ def test_a_terminal_that_does_not_move_holds_nobody_up():
     assert lines[-1] == "... 3000 lines are only in the logs"
 
 
+def test_a_sentence_of_the_supervisors_waits_for_no_terminal_and_keeps_its_place():
+    stream = Slow()
+    output = TerminalOutput(stream)
+    output(OutputLines("w1", 0, ("first",)))
+    assert stream.reached.wait(LIMIT_S)
+    output.say("worker 0 is gone")
+    output(OutputLines("w2", 0, ("last",)))
+    stream.go.set()
+    output.close()
+    assert stream.getvalue() == "[0] first\nworker 0 is gone\n[0] last\n"
+
+
 def test_a_terminal_that_is_gone_costs_nothing():
     stream = io.StringIO()
     output = TerminalOutput(stream)

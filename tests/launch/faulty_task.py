@@ -18,13 +18,15 @@ AT_CALL = 250  # after the first evaluation
 
 class Faulty(Classification):
     """Does what the file that FAULT names says. `hang`: traces slowly, and at its 250th batch waits for ever, once.
-    `raise`: raises an exception there, each time. `slow`: takes its time for every batch.
+    `raise`: raises an exception there, each time. `slow`: takes its time for every batch. `build`: cannot be made.
     """
 
     def __init__(self, schema):
         super().__init__(ClassificationTask(), schema)
         self._calls = 0
         self._slow = _fault() == "slow"
+        if _fault() == "build":
+            raise RuntimeError("the task is broken for now")
 
     def loss(self, outputs, batch):
         context = tf.distribute.get_replica_context()

@@ -20,7 +20,7 @@ data: {name: synthetic, shape: [6], num_classes: 3, num_samples: 256, held_out_s
 train: {steps: 600, log_every: 10, steps_per_loop: 10}
 evaluate: {every: 200st}
 checkpoint: {every: 1000st}
-cluster: {workers: 2, snapshot_every: 8, standbys: 0}
+cluster: {workers: 2, snapshot_every: 8, standbys: 0, rehearse: false}
 strategy: {name: multi_worker_mirrored}
 observe: {tensorboard: false}
 export: {enabled: false}

@@ -17,6 +17,7 @@ def main() -> None:
     from trainer.group import Group
     from trainer.parameter_server.roles import Roles
     from trainer.parameter_server.server import is_server, serve
+    from trainer.rehearsal import rehearse
     from trainer.run_folder import RunFolder
     from trainer.snapshot.file import read_snapshot
     from trainer.snapshot.taker import SnapshotPlan
@@ -40,6 +41,8 @@ def main() -> None:
         serve(group, Roles(group.size, config.strategy.parameter_servers), on_progress)
         tell("outcome", "{}")
         return
+    if job["rehearses"]:
+        rehearse(config, group.size)
     outcome = run_training(
         config,
         RunFolder(Path(job["folder"])),

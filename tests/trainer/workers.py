@@ -75,6 +75,7 @@ class Workers:
         stop_at: For each rank, the step at which that worker is asked to stop, or None.
         snapshots: For each rank, where its snapshots are.
         restore: For each rank, the snapshot to go on from.
+        rehearses: Whether they do so first.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Workers:
         snapshot_every: int | None = 3,
         restore: list[Path] | None = None,
         generation: int = 0,
+        rehearses: bool = False,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         # Bound, not listening: nobody else gets the port before the worker listens on it.
@@ -104,6 +106,7 @@ class Workers:
                     "rank": rank,
                     "addresses": addresses,
                     "generation": generation,
+                    "rehearses": rehearses,
                     "stop_at": (stop_at or {}).get(rank),
                     "snapshot": str(snapshots[rank]) if snapshots else None,
                     "snapshot_every": snapshot_every,

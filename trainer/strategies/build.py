@@ -8,8 +8,6 @@ import tensorflow as tf
 
 from trainer.config.strategy import StrategyConfig
 from trainer.group import Group
-from trainer.membership import Membership
-from trainer.strategies.elastic import Elastic
 from trainer.strategies.mirrored import Mirrored
 from trainer.strategies.multi_worker_mirrored import MultiWorkerMirrored
 from trainer.strategies.one_device import OneDevice
@@ -21,25 +19,18 @@ class NotEnoughDevices(RuntimeError):
     """The machine has fewer devices than the config asks for."""
 
 
-def build_strategy(
-    config: StrategyConfig, group: Group | None = None, membership: Membership | None = None, num_parts: int = 1
-) -> Strategy:
+def build_strategy(config: StrategyConfig, group: Group | None = None) -> Strategy:
     """The adapter of a config. One for several workers must be built before TensorFlow starts its devices.
 
     Args:
         config: Fits the group.
         group: The workers, where there are several.
-        membership: Of an elastic worker.
-        num_parts: Into which an elastic training cuts its batches.
 
     Raises:
         NotEnoughDevices: More GPUs are asked for than there are, or CPU devices were already started.
     """
     if config.name == "one_device":
         return OneDevice()
-    if config.name == "elastic":
-        assert membership is not None, "checked with the config"
-        return Elastic(membership, num_parts)
     if config.name == "multi_worker_mirrored":
         assert group is not None, "checked with the config"
         return MultiWorkerMirrored(group, config)

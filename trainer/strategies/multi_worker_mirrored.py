@@ -12,6 +12,7 @@ import functools
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 
 import tensorflow as tf
@@ -19,6 +20,7 @@ import tensorflow as tf
 from trainer.config.strategy import StrategyConfig
 from trainer.data.shard import Shard
 from trainer.group import Group
+from trainer.parameter_server.presence import listens
 from trainer.state import TrainState
 from trainer.step.build import Step
 from trainer.step.evaluation import EvaluationStep, EvaluationSums
@@ -29,6 +31,9 @@ from trainer.strategies.inner_loop import batch_of, evaluation_totals, packed_st
 from trainer.strategies.replicas import first_position, global_replica, own_copy, own_slice, written
 from trainer.strategies.strategy import NUM_VOTES, Agreement, Block, EvaluationLoop, LoopResult, Regrouping, TrainLoop
 
+_SERVER_S = 60.0
+_LOOK_S = 0.005
+
 
 class MultiWorkerMirrored:
     """Data parallelism over the devices of several processes.
@@ -38,24 +43,28 @@ class MultiWorkerMirrored:
     Args:
         group: The workers. This worker's port may be held by a socket with SO_REUSEPORT that does not listen.
         config: How gradients travel.
+        rehearsed: Whether this process acts as if the others were there, on its own and on its CPU: everything is built
+            and runs as in a group, and nothing is sent.
     """
 
-    def __init__(self, group: Group, config: StrategyConfig) -> None:
+    def __init__(self, group: Group, config: StrategyConfig, *, rehearsed: bool = False) -> None:
         # Whoever chose the port keeps it bound until this server listens, so that nobody else takes it in between.
         os.environ["TF_GRPC_REUSE_PORT"] = "1"
         implementation = tf.distribute.experimental.CommunicationImplementation[config.communication.upper()]
         options = tf.distribute.experimental.CommunicationOptions(config.bytes_per_pack, implementation=implementation)
         cluster = tf.distribute.cluster_resolver.SimpleClusterResolver(
-            tf.train.ClusterSpec({"worker": list(group.addresses)}),
+            tf.train.ClusterSpec({} if rehearsed else {"worker": list(group.addresses)}),
             task_type="worker",
             task_id=group.rank,
-            num_accelerators={"GPU": len(tf.config.list_physical_devices("GPU"))},
+            num_accelerators={"GPU": 0 if rehearsed else len(tf.config.list_physical_devices("GPU"))},
             rpc_layer="grpc",
         )
+        if not group.is_chief and not rehearsed:
+            _wait_for_server(group.addresses[0])
         with _signal_kept(signal.SIGTERM):
             self._strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster, options)
         self._half_floats = config.compression == "bfloat16"
-        self.num_replicas = self._strategy.num_replicas_in_sync
+        self.num_replicas = group.size if rehearsed else self._strategy.num_replicas_in_sync
         self._local_replicas = self.num_replicas // group.size
         self.shard = Shard(group.rank, group.rank + 1, group.size)
         self._votes = WorkerAgreement(self._strategy, group.is_chief)
@@ -177,7 +186,7 @@ class WorkerAgreement:
     def from_chief(self, number: int) -> int:
         """The chief's number, on every worker."""
 
-        @tf.function
+        @tf.function(autograph=False)  # whose conversion costs more than the rest, at every start
         def everywhere(own: tf.Tensor) -> tf.Tensor:
             total = self._strategy.run(
                 lambda: _all_reduced(tf.identity(own) if global_replica() == 0 else tf.zeros_like(own))
@@ -185,6 +194,13 @@ class WorkerAgreement:
             return self._strategy.experimental_local_results(total)[0]
 
         return int(everywhere(tf.constant(number if self._is_chief else 0, tf.int64)).numpy())
+
+
+def _wait_for_server(address: str) -> None:
+    """Waits until a server listens. TensorFlow's own connection, refused once, tries again only after a second."""
+    deadline = time.monotonic() + _SERVER_S
+    while not listens(address) and time.monotonic() < deadline:  # then TensorFlow says what is wrong
+        time.sleep(_LOOK_S)
 
 
 @contextlib.contextmanager
