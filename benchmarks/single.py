@@ -64,10 +64,10 @@ class Effort:
         checkpoint_turn_s: Seconds of these.
     """
 
-    starts: int = 4
+    starts: int = 3
     rounds: int = 3
     turn_s: float = 0.5
-    checkpoint_rounds: int = 10
+    checkpoint_rounds: int = 8
     checkpoint_turn_s: float = 3.0
 
 
