@@ -138,7 +138,10 @@ class TrainState:
             np.copyto(buffers[name], variable.numpy())
 
     def tensors(self) -> dict[str, tf.Tensor]:
-        """The current values by name, without a copy: a step gives a variable a new tensor, it never changes one."""
+        """The current values by name, without a copy: no step changes a tensor that somebody holds.
+
+        XLA changes a variable in place only where nobody else has its value.
+        """
         return {name: variable.read_value() for name, variable in self.variables.items()}
 
     def start_from(self, weights: Mapping[str, np.ndarray]) -> None:

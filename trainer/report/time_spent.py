@@ -17,7 +17,7 @@ _COLORS = {
     "data_wait": "waiting",
     "checkpoint": "saving",
     "evaluate": "evaluation",
-    "export": "evaluation",
+    "export": "export",
     "startup": "start",
     "compile": "compile",
     LOST: "lost",

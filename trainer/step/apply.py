@@ -56,6 +56,11 @@ class Apply:
     clip_value: float | None
     ema_decay: float | None
 
+    @property
+    def looks_at_norm(self) -> bool:
+        """Whether a step may be found not finite by its gradient although its loss is finite."""
+        return self.clip_norm is not None
+
     def __call__(self, state: StateTensors, total: Contribution, changed: list[int]) -> Applied:
         """The next state.
 

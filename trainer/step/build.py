@@ -14,7 +14,7 @@ from trainer.config.task import CustomTask
 from trainer.config.training import TrainingConfig
 from trainer.data.source import Schema
 from trainer.step.apply import Applied, Apply
-from trainer.step.gradients import Batch, Gradients
+from trainer.step.gradients import Gradients
 from trainer.step.state_tensors import Contribution, StateTensors
 from trainer.step.window import MetricLayout, WindowLayout
 from trainer.tasks.task import Task
@@ -54,10 +54,6 @@ class Step:
     def finish(self, state: StateTensors, total: Contribution) -> Applied:
         """The second half, given the contributions of all replicas together."""
         return self.apply(state, total, self.gradients.changed)
-
-    def whole(self, state: StateTensors, batch: Batch) -> Applied:
-        """Both halves, where one device holds the whole batch."""
-        return self.finish(state, self.gradients(state, batch, tf.constant(0, tf.int64)))
 
 
 def metric_layout(model: keras.Model, task: Task, schema: Schema) -> MetricLayout:

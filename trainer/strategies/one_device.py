@@ -1,4 +1,4 @@
-"""One device: gradients and apply are one function, and the state is carried from step to step as tensors."""
+"""One device: both halves of a step, one after the other; the state stays in the variables."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import tensorflow as tf
 
 from trainer.data.shard import WHOLE, Shard
 from trainer.state import TrainState
-from trainer.step.apply import Applied
 from trainer.step.build import Step
 from trainer.step.evaluation import EvaluationStep, EvaluationSums
 from trainer.step.gradients import Batch
-from trainer.step.state_tensors import StateTensors
+from trainer.step.state_tensors import Contribution, StateTensors
+from trainer.step.window import LOSS
 from trainer.strategies.arrivals import ArrivalCount
 from trainer.strategies.inner_loop import batch_of, evaluation_totals, gathered_batch_of, packed_status
 from trainer.strategies.strategy import Agreement, Block, EvaluationLoop, LoopResult, Regrouping, TrainLoop
@@ -33,28 +33,21 @@ class OneDevice:
         return contextlib.nullcontext()
 
     def train_loop(self, step: Step, state: TrainState) -> TrainLoop:
-        """A loop that reads the variables once, before its first step, and writes them once, after its last."""
+        """A loop whose steps read and write the variables."""
         is_program = step.xla == "loop"
-        compute = _compiled(step)
-        choose = _select if is_program else _switch
         take = gathered_batch_of if is_program else batch_of
+        advance = _advance(step, state)
 
         @tf.function(jit_compile=is_program, autograph=step.converts)
         def loop(block: Block, first: tf.Tensor, num_steps: tf.Tensor, empty_window: tf.Tensor) -> LoopResult:
-            start = state.read()
-            start = start._replace(window=tf.where(empty_window, tf.zeros_like(start.window), start.window))
-
-            def body(done, carried, finite):
-                new, finite = compute(carried, take(block, first + done))
-                return done + 1, choose(finite, new, carried), finite
-
-            _, end, finite = tf.while_loop(
-                lambda done, _, finite: tf.logical_and(done < num_steps, finite),
-                body,
-                (tf.constant(0), start, tf.constant(True)),
+            window = state.variables["window"]
+            window.assign(tf.where(empty_window, tf.zeros_like(window), window))
+            _, finite = tf.while_loop(
+                lambda done, finite: tf.logical_and(done < num_steps, finite),
+                lambda done, _: (done + 1, advance(take(block, first + done))),
+                (tf.constant(0), tf.constant(True)),
             )
-            state.write(end)
-            return LoopResult(end.window, packed_status(end.step, finite))
+            return LoopResult(window.read_value(), packed_status(state.variables["step"].read_value(), finite))
 
         return loop  # type: ignore[return-value]
 
@@ -73,14 +66,35 @@ class OneDevice:
         return loop
 
 
-def _compiled(step: Step) -> Callable[[StateTensors, Batch], Applied]:
-    """Both halves of a step, with what is to be compiled of them."""
-    if step.xla == "step":
-        return tf.function(step.whole, jit_compile=True, autograph=step.converts)
-    if step.xla == "update":
-        finish = tf.function(step.finish, jit_compile=True, autograph=step.converts)
-        return lambda state, batch: finish(state, step.gradients(state, batch, tf.constant(0, tf.int64)))
-    return step.whole
+def _advance(step: Step, state: TrainState) -> Callable[[Batch], tf.Tensor]:
+    """One step on the variables; says whether it was finite, and leaves them alone where it was not."""
+    is_program = step.xla == "loop"
+    choose = _select if step.compiles_update else _switch
+
+    def gradients(batch: Batch) -> Contribution:
+        return step.gradients(state.read(), batch, tf.constant(0, tf.int64))
+
+    def update(total: Contribution) -> tf.Tensor:
+        old = state.read()
+        new, finite = step.finish(old, total)
+        if is_program or step.apply.looks_at_norm:
+            new = choose(finite, new, old)
+        state.write(new)
+        return finite
+
+    def guarded_update(total: Contribution) -> tf.Tensor:
+        # Outside of what is compiled: a choice between old and new would keep XLA from changing the variables in place,
+        # and on a CPU new memory for every step's state takes longer than the arithmetic.
+        finite = tf.math.is_finite(total.sums[LOSS])
+        return tf.cond(finite, lambda: update(total), lambda: finite)
+
+    if not is_program:
+        if step.compiles_gradients:
+            gradients = tf.function(gradients, jit_compile=True, autograph=step.converts)
+        if step.compiles_update:
+            update = tf.function(update, jit_compile=True, autograph=step.converts)
+    finish = update if is_program else guarded_update
+    return lambda batch: finish(gradients(batch))
 
 
 def _switch(condition: tf.Tensor, new: StateTensors, old: StateTensors) -> StateTensors:
