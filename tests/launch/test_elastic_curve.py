@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from tests.launch.supervised_runs import (
 )
 from trainer.checkpoint.store import CheckpointStore
 
-STEPS = 3000
+STEPS = 2000
 EPOCHS = STEPS * counted_samples.BATCH // counted_samples.NUM_SAMPLES
 # Four parts on up to three workers: some compute two of them. Dropout is keyed by the sample's place.
 CONFIG = f"""\
@@ -44,7 +45,7 @@ def write_config(folder: Path) -> str:
     return str(path)
 
 
-def last_state(run_folder: Path) -> dict[str, np.ndarray]:
+def last_state(run_folder: Path) -> Mapping[str, np.ndarray]:
     checkpoint = CheckpointStore(run_folder / "checkpoints").newest_verified()
     assert checkpoint is not None and checkpoint.step == STEPS
     return checkpoint.arrays

@@ -38,7 +38,7 @@ class ContributionLayout:
         self._specs = list(specs)
         self._places: list[_Place] = []
         for spec in specs:
-            shape = tuple(int(size) for size in spec.shape)
+            shape: tuple[int, ...] = tuple(spec.shape.as_list())  # type: ignore[arg-type]
             begin, size = self.lengths.get(spec.dtype, 0), math.prod(shape)
             step = _ALIGNMENT // spec.dtype.size
             self._places.append(_Place(begin, size, shape))
