@@ -18,7 +18,7 @@ AT_CALL = 250  # after the first evaluation
 
 class Faulty(Classification):
     """Does what the file that FAULT names says. `hang`: traces slowly, and at its 250th batch waits for ever, once;
-    whoever comes after it is slow. `raise`: raises an exception there, each time. `slow`: takes its time for each batch.
+    whoever comes after it is slow. `raise`: raises an exception there, each time. `slow`: is slow for each batch.
     """
 
     def __init__(self, schema):
