@@ -17,8 +17,9 @@ AT_CALL = 250  # after the first evaluation
 
 
 class Faulty(Classification):
-    """Does what the file that FAULT names says. `hang`: traces slowly, and at its 250th batch waits for ever, once.
-    `raise`: raises an exception there, each time. `slow`: takes its time for every batch. `build`: cannot be made.
+    """Does what the file that FAULT names says. `hang`: traces slowly, and at its 250th batch waits for ever, once;
+    whoever comes after it is slow. `raise`: raises an exception there, each time. `slow`: is slow for each batch.
+    `build`: cannot be made.
     """
 
     def __init__(self, schema):
@@ -41,11 +42,11 @@ class Faulty(Classification):
     def _called(self):
         self._calls += 1
         if self._slow:
-            time.sleep(0.05)
+            time.sleep(0.01)
         if self._calls == AT_CALL and _fault() == "raise":
             raise KeyError("a label that nobody knows")
         if self._calls == AT_CALL and _fault() == "hang":
-            Path(os.environ["FAULT"]).unlink()
+            Path(os.environ["FAULT"]).write_text("slow")
             threading.Event().wait()
         return self._calls
 

@@ -28,21 +28,25 @@ def test_a_deadlock_and_a_frozen_process_are_named_and_replaced(undisturbed, tmp
         # Frozen once its pace is known: before that TensorFlow's own heartbeat, in seven seconds, may be the first.
         wait_until(lambda: len(steps_of(folder, 2)) > 5, process)
         os.kill(pid_of_rank(folder, 2, rank=1), signal.SIGSTOP)
+        fault.unlink()
         output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == ExitCode.DONE, output
     assert curve(folder) == curve(undisturbed)
     suspicions = [text for text in said(folder) if "write their stacks" in text]
+    # On a machine so slow that ten steps outlast TensorFlow's own heartbeat, that one tells of the frozen process.
+    outpaced = any("a peer is gone" in text and "generation 3" in text for text in said(folder))
     # Neither the compilation nor the evaluation, both longer than that, was taken for a hang.
-    assert len(suspicions) == 2
+    assert len(suspicions) == (1 if outpaced else 2)
     assert suspicions[0].startswith("worker 1 on localhost has made no progress for ")
-    assert suspicions[1].startswith("worker 1 on localhost has ")
+    assert suspicions[-1].startswith("worker 1 on localhost has ")
     for sentence in suspicions:
         assert sentence in output
-    for generation, rank in ((1, 0), (1, 1), (2, 0)):
+    for generation, rank in ((1, 0), (1, 1)) if outpaced else ((1, 0), (1, 1), (2, 0)):
         log = (folder / f"logs/{generation}/{rank}.log").read_text()
         assert "(most recent call first)" in log and "loop.py" in log, (generation, rank)
     assert "faulty_task.py" in (folder / "logs/1/1.log").read_text()
-    assert "no stacks: the process is stopped (SIGSTOP)" in (folder / "logs/2/1.log").read_text()
+    if not outpaced:
+        assert "no stacks: the process is stopped (SIGSTOP)" in (folder / "logs/2/1.log").read_text()
     assert run(["replay", str(folder)]) == ExitCode.DONE
 
 
