@@ -54,6 +54,7 @@ class Chooser:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._snapshots, self._checkpoints = snapshots, checkpoints
+        self._is_open = snapshots is not None or checkpoints is not None
         self._has_snapshots, self._exposure, self._clock = has_snapshots, exposure, clock
         self._on_chosen = on_chosen
         self._snapshot_limits = Limits(MOST_BETWEEN_SNAPSHOTS_S, most_share, is_free_possible=True)
@@ -75,6 +76,8 @@ class Chooser:
 
     def call_begins(self, snapshot_writing: bool, checkpoint_writing: bool) -> None:
         """A call of the inner loop begins, beside these writes."""
+        if not self._is_open:
+            return
         if not snapshot_writing:
             self.snapshot.ends()
         if not checkpoint_writing:
@@ -91,9 +94,10 @@ class Chooser:
             num_steps: That it took.
             run_s: For how long the run has trained, with the work of earlier processes that was kept.
         """
+        if not self._is_open:
+            return
         seconds = self._clock() - self._since
-        usual_s = self._steps.seconds
-        if not self._is_clean and usual_s is not None:
+        if not self._is_clean and (usual_s := self._steps.seconds) is not None:
             self._beside.slowed(seconds - num_steps * usual_s, num_steps * self._steps.noise)
         self._steps.took(num_steps, seconds, self._is_clean)
         self._calls += 1
