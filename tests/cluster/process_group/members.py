@@ -1,0 +1,138 @@
+"""Members of process groups that tests run: real processes, which are told over pipes what to do."""
+
+import hashlib
+import multiprocessing
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cluster.assignment import Member
+from cluster.process_group import Endpoint, GroupAborted, PeerFault
+
+KEY = b"a secret of the run"
+_PATIENCE_S = 30.0
+
+
+def part_of(number: int, step: int, num_elements: int) -> np.ndarray:
+    """What a part contributes to a step: numbers whose sum depends on the order of addition."""
+    rng = np.random.default_rng([number, step])
+    return (rng.normal(size=num_elements) * 10.0 ** rng.integers(-6, 6, num_elements)).astype(np.float32)
+
+
+def _serve(orders: Connection, aborts: Connection, worker: str, folder: Path | None, key: bytes) -> None:
+    endpoint = Endpoint(worker, "127.0.0.1", key, folder)
+    orders.send(endpoint.address)
+
+    def listen() -> None:
+        while True:
+            endpoint.abort(aborts.recv())
+
+    threading.Thread(target=listen, daemon=True).start()
+    group = None
+    while (order := orders.recv()) is not None:
+        name, arguments = order
+        try:
+            if name == "join":
+                members, rank, generation, timeout_s = arguments
+                group = endpoint.join(members, rank, generation, timeout_s)
+                orders.send(("done", None))
+                continue
+            assert group is not None
+            if name == "sum":
+                parts, num_parts, num_elements, steps = arguments
+                reduction = group.reduction(parts, num_parts, num_elements, np.float32)
+                digest = hashlib.sha256()
+                for step in range(steps):
+                    for own, part in zip(reduction.own, parts[group.rank], strict=True):
+                        own[:] = part_of(part, step, num_elements)
+                    digest.update(reduction.run().tobytes())
+                orders.send(("done", digest.hexdigest()))
+            elif name == "gather":
+                orders.send(("done", group.all_gather(arguments)))
+            elif name == "transfer":
+                senders, receivers, shape = arguments
+                sends = group.rank in senders
+                arrays = [np.arange(np.prod(shape), dtype=np.float64).reshape(shape) * sends, np.full((), 7 * sends)]
+                group.transfer(senders, receivers, arrays)
+                orders.send(("done", [array.tobytes() for array in arrays]))
+        except GroupAborted as error:
+            orders.send(("aborted", str(error)))
+        except (PeerFault, TimeoutError) as error:
+            orders.send((type(error).__name__, str(error)))
+    os._exit(0)
+
+
+class Process:
+    """One member's process.
+
+    Args:
+        worker: its name.
+        host: that it pretends to be on.
+        folder: that its host's processes share; None: no shared memory.
+        key: the run's secret.
+    """
+
+    def __init__(self, worker: str, host: str = "a", folder: Path | None = None, key: bytes = KEY) -> None:
+        self.worker, self.host = worker, host
+        self._orders, theirs = multiprocessing.Pipe()
+        self._aborts, heard = multiprocessing.Pipe()
+        context = multiprocessing.get_context("spawn")
+        self.process = context.Process(target=_serve, args=(theirs, heard, worker, folder, key), daemon=True)
+        self.process.start()
+        self.address = self._orders.recv()
+
+    def order(self, name: str, *arguments: Any) -> None:
+        self._orders.send((name, arguments[0] if len(arguments) == 1 else arguments))
+
+    def abort(self, generation: int) -> None:
+        """Ends its groups up to this one, whatever it is doing."""
+        self._aborts.send(generation)
+
+    def answer(self) -> tuple[str, Any]:
+        assert self._orders.poll(_PATIENCE_S), f"{self.worker} does not answer"
+        return self._orders.recv()
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.join()
+
+
+def members_of(processes: Sequence[Process]) -> list[Member]:
+    return [Member(one.worker, one.host, rank, one.address) for rank, one in enumerate(processes)]
+
+
+def join(processes: Sequence[Process], generation: int, timeout_s: float = 20.0) -> list[tuple[str, Any]]:
+    """All of them form a group; what each says of it."""
+    members = members_of(processes)
+    for rank, one in enumerate(processes):
+        one.order("join", members, rank, generation, timeout_s)
+    return [one.answer() for one in processes]
+
+
+def ask(processes: Sequence[Process], name: str, *arguments: Any) -> list[tuple[str, Any]]:
+    """All of them do the same; what each says."""
+    for one in processes:
+        one.order(name, *arguments)
+    return [one.answer() for one in processes]
+
+
+@contextmanager
+def processes(hosts: Sequence[str], shared: Path | None) -> Iterator[list[Process]]:
+    """A process on each of these hosts; those of one host share a folder below `shared`."""
+    made: list[Process] = []
+    try:
+        for number, host in enumerate(hosts):
+            folder = None if shared is None else shared / host
+            if folder is not None:
+                folder.mkdir(exist_ok=True)
+            made.append(Process(f"w{number + 1}", host, folder))
+        yield made
+    finally:
+        for one in made:
+            one.end()

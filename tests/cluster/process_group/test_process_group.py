@@ -1,0 +1,127 @@
+"""Groups of real processes: sums to the bit, members that die and are replaced, and those that must not get in."""
+
+import hashlib
+import os
+import signal
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cluster.reserved_port import split_address
+from tests.cluster.process_group.members import Process, ask, join, members_of, part_of, processes
+
+SMALL, NEAR, WIDE = 100, 20_011, 70_001  # elements: inline, in shared memory at once, in blocks
+pytestmark = pytest.mark.processes
+
+
+def tree_sum(parts: list[np.ndarray]) -> np.ndarray:
+    """The order of addition that every group has to keep: a node [b, e) is cut at (b + e + 1) // 2."""
+    if len(parts) == 1:
+        return parts[0]
+    middle = (len(parts) + 1) // 2
+    return tree_sum(parts[:middle]) + tree_sum(parts[middle:])
+
+
+def expected(num_parts: int, num_elements: int, steps: int) -> str:
+    digest = hashlib.sha256()
+    for step in range(steps):
+        parts = [part_of(part, step, num_elements) for part in range(num_parts)]
+        digest.update(tree_sum(parts).tobytes())
+    return digest.hexdigest()
+
+
+def test_the_order_of_addition_matters_in_these_numbers():
+    parts = [part_of(part, 0, SMALL) for part in range(4)]
+    assert not np.array_equal(tree_sum(parts), parts[3] + parts[2] + parts[1] + parts[0])
+
+
+@pytest.mark.parametrize("shares_memory", [True, False])
+@pytest.mark.parametrize(
+    ("hosts", "dealing"),
+    [
+        ("aaa", [range(0, 2), range(2, 3), range(3, 4)]),
+        ("aba", [range(0, 2), range(3, 5), range(2, 3)]),  # a host's parts lie apart
+        ("ab", [range(4, 8), range(0, 4)]),
+    ],
+)
+def test_sums_are_the_same_to_the_bit_however_parts_are_dealt(hosts, dealing, shares_memory, tmp_path):
+    num_parts = max(parts.stop for parts in dealing)
+    with processes(hosts, tmp_path if shares_memory else None) as group:
+        assert join(group, 1) == [("done", None)] * len(hosts)
+        for num_elements in (SMALL, NEAR, WIDE):
+            answers = ask(group, "sum", dealing, num_parts, num_elements, 5)
+            assert answers == [("done", expected(num_parts, num_elements, 5))] * len(hosts)
+
+
+def test_the_dead_are_replaced_in_the_same_processes(tmp_path):
+    dealing = [range(0, 2), range(2, 4)]
+    with processes("aa", tmp_path) as group:
+        join(group, 1)
+        for generation in range(2, 8):
+            dead, survivor = group[generation % 2], group[1 - generation % 2]
+            survivor.order("sum", dealing, 4, NEAR, 1000)  # which nobody else begins, or only until it is killed
+            dead.process.kill()
+            newcomer = Process(f"w{generation + 1}", "a", tmp_path / "a")
+            group[generation % 2] = newcomer
+            # To be told of the next group ends what a member waits for in the last one.
+            members = members_of(group)
+            survivor.abort(generation - 1)
+            assert survivor.answer()[0] == "aborted"
+            for rank, one in enumerate(group):
+                one.order("join", members, rank, generation, 20.0)
+            assert [one.answer() for one in group] == [("done", None)] * 2
+            assert ask(group, "sum", dealing, 4, NEAR, 3) == [("done", expected(4, NEAR, 3))] * 2
+
+
+def test_state_goes_to_those_that_lack_it():
+    with processes("abc", None) as group:
+        join(group, 1)
+        answers = ask(group, "transfer", [0, 2], [1], (300, 1000))
+        assert answers[0] == answers[1] == answers[2]
+        assert np.frombuffer(answers[1][1][0]).max() == 300 * 1000 - 1
+
+
+def test_a_member_that_never_comes_is_named():
+    with processes("ab", None) as group:
+        group[0].order("join", members_of(group), 0, 1, 0.5)
+        name, what = group[0].answer()
+        assert name == "TimeoutError" and "w2" in what
+
+
+def test_a_stranger_and_a_member_of_an_older_group_do_not_get_in():
+    with processes("ab", None) as group:
+        stranger = Process("w2", "b", None, key=b"guessed")
+        try:
+            members = members_of([group[0], stranger])
+            group[0].order("join", members, 0, 1, 1.0)
+            stranger.order("join", members, 1, 1, 1.0)
+            assert group[0].answer()[0] == "TimeoutError"
+            assert stranger.answer()[0] in ("TimeoutError", "PeerFault")
+        finally:
+            stranger.end()
+        # Bytes that mean nothing neither join nor keep others out.
+        with socket.create_connection(split_address(group[0].address)) as connection:
+            connection.sendall(b"\0" * 64)
+            assert join(group, 3) == [("done", None)] * 2
+        group[0].order("join", members_of(group), 0, 5, 1.0)
+        group[1].order("join", members_of(group), 1, 4, 1.0)
+        assert [one.answer()[0] for one in group] == ["TimeoutError"] * 2
+
+
+def test_who_is_stopped_keeps_the_others_waiting_until_the_group_is_ended(tmp_path: Path):
+    with processes("aa", tmp_path) as group:
+        join(group, 1)
+        frozen = group[1].process
+        assert frozen.pid is not None
+        os.kill(frozen.pid, signal.SIGSTOP)
+        group[0].order("gather", b"hello")
+        group[0].abort(1)
+        assert group[0].answer()[0] == "aborted"
+        newcomer = Process("w3", "a", tmp_path / "a")
+        try:
+            assert join([group[0], newcomer], 2) == [("done", None)] * 2
+            assert ask([group[0], newcomer], "gather", b"x") == [("done", [b"x", b"x"])] * 2
+        finally:
+            newcomer.end()
