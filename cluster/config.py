@@ -166,7 +166,7 @@ class ClusterConfig(BaseModel):
     standbys: NonNegativeInt | None = Field(
         default=None,
         description="started processes that wait to take a dead worker's place; without it one for each worker, "
-        "because a death ends them all",
+        "because a death ends them all, or just one with strategy.name=elastic",
     )
     rehearse: bool = Field(
         default=True,
