@@ -66,6 +66,11 @@ def wait_for(condition: Callable[[], Any], process: subprocess.Popen, log: Path)
     return found
 
 
+def elastic(model: str, folder: Path, kind: str, fault: signal.Signals | None) -> Figures:
+    """Phalanx with members that keep their processes, and one standby."""
+    return phalanx(model, folder, kind, fault, "strategy.name=elastic", "cluster.standbys=1")
+
+
 def phalanx(model: str, folder: Path, kind: str, fault: signal.Signals | None, *overrides: str) -> Figures:
     """Phalanx, as its command line runs it.
 
@@ -77,6 +82,7 @@ def phalanx(model: str, folder: Path, kind: str, fault: signal.Signals | None, *
         overrides: Of the config.
     """
     folder.mkdir(parents=True)
+    is_elastic = "strategy.name=elastic" in overrides
     config, log, run = folder / "run.yaml", folder / "phalanx.log", folder / "run"
     config.write_text(yaml.safe_dump(run_settings(model, str(folder), kind)))
     command = [sys.executable, "-c", "from launch.cli import main; main()", "train", str(config), *overrides]
@@ -85,8 +91,11 @@ def phalanx(model: str, folder: Path, kind: str, fault: signal.Signals | None, *
     def has_trained() -> bool:
         journal = read_journal(run / "journal.jsonl")
         steps = [event["step"] for event in journal if event["event"] == "progressed"]
-        standbys = sum(event["event"] == "progressed" and event["phase"] == "standby" for event in journal)
-        return max(steps, default=0) >= STEPS_BEFORE[model] and (fault is None or standbys >= NUM_WORKERS)
+        rehearsed = sum(event["event"] == "progressed" and event["phase"] == "standby" for event in journal)
+        # An elastic worker is ready only when it has traced everything.
+        ready = sum(event["event"] == "worker_ready" for event in journal)
+        has_standbys = ready > NUM_WORKERS if is_elastic else rehearsed >= NUM_WORKERS
+        return max(steps, default=0) >= STEPS_BEFORE[model] and (fault is None or has_standbys)
 
     with started(command, log) as process:
         wait_for(has_trained, process, log)

@@ -2,9 +2,9 @@
 
 python -m benchmarks.recovery [--quick] [--json FILE] [--models mlp,cnn] [--kind local] [--rounds N]
 
-Two workers train a small MLP and a CNN with 4.8 million parameters. In each round Phalanx, Ray Train's
-TensorflowTrainer and a hand-written MultiWorkerMirrored loop take their turns, in an order that rotates. Rank 0 gets
-SIGKILL; the clock stops when the last rank has completed a step that nobody had completed before. Figures are medians
+Two workers train a small MLP and a CNN with 4.8 million parameters. In each round Phalanx with MultiWorkerMirrored and
+with its elastic strategy, Ray Train's TensorflowTrainer and a hand-written MultiWorkerMirrored loop take their turns,
+in an order that rotates. Rank 0 gets SIGKILL; the clock stops when the last rank has completed a step that nobody had completed before. Figures are medians
 over the rounds, ratios medians of the ratios of the rounds.
 
 Phalanx saves snapshots and Ray Train checkpoints equally often. The loop saves nothing and is only there for its pace.
@@ -23,11 +23,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.attempts import Figures, mirrored_loop, phalanx, ray_train
+from benchmarks.attempts import Figures, elastic, mirrored_loop, phalanx, ray_train
 from benchmarks.fault_models import MODELS, SAVE_EVERY
 from benchmarks.machine import describe_machine, print_machine, target_line, write_result
 
-PHALANX, RAY, LOOP = "phalanx", "ray train", "loop"
+PHALANX, ELASTIC, RAY, LOOP = "phalanx", "elastic", "ray train", "loop"
 KILL, FREEZE = "SIGKILL", "SIGSTOP"
 _COLUMNS = ("recovery_s", "first_step_s", "steps_lost", "step_ms", "stall_ms", "launch_s")
 
@@ -37,15 +37,16 @@ def measure(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """The attempts of all contenders on each model, by fault and contender."""
     for model in models:
-        killed: dict[str, list[Figures]] = {PHALANX: [], RAY: [], LOOP: []}
+        killed: dict[str, list[Figures]] = {PHALANX: [], ELASTIC: [], RAY: [], LOOP: []}
         turns: dict[str, Callable[[Path], Figures]] = {
             PHALANX: lambda place, model=model: phalanx(model, place, kind, signal.SIGKILL),
+            ELASTIC: lambda place, model=model: elastic(model, place, kind, signal.SIGKILL),
             RAY: lambda place, model=model: ray_train(model, place, signal.SIGKILL),
             LOOP: lambda place, model=model: mirrored_loop(model, place),
         }
         names = list(turns)
         for number in range(rounds):
-            for name in (*names[number % 3 :], *names[: number % 3]):
+            for name in (*names[number % len(names) :], *names[: number % len(names)]):
                 place = folder / f"{model}-{name.replace(' ', '-')}-{number}"
                 killed[name].append(turns[name](place))
                 print(f"{model}, round {number + 1}, {name}: {_brief(killed[name][-1])}", flush=True)
@@ -100,6 +101,9 @@ def targets_of(results: Mapping[str, Any]) -> list[str]:
         lost = max(figures["steps_lost"] for figures in killed[PHALANX])
         lines.append(target_line(f"steps_lost_{model}", lost, f"<={SAVE_EVERY[model]}"))
         lines.append(target_line(f"step_vs_loop_{model}", ratio(killed[LOOP], killed[PHALANX], "step_ms"), ">=1.0"))
+        goal = {"mlp": "<0.2", "cnn": "<1"}[model]
+        lines.append(target_line(f"recovery_s_elastic_{model}", median(f["recovery_s"] for f in killed[ELASTIC]), goal))
+        lines.append(target_line(f"steps_lost_elastic_{model}", max(f["steps_lost"] for f in killed[ELASTIC]), "<=0"))
     return lines
 
 

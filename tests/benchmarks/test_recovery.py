@@ -23,6 +23,7 @@ def figures(seconds: float, lost: int = 3, step_ms: float = 5.0) -> dict:
 
 KILLED = {
     recovery.PHALANX: [figures(1.0), figures(9.0, lost=21), figures(1.2)],
+    recovery.ELASTIC: [figures(0.1, lost=0), figures(0.3, lost=0), figures(0.1, lost=1)],
     recovery.RAY: [figures(20.0), figures(90.0), figures(10.0)],
     recovery.LOOP: [{"step_ms": 6.0}, {"step_ms": 4.0}, {"step_ms": 5.0}],
 }
@@ -34,6 +35,8 @@ def test_targets_compare_within_each_round():
         "target recovery_s_mlp 1.2 <3 ok",
         "target steps_lost_mlp 21 <=20 short",
         "target step_vs_loop_mlp 1 >=1.0 ok",
+        "target recovery_s_elastic_mlp 0.1 <0.2 ok",
+        "target steps_lost_elastic_mlp 1 <=0 short",
     ]
 
 
