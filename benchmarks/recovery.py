@@ -4,8 +4,8 @@ python -m benchmarks.recovery [--quick] [--json FILE] [--models mlp,cnn] [--kind
 
 Two workers train a small MLP and a CNN with 4.8 million parameters. In each round Phalanx with MultiWorkerMirrored and
 with its elastic strategy, Ray Train's TensorflowTrainer and a hand-written MultiWorkerMirrored loop take their turns,
-in an order that rotates. Rank 0 gets SIGKILL; the clock stops when the last rank has completed a step that nobody had completed before. Figures are medians
-over the rounds, ratios medians of the ratios of the rounds.
+in an order that rotates. Rank 0 gets SIGKILL; the clock stops when the last rank has completed a step that nobody had
+completed before. Figures are medians over the rounds, ratios medians of the ratios of the rounds.
 
 Phalanx saves snapshots and Ray Train checkpoints equally often. The loop saves nothing and is only there for its pace.
 What freezes (SIGSTOP) is measured once, because most of it is waiting.
