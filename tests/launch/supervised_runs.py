@@ -118,3 +118,13 @@ def pid_of_rank(run_folder: Path, generation: int, rank: int) -> int:
 def said(run_folder: Path) -> list[str]:
     """What the supervisor has told the person."""
     return [event["text"] for event in events(run_folder, "command") if event["command"] == "announce"]
+
+
+def workers_of(folder: Path) -> list[psutil.Process]:
+    """All workers of a run on this machine, also standbys."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        command = process.info["cmdline"] or []
+        if "launch.worker" in command and str(folder) in command:
+            found.append(process)
+    return found

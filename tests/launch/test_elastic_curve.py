@@ -24,7 +24,7 @@ from tests.launch.supervised_runs import (
 )
 from trainer.checkpoint.store import CheckpointStore
 
-STEPS = 2000
+STEPS = 1200
 EPOCHS = STEPS * counted_samples.BATCH // counted_samples.NUM_SAMPLES
 # Four parts on up to three workers: some compute two of them. Dropout is keyed by the sample's place.
 CONFIG = f"""\
@@ -87,8 +87,8 @@ def test_deaths_and_newcomers_change_no_bit(undisturbed, tmp_path):
         assert generations(folder)[-1] == (2, 3)
         kill(folder, 2, signal.SIGTERM, process)  # a notice; nobody is ready to step in
         kill(folder, 1, signal.SIGKILL, process)
-        assert [size for _, size in generations(folder)] == [3, 3, 2, 1]
-        # Who is started meanwhile joins.
+        assert [size for _, size in generations(folder)][:3] == [3, 3, 2]
+        # Who is started meanwhile joins, perhaps before the last one died.
         wait_until(lambda: generations(folder)[-1][1] == 3, process)
         fast.touch()
         output, _ = process.communicate(timeout=PATIENCE_S)
