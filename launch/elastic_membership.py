@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from functools import partial
 
 from cluster.assignment import Assignment
@@ -38,13 +37,11 @@ class ElasticMembership:
     def __init__(self, link: WorkerLink, endpoint: Endpoint, memory: HostMemory) -> None:
         self._link, self._endpoint, self._memory = link, endpoint, memory
         self._newest_ordered = 0
-        self._lock = threading.Lock()
         self.assignment: Assignment | None = None
 
     def ordered(self, assignment: Assignment) -> None:
         """There is a newer group to be formed; on the link's thread."""
-        with self._lock:
-            self._newest_ordered = max(self._newest_ordered, assignment.generation)
+        self._newest_ordered = assignment.generation
         self._endpoint.abort(assignment.generation - 1)
 
     def join(self) -> Joined:

@@ -54,7 +54,6 @@ class Loop:
         self._histograms_due = Due(config.observe.histograms_every, epoch)
         self._decisions = Decisions(session.strategy.agreement, is_chief, stop, self._evaluation_due, saver)
         self._loop: TrainLoop = session.strategy.train_loop(session.step, session.state)
-        self._is_chief = is_chief
         self._reader: BlockReader | None = None
         self._taken = 0  # steps that the last call of the inner loop was to take
         self._rollbacks = 0
@@ -136,13 +135,14 @@ class Loop:
             place = self._regrouping.join(self._saver.carried())
             self._saver.move_to(place)
             became_chief = place.group.is_chief and not self._decisions.is_chief
-            self._decisions.is_chief = self._is_chief = place.group.is_chief
+            self._decisions.is_chief = place.group.is_chief
             self._decisions.hear()
             self._recorder.move_to(place.group)
         now = self._session.state.step
         if became_chief:
             # The last chief may have died before it had done what was due here.
-            self._recorder.begin(self._session.total_steps, max(0, now - 1))
+            self._recorder.begin(self._session.total_steps, now - 1 if now else None)
+        if became_chief and now:  # before the first step nothing is due
             self._saver.metrics = self._recorder.last_evaluation()
             self._at_boundary(now, LoopResult(self._session.state.variables["window"].read_value(), tf.constant(0)))
 
@@ -230,7 +230,7 @@ class Loop:
     def _evaluate(self, step: int) -> None:
         if self._session.evaluator is None:
             return
-        if self._regrouping is not None and not self._is_chief:
+        if self._regrouping is not None and not self._decisions.is_chief:
             self._evaluation_due.done()
             return
         self._progress(step, "evaluate")
