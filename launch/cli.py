@@ -22,6 +22,7 @@ from launch.commands import (
     simulate,
     status,
     stop,
+    tpu,
     train,
 )
 from launch.exit_code import ExitCode, exit_code_of, explanation_of
@@ -63,6 +64,7 @@ app.command("replay")(replay.replay)
 app.command("simulate")(simulate.simulate)
 app.command("models")(models.models)
 app.add_typer(data.app, name="data")
+app.add_typer(tpu.app, name="tpu")
 app.command("schema")(schema.schema)
 
 

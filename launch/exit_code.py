@@ -18,6 +18,16 @@ class RequestError(ValueError):
     """The request cannot be carried out as it was made; the message says what to change."""
 
 
+_NO_RESOURCES = (
+    "ResourceExhaustedError",
+    "NotEnoughDevices",
+    "NoResources",
+    "NoCapacity",
+    "NoQuota",
+    "TpuNotUsable",
+    "TpuUnreachable",
+)
+
 OWN_PACKAGES = ("trainer", "cluster", "launch", "delivery")
 
 
@@ -30,8 +40,10 @@ def exit_code_of(error: BaseException) -> ExitCode:
     name = type(error).__name__
     if isinstance(error, KeyboardInterrupt):
         return ExitCode.STOPPED
-    if isinstance(error, MemoryError) or name in ("ResourceExhaustedError", "NotEnoughDevices", "NoResources"):
+    if isinstance(error, MemoryError) or name in _NO_RESOURCES:
         return ExitCode.NO_RESOURCES
+    if name in ("Unavailable", "LeftBehind"):  # a cloud that did not answer, or may still hold what costs money
+        return ExitCode.FAILED
     if isinstance(error, ValueError) and is_ours(error) and name != "DataError":
         return ExitCode.WRONG_REQUEST
     if type(error).__module__.startswith("cluster.") or name == "RunFolderError":

@@ -30,6 +30,7 @@ from trainer.strategies.build import build_strategy
 from trainer.strategies.choice import Choice, choose_strategy, with_suggestion
 from trainer.strategies.elastic import Elastic
 from trainer.strategies.strategy import Strategy
+from trainer.strategies.tpu_preflight import config_problems, shape_problems
 from trainer.tasks.registry import build_task
 from trainer.tasks.task import Task
 
@@ -140,7 +141,11 @@ def build_session(
     else:
         strategy = new_strategy(config.strategy, group)
     on_group()
-    if group is not None and (problems := batch_problems(config, strategy.num_replicas, "the number of replicas")):
+    if config.strategy.name == "tpu":
+        problems = config_problems(config, strategy.num_replicas)
+    else:
+        problems = batch_problems(config, strategy.num_replicas, "the number of replicas") if group is not None else []
+    if problems:
         raise ValueError("\n".join(problems))
     source = open_source(config.data, "train")
     order = SampleOrder(
@@ -150,6 +155,10 @@ def build_session(
         config.data.shuffle,
         config.data.remainder,
     )
+    if config.strategy.name == "tpu":
+        batch = train_batches(source, order, first_step=0, num_steps=1, augment=config.data.augment).element_spec
+        if problems := shape_problems(batch):  # type: ignore[arg-type]
+            raise ValueError("\n".join(problems))
     total_steps = config.train.steps or math.ceil((config.train.epochs or 0) * order.steps_per_epoch)
     task = build_task(config.task, source.schema)
     with strategy.scope():

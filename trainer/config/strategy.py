@@ -14,10 +14,13 @@ OF_WORKERS = ("elastic", "multi_worker_mirrored", "parameter_server")
 class StrategyConfig(Section):
     """How a step is distributed."""
 
-    name: Literal["auto", "one_device", "mirrored", "elastic", "multi_worker_mirrored", "parameter_server"] = Field(
-        default="auto",
-        description="one device; a replica on each of this machine; workers that come and go (elastic); a replica on "
-        "each device of every worker; or weights on parameter servers. auto chooses among the first four and says why",
+    name: Literal["auto", "one_device", "mirrored", "elastic", "multi_worker_mirrored", "parameter_server", "tpu"] = (
+        Field(
+            default="auto",
+            description="one device; a replica on each of this machine; workers that come and go (elastic); a replica "
+            "on each device of every worker; weights on parameter servers; or a replica on each core of a Cloud TPU. "
+            "auto chooses among the first four and says why",
+        )
     )
     devices: PositiveInt | None = Field(
         default=None,
@@ -49,6 +52,14 @@ class StrategyConfig(Section):
         "of embeddings from this size on only the rows of a batch travel",
     )
 
+    tpu: str = Field(
+        default="local",
+        min_length=1,
+        description="of tpu: local for the chips of this machine, or the name of a Cloud TPU, of one host or several",
+    )
+    tpu_zone: str | None = Field(default=None, description="of tpu: zone of a named one, such as us-central1-a")
+    tpu_project: str | None = Field(default=None, description="of tpu: project of a named one")
+
     @model_validator(mode="after")
     def _one_device_is_one(self) -> "StrategyConfig":
         if self.name == "one_device" and self.devices not in (None, 1):
@@ -59,6 +70,11 @@ class StrategyConfig(Section):
             raise ValueError(
                 f"strategy.devices={self.devices} must not be set with strategy.name={self.name}, which takes the "
                 "devices that each worker has: remove it"
+            )
+        if self.name == "tpu" and self.devices is not None:
+            raise ValueError(
+                f"strategy.devices={self.devices} must not be set with strategy.name=tpu, which takes all cores of "
+                "the slice: remove it"
             )
         return self
 

@@ -14,7 +14,7 @@ from trainer.data.augment import build_augmentation
 from trainer.data.counter_random import sample_keys
 from trainer.data.order import SampleOrder
 from trainer.data.shard import WHOLE, Shard
-from trainer.data.source import Source
+from trainer.data.source import Schema, Source
 from trainer.data.streaming import WEIGHT
 
 # A call of the pipeline costs some 50 microseconds, much more than to gather a small batch from memory. So a call reads
@@ -174,10 +174,13 @@ def evaluation_batches(source: Source, batch_size: int, shard: Shard = WHOLE) ->
 
 def steps_of_block(source: Source, order: SampleOrder, most_steps: int) -> int:
     """How many batches to stack: at most `most_steps` and `BLOCK_BYTES`; 1 where batches differ in size."""
-    if not order.full_batches:
-        return 1
-    sample = sum(tf.as_dtype(f.dtype).size * math.prod(f.shape) for f in source.schema.features.values())
-    return max(1, min(most_steps, BLOCK_BYTES // (sample * order.batch_size)))
+    return steps_that_fit(source.schema, order.batch_size, most_steps) if order.full_batches else 1
+
+
+def steps_that_fit(schema: Schema, batch_size: int, most_steps: int) -> int:
+    """How many batches make a block of at most `BLOCK_BYTES`; at least one."""
+    sample = sum(tf.as_dtype(f.dtype).size * math.prod(f.shape) for f in schema.features.values())
+    return max(1, min(most_steps, BLOCK_BYTES // (sample * batch_size)))
 
 
 def _options() -> tf.data.Options:

@@ -28,6 +28,7 @@ def build_strategy(config: StrategyConfig, group: Group | None = None) -> Strate
 
     Raises:
         NotEnoughDevices: More GPUs are asked for than there are, or CPU devices were already started.
+        TpuNotUsable, TpuUnreachable: This TensorFlow cannot drive a TPU, or there is none.
     """
     if config.name == "one_device":
         return OneDevice()
@@ -37,6 +38,10 @@ def build_strategy(config: StrategyConfig, group: Group | None = None) -> Strate
     if config.name == "parameter_server":
         assert group is not None, "checked with the config"
         return ParameterServer(group, config)
+    if config.name == "tpu":
+        from trainer.strategies.tpu import connect
+
+        return connect(config)
     return Mirrored(_mirrored_devices(config.devices))
 
 

@@ -1,0 +1,1 @@
+"""`phalanx check --tpu`: a config compiled for a TPU by the compiler of TPUs, without one."""
