@@ -183,7 +183,8 @@ def wait_for_slice(
             return ExitCode.DONE
         if found.state.is_dead or patience.clock.now() >= deadline:
             raise NoResources(
-                f"the slice {name} in {found.zone} is not ready ({reason}): delete it and create another, or wait longer"
+                f"the slice {name} in {found.zone} is not ready ({reason}): delete it and create another, or wait "
+                "longer"
             )
         if reason != told:
             _note(f"{found.zone}: {reason}")

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import http.client
 import os
-import socket
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -200,10 +199,10 @@ class CloudTpuApi:
             ) from error
         except RefreshError as error:
             raise WrongCredentials(
-                f"the credentials are not accepted ({_first(error)}): run gcloud auth application-default login, or let "
-                "GOOGLE_APPLICATION_CREDENTIALS name another key"
+                f"the credentials are not accepted ({_first(error)}): run gcloud auth application-default login, or "
+                "let GOOGLE_APPLICATION_CREDENTIALS name another key"
             ) from error
-        except (TransportError, HttpLib2Error, OSError, socket.timeout, http.client.HTTPException) as error:
+        except (TransportError, HttpLib2Error, OSError, http.client.HTTPException) as error:
             self._services.clear()  # the connection may be what is broken
             raise Unavailable(f"the Cloud TPU API does not answer ({_first(error)}): try again") from error
         except (GoogleAuthError, UnknownApiNameOrVersion) as error:
@@ -256,8 +255,8 @@ def _default_credentials() -> Any:
         credentials, _ = google.auth.default(scopes=[_SCOPE])
     except GoogleAuthError as error:
         raise WrongCredentials(
-            f"there are no credentials for Google Cloud ({_first(error)}): run gcloud auth application-default login, or "
-            "let GOOGLE_APPLICATION_CREDENTIALS name the key of a service account"
+            f"there are no credentials for Google Cloud ({_first(error)}): run gcloud auth application-default login, "
+            "or let GOOGLE_APPLICATION_CREDENTIALS name the key of a service account"
         ) from error
     return credentials
 

@@ -62,10 +62,10 @@ def _classified(http: int, status: str, message: str) -> TpuError:
     message = message.rstrip(".")
     if http == 401 or status == "UNAUTHENTICATED":
         return WrongCredentials(
-            f"the Cloud TPU API does not accept the credentials ({message}): run gcloud auth application-default login, "
-            "or let GOOGLE_APPLICATION_CREDENTIALS name the key of a service account"
+            f"the Cloud TPU API does not accept the credentials ({message}): run gcloud auth application-default "
+            "login, or let GOOGLE_APPLICATION_CREDENTIALS name the key of a service account"
         )
-    if http == 403 and not _QUOTA.search(message) or status == "PERMISSION_DENIED":
+    if (http == 403 and not _QUOTA.search(message)) or status == "PERMISSION_DENIED":
         return WrongCredentials(
             f"the credentials may not do that ({message}): give their account the role TPU Admin, and enable the Cloud "
             "TPU API in the project"

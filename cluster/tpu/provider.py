@@ -75,14 +75,14 @@ class SliceRequest:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?", self.name):
             raise ValueError(
-                f"the slice name {self.name!r} must be at most 40 lower-case letters, digits and dashes, and begin with "
-                "a letter: choose another"
+                f"the slice name {self.name!r} must be at most 40 lower-case letters, digits and dashes, and begin "
+                "with a letter: choose another"
             )
         for key, value in self.labels.items():
             if not re.fullmatch(r"[a-z][-_a-z0-9]{0,62}", key) or not re.fullmatch(r"[-_a-z0-9]{0,63}", value):
                 raise ValueError(
-                    f"the label {key}={value} must be of lower-case letters, digits, dashes and underscores, at most 63 "
-                    "each: choose another"
+                    f"the label {key}={value} must be of lower-case letters, digits, dashes and underscores, at most "
+                    "63 each: choose another"
                 )
         if self.num_slices < 1 or (self.num_slices > 1 and not self.queued):
             raise ValueError(

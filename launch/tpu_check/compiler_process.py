@@ -1,7 +1,8 @@
 """The compiler of TPUs in a process of its own: jax and libtpu only, because TensorFlow does not bear a second one.
 
 Requests come on standard input, one JSON object a line: {"topology": "v5e:2x2", "program": path of a serialized HLO
-module, "quick": whether the lowest level of optimization will do}. Answers go to standard output, one JSON object a line; see `_compile`. It ends with its standard input.
+module, "quick": whether the lowest level of optimization will do}. Answers go to standard output, one JSON
+object a line; see `_compile`. It ends with its standard input.
 """
 
 import json

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection
+from pathlib import Path
 from typing import NamedTuple
 
 _UNSUPPORTED = re.compile(r"(\w+) \(No registered '\w+' OpKernel for \w+ devices[^{]*\{\{node ([^}]+)\}\}")
@@ -9,7 +10,8 @@ _NODE = re.compile(r"\{\{node ([^}]+)\}\}|op_name=\"([^\"]+)\"|%([\w./-]+) = ")
 _FILE = re.compile(r'File "([^"]+)", line (\d+), in (\w+)')
 _OUT_OF_MEMORY = re.compile(r"([\d.]+)([KMGT]?)\)?\s+exceeds available HBM \(?([\d.]+)([KMGT]?)")
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-_LIBRARIES = ("/site-packages/", "/dist-packages/", "trainer/step/", "trainer/strategies/", "launch/tpu_check/")
+_OURS = Path(__file__).parents[2]
+_LIBRARIES = ("/site-packages/", "/dist-packages/", f"{_OURS}/trainer/", f"{_OURS}/launch/")
 
 _STRINGS = "encode text and categories in the data (a vocabulary on columns, a tokenizer on text), before the model"
 _PYTHON = "write it with TensorFlow or keras.ops, or move it into the data pipeline, which runs on the host"

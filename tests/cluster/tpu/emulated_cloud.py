@@ -5,7 +5,6 @@ Nothing happens between two requests: whatever is due by the time of a request i
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -61,20 +60,21 @@ class EmulatedCloud:
 
     Attributes:
         now: The time.
+        remembers: Whether a request with the id of an earlier one gets the earlier answer; the API forgets them.
         zones: By name; another one is refused.
         made: Names of the slices that were made, one entry for each time.
         together: The most slices of one run that were there at once.
-        hosts: Called with the names of a slice's hosts' addresses: of each node.
     """
 
     now: Callable[[], float]
     zones: dict[str, Zone]
     project: str = "p"
+    remembers: bool = True
+    hosts_of_node: int = 1
     health: str = "HEALTHY"
     symptoms: list[dict[str, str]] = field(default_factory=list)
     made: list[str] = field(default_factory=list)
     together: int = 0
-    random: random.Random = field(default_factory=random.Random)
     _slices: dict[tuple[str, str], _Made] = field(default_factory=dict)
     _answered: dict[str, str] = field(default_factory=dict)
     _operations: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -120,7 +120,7 @@ class EmulatedCloud:
 
     def _create(self, zone: str, kind: str, query: dict[str, str], body: dict[str, Any]) -> dict[str, Any]:
         name = query["nodeId" if kind == "nodes" else "queuedResourceId"]
-        if (token := query.get("requestId", "")) in self._answered:
+        if (token := query.get("requestId", "")) in self._answered and self.remembers:
             return self._operation(self._answered[token])
         if (zone, name) in self._slices:
             raise Refused(409, "ALREADY_EXISTS", f"Resource '{self._path(zone, kind, name)}' already exists.")
@@ -243,7 +243,8 @@ class EmulatedCloud:
         return [self._node(made, name, spec["node"], states[state], i) for i, name in enumerate(names)]
 
     def _node(self, made: _Made, name: str, body: dict[str, Any], state: str, number: int) -> dict[str, Any]:
-        endpoints = [{"ipAddress": f"10.0.{number}.2", "port": 8470}] if state == "READY" else []
+        hosts = range(self.hosts_of_node if state == "READY" else 0)
+        endpoints = [{"ipAddress": f"10.0.{number}.{2 + host}", "port": 8470} for host in hosts]
         return {
             **body,
             "name": self._path(made.zone, "nodes", name),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import random
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import parse_qsl, urlsplit
 
@@ -56,7 +56,7 @@ class Emulator:
         zones: dict[str, Zone],
         fault: Callable[[str, str], Fault | None] = lambda method, path: None,
     ) -> None:
-        self.cloud = EmulatedCloud(clock.now, zones, random=random.Random(0))
+        self.cloud = EmulatedCloud(clock.now, zones)
         self.fault, self.requests = fault, list[tuple[str, str]]()
         self._lock = threading.Lock()
         emulator = self
@@ -93,12 +93,33 @@ class Emulator:
         """For TPU_API_DISCOVERY_URL."""
         return self.root + "discovery/{api}/{apiVersion}"
 
+    def write_key(self, path: Path) -> Path:
+        """The key file of a service account, whose tokens come from this server."""
+        import rsa
+
+        _, private = rsa.newkeys(1024)
+        facts = {
+            "type": "service_account",
+            "project_id": self.cloud.project,
+            "private_key_id": "1",
+            "client_id": "1",
+            "private_key": private.save_pkcs1().decode(),
+            "client_email": "a@p.iam.gserviceaccount.com",
+            "token_uri": f"{self.root}token",
+        }
+        path.write_text(json.dumps(facts))
+        return path
+
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         """Answers one HTTP request."""
         address = urlsplit(request.path)
         path = address.path.lstrip("/")
         length = int(request.headers.get("Content-Length") or 0)
-        body = json.loads(request.rfile.read(length) or b"{}") if length else {}
+        content = request.rfile.read(length)
+        if path == "token":
+            _send(request, 200, {"access_token": TOKEN, "expires_in": 3600, "token_type": "Bearer"})
+            return
+        body = json.loads(content) if content else {}
         if path.startswith("discovery/"):
             _send(request, 200, discovery_document(self.root, path.rpartition("/")[2]))
             return
@@ -107,7 +128,9 @@ class Emulator:
         with self._lock:
             self.requests.append((request.command, resource))
             fault = self.fault(request.command, resource)
-        if request.headers.get("Authorization") != f"Bearer {TOKEN}":
+        kind, _, token = request.headers.get("Authorization", "").partition(" ")
+        # A service account may also sign its tokens itself: three parts, which the API would verify.
+        if kind != "Bearer" or (token != TOKEN and token.count(".") != 2):
             message = "Request had invalid authentication credentials."
             _send(request, 401, _error(Refused(401, "UNAUTHENTICATED", message)))
             return

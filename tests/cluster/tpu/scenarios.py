@@ -39,7 +39,7 @@ def live(seed: int, emulator: Emulator, clock: VirtualClock, provider: CloudTpuA
     """One life: zones with and without room, faults, preemptions and a launcher that dies, all drawn from the seed."""
     draw = random.Random(seed)
     zones = {f"zone-{letter}": _zone(draw) for letter in "abc"[: draw.randint(1, 3)]}
-    emulator.cloud, emulator.requests = EmulatedCloud(clock.now, zones, random=draw), []
+    emulator.cloud, emulator.requests = EmulatedCloud(clock.now, zones, remembers=draw.random() < 0.5), []
     rate, counted = draw.choice([0.0, 0.05, 0.2, 0.4]), [0]
 
     def fault(method: str, path: str) -> Fault | None:

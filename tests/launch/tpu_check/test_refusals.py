@@ -9,8 +9,8 @@ from launch.tpu_check.refusals import refusal_of
 
 UNSUPPORTED = (
     "Failed getting HLO text: 'Detected unsupported operations when trying to compile graph while_body_9[] on "
-    "XLA_CPU_JIT: LookupTableFindV2 (No registered 'LookupTableFindV2' OpKernel for XLA_CPU_JIT devices compatible with "
-    "node {{node while/words_1/LookupTableFindV2}}){{node while/words_1/LookupTableFindV2}}\n"
+    "XLA_CPU_JIT: LookupTableFindV2 (No registered 'LookupTableFindV2' OpKernel for XLA_CPU_JIT devices compatible "
+    "with node {{node while/words_1/LookupTableFindV2}}){{node while/words_1/LookupTableFindV2}}\n"
     'File "home/me/my_package/models.py", line 12, in build\n'
     'File "site-packages/keras/src/layers/layer.py", line 1002, in __call__\n'
     "\ttf2xla conversion failed while converting while_body_9[]."
@@ -25,8 +25,8 @@ def test_an_operation_is_named_with_its_layer_and_its_line():
     refusal = refusal_of(UNSUPPORTED, ["hidden", "words"])
     assert (refusal.layer, refusal.operation) == ("words", "LookupTableFindV2")
     assert refusal.sentence == (
-        "the layer words uses LookupTableFindV2 (models.py, line 12), which a TPU does not have: look up in the data, or "
-        "use keras.layers.Embedding on numbers"
+        "the layer words uses LookupTableFindV2 (models.py, line 12), which a TPU does not have: look up in the data, "
+        "or use keras.layers.Embedding on numbers"
     )
 
 

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.cluster.tpu.emulated_cloud import Zone
+from tests.cluster.tpu.emulator import emulated
 from tests.trainer.sessions import losses, small_config, small_session, weights
 from trainer.config.strategy import StrategyConfig
 from trainer.session import build_session
@@ -113,3 +115,18 @@ def test_devices_cannot_be_counted_out():
 def test_the_chips_of_this_machine_need_no_api():
     resolver = resolver_of(StrategyConfig(name="tpu"))
     assert resolver.master() in ("", "local")
+
+
+@pytest.mark.parametrize("hosts", [1, 4], ids=["one host", "pod"])
+def test_a_named_tpu_is_found_with_all_its_hosts(hosts, tmp_path, monkeypatch):
+    pytest.importorskip("cloud_tpu_client", reason="cloud-tpu-client is an extra")
+    with emulated({"zone-a": Zone()}) as (emulator, clock):
+        monkeypatch.setenv("TPU_API_DISCOVERY_URL", emulator.discovery_url)
+        monkeypatch.setenv("NO_GCE_CHECK", "True")
+        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(emulator.write_key(tmp_path / "key.json")))
+        emulator.cloud.hosts_of_node = hosts
+        emulator.cloud.handle("POST", "projects/p/locations/zone-a/nodes", {"nodeId": "one"}, {})
+        clock.sleep(30)
+        resolver = resolver_of(StrategyConfig(name="tpu", tpu="one", tpu_zone="zone-a", tpu_project="p"))
+        addresses = resolver.cluster_spec().as_dict()["worker"]
+    assert addresses == [f"10.0.0.{2 + host}:8470" for host in range(hosts)]
