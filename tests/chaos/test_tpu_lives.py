@@ -1,6 +1,6 @@
 """Thousands of random lives of a slice against the emulated Cloud TPU API, and what they come to.
 
-PHALANX_TPU_LIVES=4000 make chaos
+python -m pytest tests/chaos/test_tpu_lives.py --chaos-long
 """
 
 import collections
@@ -11,8 +11,8 @@ from tests.cluster.tpu.conftest import clock, emulator, provider, server  # noqa
 from tests.cluster.tpu.scenarios import live
 
 
-def test_lives_leave_nothing_behind_and_make_nothing_twice(emulator, clock, provider, capsys):  # noqa: F811
-    number = int(os.environ.get("PHALANX_TPU_LIVES", "1000"))
+def test_lives_leave_nothing_behind_and_make_nothing_twice(emulator, clock, provider, capsys, chaos_long):  # noqa: F811
+    number = int(os.environ.get("PHALANX_TPU_LIVES", "4000" if chaos_long else "12"))
     first = int(os.environ.get("PHALANX_TPU_FIRST", str(random.SystemRandom().randrange(10**9))))
     totals = collections.Counter()
     for seed in range(first, first + number):

@@ -123,6 +123,15 @@ class TpuLowering:
         return next((match[1] for match in names if match and "/" in match[1]), "")
 
     def _translated(self, batch_size: int) -> Callable[..., Any]:
+        function, specs = self.function(batch_size)
+        return function.experimental_get_compiler_ir(*specs)
+
+    def function(self, batch_size: int) -> tuple[Any, list[tf.TensorSpec]]:
+        """The program as a function of its own arguments, of which each is one tensor, and their shapes.
+
+        Args:
+            batch_size: of the global batch, a multiple of `batch_unit`.
+        """
         session = self.session
         config = session.config.model_copy(
             update={"data": session.config.data.model_copy(update={"batch_size": batch_size})}
@@ -145,7 +154,7 @@ class TpuLowering:
         def flat(first, num_steps, empty_window, *features):
             return program(dict(zip(block, features, strict=True)), first, num_steps, empty_window)
 
-        return flat.experimental_get_compiler_ir(scalar, scalar, tf.TensorSpec([], tf.bool), *block.values())
+        return flat, [scalar, scalar, tf.TensorSpec([], tf.bool), *block.values()]
 
     def _block(self, batch_size: int) -> Mapping[str, tf.TensorSpec]:
         config = self.session.config

@@ -1,5 +1,9 @@
 """The adapter of TPUs as far as it runs without one: its program on CPUs, and what is refused beforehand."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -10,6 +14,7 @@ from tests.trainer.sessions import losses, small_config, small_session, weights
 from trainer.config.strategy import StrategyConfig
 from trainer.session import build_session
 from trainer.strategies.tpu import Tpu, resolver_of, rows_of
+from trainer.strategies.tpu_lowering import TpuLowering
 from trainer.strategies.tpu_preflight import (
     TpuNotUsable,
     check_tensorflow,
@@ -130,3 +135,33 @@ def test_a_named_tpu_is_found_with_all_its_hosts(hosts, tmp_path, monkeypatch):
         resolver = resolver_of(StrategyConfig(name="tpu", tpu="one", tpu_zone="zone-a", tpu_project="p"))
         addresses = resolver.cluster_spec().as_dict()["worker"]
     assert addresses == [f"10.0.0.{2 + host}:8470" for host in range(hosts)]
+
+
+def test_two_replicas_of_the_compiled_program_draw_the_curve_of_one_device(tmp_path):
+    """The very module that the compiler of TPUs is given, on two CPUs: each computes half of the batch."""
+    pytest.importorskip("jax", reason="the check for TPUs is an extra")
+    one = small_session(strategy={"name": "one_device"}, optimizer={"clip_norm": 0.5})
+    loop = one.strategy.train_loop(one.step, one.state)
+    taken = one.blocks(0, 6).take(6)
+    expected = loop(taken.block, tf.constant(taken.first), tf.constant(taken.num_steps), tf.constant(True))
+    lowering = TpuLowering(small_config(optimizer={"clip_norm": 0.5}, train={"steps_per_loop": taken.num_steps}), 2)
+    function, specs = lowering.function(16)
+    variables = lowering.session.state.variables
+    names = {id(variable.handle): name for name, variable in variables.items()}
+    captured = [names[id(handle)] for handle in function.get_concrete_function(*specs).captured_inputs]
+    arguments = {"0": np.int32(0), "1": np.int32(taken.num_steps), "2": np.bool_(True)}
+    for value in taken.block.values():
+        halves = np.split(value.numpy()[: taken.num_steps], 2, axis=1)
+        arguments[f"{len(arguments)}s"] = np.concatenate(halves, axis=0)
+    arguments |= {str(len(arguments) + i): variables[name].numpy() for i, name in enumerate(captured)}
+    (tmp_path / "program").write_bytes(lowering.program(16))
+    np.savez(tmp_path / "arguments.npz", **arguments)
+    script = Path(__file__).with_name("run_on_two_cpus.py")
+    files = [tmp_path / name for name in ("program", "arguments.npz", "results.npz")]
+    subprocess.run([sys.executable, script, *files], check=True, timeout=120)
+    window, status, *values = np.load(files[-1]).values()
+    np.testing.assert_array_equal(status, expected.status.numpy())
+    np.testing.assert_allclose(window, expected.window.numpy(), rtol=1e-5)
+    assert len(values) == len(captured) == len(variables)
+    for name, value in zip(captured, values, strict=True):
+        np.testing.assert_allclose(value, one.state.variables[name].numpy(), rtol=1e-4, atol=1e-6, err_msg=name)
