@@ -1,9 +1,12 @@
 """`phalanx check CONFIG`: everything that can be tried before a run is started."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from launch.run_config import RunConfig
 
 
 def check(
@@ -40,7 +43,7 @@ def check(
         return exit_code_of(error)
 
 
-def _try_out(run_config, as_json: bool) -> int:
+def _try_out(run_config: "RunConfig", as_json: bool) -> int:
     import json
 
     from launch.exit_code import ExitCode
@@ -54,7 +57,9 @@ def _try_out(run_config, as_json: bool) -> int:
     return ExitCode.NO_RESOURCES if found.problems else ExitCode.DONE
 
 
-def _check_for_tpu(run_config, topology: str, limit_s: float, search: bool, quick: bool, as_json: bool) -> int:
+def _check_for_tpu(
+    run_config: "RunConfig", topology: str, limit_s: float, search: bool, quick: bool, as_json: bool
+) -> int:
     import json
 
     from launch.exit_code import ExitCode

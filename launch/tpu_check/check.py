@@ -2,16 +2,20 @@
 
 import contextlib
 import time
+from typing import TYPE_CHECKING
 
 from launch.config import RunConfig
 from launch.exit_code import is_ours
 from launch.quiet_start import import_tensorflow
 from launch.tpu_check.batch_search import Largest, Trial, largest_batch
-from launch.tpu_check.chips import chip_of
+from launch.tpu_check.chips import Chip, chip_of
 from launch.tpu_check.compiler import Compiled, OutOfTime, Slice, TpuCompiler, check_installed
 from launch.tpu_check.refusals import Refusal, refusal_of
 from launch.tpu_check.roofline import roofline
 from launch.tpu_check.verdict import TpuVerdict, collected, hbm_of
+
+if TYPE_CHECKING:
+    from trainer.strategies.tpu_lowering import TpuLowering
 
 LIMIT_S = 900.0
 """How long all compilations together may take, unless somebody says otherwise."""
@@ -58,7 +62,8 @@ class _Check:
         self._config, self._topology, self._compiler, self._part = config, topology, compiler, part
         self._search, self._quick = search, quick
 
-    def run(self, chip) -> TpuVerdict:
+    def run(self, chip: Chip) -> TpuVerdict:
+        """What there is to say about it."""
         from trainer.strategies.tpu_lowering import TpuLowering
 
         batch_size = self._config.data.batch_size
@@ -94,7 +99,7 @@ class _Check:
             largest,
         )
 
-    def _compiled(self, lowering, batch_size: int) -> Compiled | Refusal:
+    def _compiled(self, lowering: "TpuLowering", batch_size: int) -> Compiled | Refusal:
         import tensorflow as tf
 
         try:
@@ -108,7 +113,7 @@ class _Check:
             outcome += f"{{{{node {node}}}}}"
         return refusal_of(outcome, lowering.layers)
 
-    def _largest(self, lowering, batch_size: int, outcome: Compiled | Refusal, usable: int) -> Largest:
+    def _largest(self, lowering: "TpuLowering", batch_size: int, outcome: Compiled | Refusal, usable: int) -> Largest:
         def trial(batch_size: int, outcome: Compiled | Refusal) -> Trial | None:
             if isinstance(outcome, Compiled):
                 return Trial(batch_size, outcome.total, True)
@@ -131,7 +136,7 @@ def _refused(
     batch_size: int,
     precision: str,
     part: Slice,
-    chip,
+    chip: Chip,
     problems: list[str],
     refusal: Refusal | None = None,
     largest: Largest | None = None,

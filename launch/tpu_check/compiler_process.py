@@ -80,7 +80,7 @@ def _compile(devices: list[Any], path: str, quick: bool) -> dict[str, Any]:
     import numpy as np
     from jax._src.interpreters.mlir import make_ir_context
     from jax._src.lib import _jax  # type: ignore[attr-defined]
-    from jax._src.lib.mlir import ir
+    from jax._src.lib.mlir import ir  # type: ignore[attr-defined]
     from jaxlib import xla_client  # type: ignore[attr-defined]
 
     with open(path, "rb") as file:

@@ -6,7 +6,6 @@ Nothing here computes a step: the program is traced and handed to TensorFlow's b
 from __future__ import annotations
 
 import contextlib
-import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -78,9 +77,10 @@ class TpuLowering:
         choice = Choice(strategy, "strategy tpu, because it is to be compiled for one", False)
         self.session: Session = build_session(config, new_strategy=lambda *_: Unplaced(num_replicas), choice=choice)
         self._num_replicas = num_replicas
-        self._features = train_batches(
+        batches = train_batches(
             self.session.source, self.session.order, first_step=0, num_steps=1, augment=config.data.augment
-        ).element_spec
+        )
+        self._features: dict[str, tf.TensorSpec] = batches.element_spec  # type: ignore[assignment]
 
     @property
     def state_bytes(self) -> int:
@@ -96,7 +96,7 @@ class TpuLowering:
     def batch_bytes(self, batch_size: int) -> int:
         """Of the samples that a replica reads in a step."""
         block = self._block(batch_size).values()
-        return sum(spec.dtype.size * math.prod(spec.shape[1:]) for spec in block)
+        return sum(spec.dtype.size * (spec.shape[1:].num_elements() or 0) for spec in block)
 
     @property
     def batch_unit(self) -> int:
@@ -161,8 +161,7 @@ class TpuLowering:
         steps = steps_that_fit(self.session.schema, batch_size, config.train.steps_per_loop)
         rows = batch_size // self._num_replicas
         return {
-            name: tf.TensorSpec([steps, rows, *spec.shape[1:]], spec.dtype)
-            for name, spec in self._features.items()  # type: ignore[union-attr]
+            name: tf.TensorSpec([steps, rows, *spec.shape[1:]], spec.dtype) for name, spec in self._features.items()
         }
 
     def _sum(self, values: list[tf.Tensor]) -> list[tf.Tensor]:

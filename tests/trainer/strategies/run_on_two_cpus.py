@@ -1,7 +1,7 @@
 """Runs a program for TPUs on two CPUs, with jax alone: `python run_on_two_cpus.py PROGRAM ARGUMENTS RESULTS`.
 
-ARGUMENTS is an .npz of `0`, `1` ... in the order of the program's parameters; those whose name ends in `s` differ between
-the replicas and have both values, one after the other along the first axis. RESULTS is the first replica's.
+ARGUMENTS is an .npz of `0`, `1` ... in the order of the program's parameters; those whose name ends in `s` differ
+between the replicas and have both values, one after the other along the first axis. RESULTS is the first replica's.
 """
 
 import os
@@ -13,10 +13,10 @@ os.environ.update(JAX_PLATFORMS="cpu", XLA_FLAGS="--xla_force_host_platform_devi
 import jax
 import numpy as np
 from jax._src.interpreters.mlir import make_ir_context
-from jax._src.lib import _jax
-from jax._src.lib.mlir import ir
+from jax._src.lib import _jax  # type: ignore[attr-defined]
+from jax._src.lib.mlir import ir  # type: ignore[attr-defined]
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxlib import xla_client
+from jaxlib import xla_client  # type: ignore[attr-defined]
 
 
 def main(program: str, arguments: str, results: str) -> None:
