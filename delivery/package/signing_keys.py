@@ -94,8 +94,8 @@ def create_key(folder: Path, name: str, expires: datetime | None = None, now: da
 
     if not _NAME.fullmatch(name):
         raise KeyRefused(
-            f"{name!r} cannot name a key: use up to 63 letters, digits, dots, dashes and underscores, a letter or digit "
-            "first"
+            f"{name!r} cannot name a key: use up to 63 letters, digits, dots, dashes and underscores, a letter or "
+            "digit first"
         )
     now = (now or datetime.now(timezone.utc)).replace(microsecond=0)
     if expires is not None and expires <= now:
