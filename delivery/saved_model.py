@@ -21,7 +21,7 @@ import tensorflow as tf
 from delivery.package.file_kinds import DESCRIPTION
 from delivery.parity import TOLERANCE, ExportRefused, Parity
 from delivery.serving_module import ServedModel
-from trainer.atomic_file import sync_folder
+from trainer.atomic_file import sync_folder, sync_tree
 from trainer.data.source import Schema
 from trainer.tasks.task import Batch, Task
 
@@ -130,7 +130,7 @@ def export_saved_model(
         _describe(unfinished / DESCRIPTION, facts)
         if complete is not None:
             complete(Unpublished(unfinished, loaded, served, samples, facts))
-        size = _sync_tree(unfinished)
+        size = sync_tree(unfinished)
         _publish(unfinished, folder / str(version))
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -178,18 +178,6 @@ def _facts(served: ServedModel) -> dict[str, Any]:
 def _describe(path: Path, facts: Mapping[str, Any]) -> None:
     path.parent.mkdir()
     path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-
-
-def _sync_tree(folder: Path) -> int:
-    """Puts every file and folder on the disk; returns the bytes of the files."""
-    size = 0
-    for place, _, files in os.walk(folder):
-        for name in files:
-            with (Path(place) / name).open("rb") as file:
-                os.fsync(file.fileno())
-                size += os.fstat(file.fileno()).st_size
-        sync_folder(Path(place))
-    return size
 
 
 def _clear_after_a_kill(folder: Path) -> None:

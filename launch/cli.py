@@ -18,6 +18,7 @@ from launch.commands import (
     models,
     replay,
     report,
+    repository,
     resume,
     schema,
     sign,
@@ -65,6 +66,7 @@ app.command("export")(export.export)
 app.command("sign")(sign.sign)
 app.command("verify")(verify.verify)
 app.add_typer(keys.app, name="keys")
+app.add_typer(repository.app, name="repository")
 app.command("replay")(replay.replay)
 app.command("simulate")(simulate.simulate)
 app.command("models")(models.models)
