@@ -16,6 +16,7 @@ from launch.commands import (
     keys,
     logs,
     models,
+    release,
     replay,
     report,
     repository,
@@ -65,6 +66,7 @@ app.command("report")(report.report)
 app.command("export")(export.export)
 app.command("sign")(sign.sign)
 app.command("verify")(verify.verify)
+app.command("release")(release.release)
 app.add_typer(keys.app, name="keys")
 app.add_typer(repository.app, name="repository")
 app.command("replay")(replay.replay)

@@ -194,8 +194,8 @@ class ModelRepository:
             name: Of the model.
             version: That is there.
             alias: `staging`, `production`, ...
-            expected: Where the alias pointed when the caller decided (None: nowhere); of several that decided at the same
-                time one wins. ANYWHERE: whatever it was.
+            expected: Where the alias pointed when the caller decided (None: nowhere); of several that decided at the
+                same time one wins. ANYWHERE: whatever it was.
             reason: Goes into the audit log.
 
         Raises:
@@ -209,8 +209,8 @@ class ModelRepository:
             current = now.version if now else None
             if not isinstance(expected, _Anywhere) and current != expected:
                 raise RepositoryConflict(
-                    f"{alias} of {name} points to {_version(current)} by now, not to {_version(expected)}: somebody else has "
-                    "moved it; look again and decide anew"
+                    f"{alias} of {name} points to {_version(current)} by now, not to {_version(expected)}: "
+                    "somebody else has moved it; look again and decide anew"
                 )
             if current != version:
                 moved = state.moved(alias, version)
@@ -279,8 +279,8 @@ class ModelRepository:
         newest = self._next_version(name) - 1
         if version <= newest:
             raise RepositoryRefused(
-                f"version {version} of {name} is not new, the newest is {newest}: export it with --version {newest + 1}, or "
-                "publish it with --key, which signs it as the next one"
+                f"version {version} of {name} is not new, the newest is {newest}: export it with "
+                f"--version {newest + 1}, or publish it with --key, which signs it as the next one"
             )
 
     @contextmanager

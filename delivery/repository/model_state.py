@@ -73,7 +73,8 @@ def check_alias(alias: str) -> str:
     """
     if not _ALIAS.fullmatch(alias):
         raise RepositoryRefused(
-            f"{alias!r} cannot be an alias: use up to 63 lower-case letters, digits, dashes and underscores, a letter first"
+            f"{alias!r} cannot be an alias: use up to 63 lower-case letters, digits, dashes and underscores, a letter "
+            "first"
         )
     return alias
 
