@@ -21,17 +21,15 @@ from delivery.package.verification import verify
 from delivery.package.warmup import WARMUP, check_warmup
 
 
-def _python(text: str) -> str:
-    return text
-
-
 BODIES: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
     "ReadFile": lambda x: x + tf.strings.to_number(tf.io.read_file("/etc/hostname")),
     "WriteFile": lambda x: _after(tf.io.write_file("/tmp/phalanx-never-written", "x"), x),
     "MatchingFiles": lambda x: x + tf.cast(tf.size(tf.io.matching_files("/etc/*")), tf.float32),
     "EagerPyFunc": lambda x: tf.py_function(lambda y: y, [x], tf.float32),
     "PyFunc": lambda x: tf.numpy_function(lambda y: y, [x], tf.float32),
-    "TextLineDataset": lambda x: x + tf.strings.to_number(_first(tf.data.TextLineDataset("/etc/hostname"))),
+    "TextLineDataset": lambda x: _after(
+        tf.raw_ops.TextLineDataset(filenames=["/etc/hostname"], compression_type="", buffer_size=0), x
+    ),
     "PrintV2": lambda x: _after(tf.print(x, output_stream="file:///tmp/phalanx-never-written"), x),
     "RestoreV2": lambda x: (
         x + tf.raw_ops.RestoreV2(prefix="/etc/x", tensor_names=["a"], shape_and_slices=[""], dtypes=[tf.float32])[0]
@@ -45,10 +43,6 @@ BODIES: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
 def _after(first, x):
     with tf.control_dependencies([first] if first is not None else []):
         return tf.identity(x)
-
-
-def _first(dataset):
-    return next(iter(dataset))
 
 
 def _save(body: Callable, place: Path, nested: bool = False) -> bytes:

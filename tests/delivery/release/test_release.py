@@ -185,7 +185,7 @@ def test_requests_that_make_no_sense_are_refused(run):
     with pytest.raises(RepositoryRefused, match="production of digits is version 1 already"):
         run(1)
     with pytest.raises(
-        GatesRefused, match="slices.by=image is no feature with one whole number a sample: choose from label"
+        GatesRefused, match=r"slices\.by=image is no feature with one whole number a sample: choose from label"
     ):
         run(2, slices={"by": ["image"]})
     with pytest.raises(GatesRefused, match="metric=absolute_error needs the output values"):
