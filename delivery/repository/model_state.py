@@ -91,7 +91,7 @@ def read_state(path: Path) -> ModelState:
     except FileNotFoundError:
         return ModelState()
     except ValueError:
-        fields = None
+        fields = {}
     try:
         if fields["format"] != _FORMAT:
             raise ValueError("another format")

@@ -20,7 +20,6 @@ from delivery.package.signing_keys import read_signing_key
 from delivery.package.verification import verify
 from delivery.package.warmup import WARMUP, check_warmup
 
-
 BODIES: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
     "ReadFile": lambda x: x + tf.strings.to_number(tf.io.read_file("/etc/hostname")),
     "WriteFile": lambda x: _after(tf.io.write_file("/tmp/phalanx-never-written", "x"), x),

@@ -127,7 +127,7 @@ CHANGES: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
     "name that is no text": (
         lambda p: open(os.fsencode(p) + b"/\xff", "wb").close(),
         "name",
-        "'\\\\xff'",
+        "\\xff",
         "holds more",
     ),
     "manifest edited": (_edit_manifest, "signature", "manifest.json", "is not what the key release"),

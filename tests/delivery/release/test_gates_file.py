@@ -33,7 +33,7 @@ def test_units_become_numbers(tmp_path: Path):
             GOOD.replace("1.5MB", "1.5"),
             r"size\.at_most=1\.5: must be a number with one of the units B, kB, MB, GB, as 10MB",
         ),
-        (GOOD.replace("5ms", "0ms"), r"latency\.p50=0ms: "),
+        (GOOD.replace("5ms", "0ms"), r"latency\.p50=0\.0: input should be greater than 0"),
         (GOOD.replace("metric: accuracy", "metric: beauty"), "metric=beauty: "),
         (GOOD.replace("metric: accuracy", ""), "metric is missing: add it"),
         (GOOD.replace("[label]", "[]"), r"slices\.by"),
