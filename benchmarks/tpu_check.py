@@ -46,13 +46,12 @@ _IMAGES = ["data.name=synthetic", "data.num_samples=100000"]
 ZOO = {
     "mlp": Zoo("mnist", [*_IMAGES, "data.shape=[28,28,1]", "data.num_classes=10"], 128),
     "cnn": Zoo("digits_cnn", [*_IMAGES, "data.shape=[28,28,1]", "data.num_classes=10"], 128),
-    "tabular": Zoo("flights_tabular", [], 512),
-    "transformer_lm": Zoo("shakespeare_lm", ["train.epochs=1"], 32),
+    "tabular": Zoo("flights_tabular", ["optimizer.schedule.warmup=null"], 512),
+    "transformer_lm": Zoo("shakespeare_lm", ["train.epochs=1", "optimizer.schedule.warmup=null"], 32),
     "resnet": Zoo("resnet50", [*_IMAGES, "data.shape=[224,224,3]", "data.num_classes=1000", "train.accumulate=1"], 64),
 }
 SLICES = {
     "v2:2x2": 8, "v3:2x2": 8, "v4:2x2x1": 8, "v5e:1x1": 1, "v5e:2x2": 4, "v5e:16x16": 256, "v5p:2x2x1": 4, "v6e:2x2": 4,
-    "tpu7x:2x2x1": 8,
 }  # fmt: skip
 QUICK = {"mlp": ["v5e:2x2", "v6e:2x2"], "cnn": ["v5e:2x2", "v6e:2x2"]}
 
@@ -92,6 +91,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="two models on two slices")
     parser.add_argument("--models", default=",".join(ZOO), help="comma-separated")
+    parser.add_argument("--slices", default=",".join(SLICES), help="comma-separated")
     parser.add_argument("--json", type=Path, help="where the figures go")
     options = parser.parse_args()
     machine = describe_machine(["python", "-m", "benchmarks.tpu_check"])
@@ -100,7 +100,7 @@ def main() -> int:
         f"\n{'model':<15}{'slice':<13}{'repl':>4}{'batch':>8}{'HBM':>10}{'':>7}{'temp':>10}{'reduced':>10}{'GFLOP':>10}"
         f"{'bound ms':>10} {'by':<8}{'comp. s':>7}"
     )
-    wanted = QUICK if options.quick else {model: list(SLICES) for model in options.models.split(",")}
+    wanted = QUICK if options.quick else {model: options.slices.split(",") for model in options.models.split(",")}
     rows, targets = [], []
     for model, topologies in wanted.items():
         for topology in topologies:

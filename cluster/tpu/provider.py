@@ -196,6 +196,7 @@ class TpuProvider(Protocol):
         """The slice of a name, in whatever state; None where there is none.
 
         Raises:
+            NoCapacity, NoQuota: There is none, because the last request for it came to nothing; said once.
             TpuError: it cannot be told.
         """
         ...

@@ -8,6 +8,7 @@ The rules that keep it one slice:
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -130,7 +131,7 @@ class SliceKeeper:
     def look(self) -> Slice | None:
         """The slice as it is now; None where there is none."""
         for zone in self._zones:
-            if found := self._patience.until_answered(lambda zone=zone: self._provider.find(self.name, zone)):
+            if found := self._found(zone):
                 return found
         return None
 
@@ -169,7 +170,7 @@ class SliceKeeper:
         """What an earlier attempt has left, at most one; what is dead is deleted."""
         kept = None
         for zone in self._zones:
-            found = self._patience.until_answered(lambda zone=zone: self._provider.find(self.name, zone))
+            found = self._found(zone)
             if found is None:
                 continue
             self._is_ours(found)
@@ -235,7 +236,7 @@ class SliceKeeper:
         """Deletes the slice in a zone and waits until it is not there any more."""
         deadline, attempt = self._patience.clock.now() + self._patience.give_up_s, 0
         while True:
-            found = self._patience.until_answered(lambda: self._provider.find(self.name, zone))
+            found = self._found(zone)
             if found is None or found.run != self._run:
                 return
             if self._patience.clock.now() >= deadline:
@@ -244,6 +245,12 @@ class SliceKeeper:
                 self._patience.until_answered(lambda: self._provider.delete(self.name, zone))
             self._patience.pause(attempt)
             attempt += 1
+
+    def _found(self, zone: str) -> Slice | None:
+        """What is in a zone; that an earlier request came to nothing there means that it is empty."""
+        with contextlib.suppress(NoCapacity, NoQuota):
+            return self._patience.until_answered(lambda: self._provider.find(self.name, zone))
+        return None
 
     def _is_ours(self, found: Slice) -> None:
         if found.run != self._run:

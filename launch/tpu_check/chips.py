@@ -42,7 +42,6 @@ CHIPS = {
         Chip("v5e", 197e12, 819e9, 200e9, int(15.75 * _GIB), "v5e:2x2"),
         Chip("v5p", 459e12, 2765e9, 600e9, int(95.73 * _GIB), "v5p:2x2x1"),
         Chip("v6e", 918e12, 1640e9, 448e9, int(31.24 * _GIB), "v6e:2x2"),
-        Chip("tpu7x", 2307e12, 7380e9, 600e9, int(94.74 * _GIB), "tpu7x:2x2x1"),
     )
 }
 

@@ -126,3 +126,14 @@ def test_random_lives_leave_nothing_behind_and_make_nothing_twice(first, emulato
         life = live(seed, emulator, clock, provider)
         assert life.left == [], f"seed {seed}"
         assert life.together <= 1, f"seed {seed}"
+
+
+def test_a_request_that_came_to_nothing_is_told_once_and_hinders_nobody(keeper, emulator, clock):
+    emulator.cloud.zones["zone-a"] = Zone(room="no")
+    slices = keeper(queued=False)
+    assert slices.ask().state is State.CREATING
+    clock.sleep(10)
+    assert slices.look() is None
+    slices.release()
+    emulator.cloud.zones["zone-a"] = Zone()
+    assert slices.obtain(600).state is State.READY
