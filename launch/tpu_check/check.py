@@ -24,6 +24,9 @@ LIMIT_S = 900.0
 _SLOW_S = 20.0
 """A program that takes longer to compile is tried in other sizes at the compiler's quick level."""
 
+_SHARE = 1 / 3
+"""Of the limit, after which a program is compiled at the quick level instead."""
+
 
 def check_for_tpu(
     config: RunConfig, topology: str, limit_s: float = LIMIT_S, search: bool = True, quick: bool = False
@@ -76,6 +79,7 @@ class _Check:
             return _refused(*common, problems=str(error).splitlines())
         began = time.monotonic()
         outcome = self._compiled(lowering, batch_size)
+        is_quick = self._quick
         self._quick |= time.monotonic() - began > _SLOW_S
         if isinstance(outcome, Refusal) and outcome.needed is None:
             return _refused(*common, [f"this model cannot be compiled: {outcome.sentence}"], outcome)
@@ -97,6 +101,7 @@ class _Check:
             outcome.compile_s,
             bounds,
             largest,
+            is_quick,
         )
 
     def _compiled(self, lowering: "TpuLowering", batch_size: int) -> Compiled | Refusal:
@@ -106,12 +111,22 @@ class _Check:
             program = lowering.program(batch_size)
         except (ValueError, tf.errors.OpError) as error:
             return refusal_of(str(error), lowering.layers)
-        outcome = self._compiler.compile(program, self._quick)
+        outcome = self._at_some_level(program)
         if isinstance(outcome, Compiled):
             return outcome
         if "c128" in outcome and (node := lowering.node_with(batch_size, "c128")):
             outcome += f"{{{{node {node}}}}}"
         return refusal_of(outcome, lowering.layers)
+
+    def _at_some_level(self, program: bytes) -> Compiled | str:
+        """Compiles at the usual level, and at the quick one where that takes too long."""
+        if not self._quick:
+            try:
+                return self._compiler.compile(program, within_s=_SHARE * self._compiler.limit_s)
+            except OutOfTime:
+                self._compiler.restart()
+                self._quick = True
+        return self._compiler.compile(program, quick=True)
 
     def _largest(self, lowering: "TpuLowering", batch_size: int, outcome: Compiled | Refusal, usable: int) -> Largest:
         def trial(batch_size: int, outcome: Compiled | Refusal) -> Trial | None:

@@ -1,7 +1,9 @@
 """The handle on the process that has the compiler of TPUs."""
 
+import contextlib
 import importlib.util
 import json
+import math
 import os
 import queue
 import subprocess
@@ -10,7 +12,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from launch.exit_code import RequestError
 from launch.tpu_check.compiler_process import ENVIRONMENT
@@ -86,11 +88,19 @@ class TpuCompiler:
     def __init__(self, topology: str, limit_s: float) -> None:
         self._topology, self.limit_s = topology, limit_s
         self._deadline = time.monotonic() + limit_s
-        self._answers: queue.Queue[str | None] = queue.Queue()
 
     def __enter__(self) -> "TpuCompiler":
         self._folder = tempfile.TemporaryDirectory(prefix="phalanx-tpu-check-")
-        self._notes = tempfile.TemporaryFile()
+        self._start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+        self._folder.cleanup()
+
+    def _start(self) -> None:
+        self._answers: queue.Queue[str | None] = queue.Queue()
+        self._notes = tempfile.TemporaryFile()  # noqa: SIM115 (closed by _stop)
         environment = {name: value for name, value in os.environ.items() if name != "TPU_LOAD_LIBRARY"}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "launch.tpu_check.compiler_process"],
@@ -100,16 +110,15 @@ class TpuCompiler:
             text=True,
             env={**environment, **ENVIRONMENT},
         )
-        threading.Thread(target=self._read, daemon=True).start()
-        return self
+        assert self._process.stdout is not None
+        threading.Thread(target=self._read, args=(self._process.stdout, self._answers), daemon=True).start()
 
-    def __exit__(self, *_: object) -> None:
+    def _stop(self) -> None:
         self._process.kill()  # it has nothing to lose, and a compilation does not listen
         self._process.wait(_STOP_S)
         for stream in (self._process.stdin, self._process.stdout, self._notes):
             if stream is not None:
                 stream.close()
-        self._folder.cleanup()
 
     @property
     def left_s(self) -> float:
@@ -128,30 +137,36 @@ class TpuCompiler:
             raise RequestError(f"--tpu {self._topology} must be a slice that the compiler knows: {first}")
         return Slice(answer["devices"], answer["chips"], answer["kind"])
 
-    def compile(self, program: bytes, quick: bool = False) -> Compiled | str:
+    def restart(self) -> None:
+        """Gives up what is being compiled."""
+        self._stop()
+        self._start()
+
+    def compile(self, program: bytes, quick: bool = False, within_s: float = math.inf) -> Compiled | str:
         """Compiles a serialized HLO module; returns the compiler's message where it refuses.
 
         Args:
             program: of one replica.
             quick: whether to save time, at the price of temporaries that are overstated.
+            within_s: seconds for this one.
 
         Raises:
-            OutOfTime: the limit is over.
+            OutOfTime: a limit is over.
         """
         path = Path(self._folder.name, "program.hlo")
         path.write_bytes(program)
-        answer = self._ask({"program": str(path), "quick": quick})
+        answer = self._ask({"program": str(path), "quick": quick}, within_s)
         if "error" in answer:
             return answer["error"]
         rest = {name: answer[name] for name in ("flops", "bytes_accessed", "collectives", "compile_s")}
         return Compiled(**answer["memory"], **rest)
 
-    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _ask(self, request: dict[str, Any], within_s: float = math.inf) -> dict[str, Any]:
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps({"topology": self._topology, **request}) + "\n")
             self._process.stdin.flush()
-            line = self._answers.get(timeout=max(0.001, self.left_s))
+            line = self._answers.get(timeout=max(0.001, min(within_s, self.left_s)))
         except BrokenPipeError:
             line = None
         except queue.Empty:
@@ -173,8 +188,9 @@ class TpuCompiler:
         )
         return f"the compiler ended with exit code {code}: {told[:300]}"
 
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._answers.put(line)
-        self._answers.put(None)
+    @staticmethod
+    def _read(lines: IO[str], answers: "queue.Queue[str | None]") -> None:
+        with contextlib.suppress(ValueError):  # closed, because nobody asks any more
+            for line in lines:
+                answers.put(line)
+        answers.put(None)

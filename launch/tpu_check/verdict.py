@@ -35,6 +35,7 @@ class TpuVerdict:
         collectives: kind, number and bytes in a step.
         flops: of a device in a step.
         compile_s: seconds of the compiler, on this machine.
+        is_quick: it was compiled at the lowest level of optimization, which overstates temporaries.
         layer: at fault.
         operation: at fault.
     """
@@ -52,6 +53,7 @@ class TpuVerdict:
     compile_s: float | None = None
     roofline: Roofline | None = None
     largest: Largest | None = None
+    is_quick: bool = False
     layer: str | None = None
     operation: str | None = None
 
@@ -92,6 +94,7 @@ class TpuVerdict:
             "roofline": roofline,
             "assumed": assumed(self.chip),
             "compile_s": self.compile_s,
+            "level": "quick" if self.is_quick else "usual",
             "proves": list(PROVES) if self.ok else [],
             "proves_not": list(PROVES_NOT),
         }
@@ -148,7 +151,8 @@ def describe(verdict: TpuVerdict) -> str:
             ", ".join(f"{c['count']} {c['kind']}, {format_bytes(c['bytes'])}" for c in verdict.collectives) or "none"
         )
         rows |= _speed_rows(verdict, verdict.flops, verdict.roofline)
-        rows["compiled in"] = format_duration(verdict.compile_s or 0.0)
+        level = ", at the quick level, which overstates temporaries" if verdict.is_quick else ""
+        rows["compiled in"] = f"{format_duration(verdict.compile_s or 0.0)}{level}"
     width = max(len(name) for name in rows)
     lines = [f"{name:<{width}}  {text}" for name, text in rows.items()]
     if verdict.ok:

@@ -112,3 +112,10 @@ def test_a_slice_that_the_compiler_does_not_know_is_refused():
 def test_the_compiler_has_a_time_limit():
     with pytest.raises(OutOfTime, match=r"must be ready within 0\.01 s"):
         checked("v5e:2x2", limit_s=0.01)
+
+
+def test_a_program_that_takes_too_long_is_compiled_at_the_quick_level(monkeypatch):
+    monkeypatch.setattr("launch.tpu_check.check._SHARE", 1e-6)
+    verdict = checked("v5e:1x1")
+    assert verdict.ok and verdict.is_quick
+    assert "at the quick level, which overstates temporaries" in describe(verdict)
