@@ -13,6 +13,7 @@ import argparse
 import os
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -95,6 +96,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="where the figures go")
     options = parser.parse_args()
     machine = describe_machine(["python", "-m", "benchmarks.tpu_check"])
+    machine["compiler"] = {name: version(name) for name in ("jax", "libtpu")}
     print_machine(machine)
     print(
         f"\n{'model':<15}{'slice':<13}{'repl':>4}{'batch':>8}{'HBM':>10}{'':>7}{'temp':>10}{'reduced':>10}{'GFLOP':>10}"
