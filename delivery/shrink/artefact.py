@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ class Artefact:
         latency_s: Median of one call with one sample, on one thread of this CPU.
         refused: Why it must not be used; None where every gate is passed.
         path: Where its file lies; None where it was refused.
+        outputs: Its answers to the held-out samples, [N, ...].
     """
 
     name: str
@@ -52,6 +53,7 @@ class Artefact:
     latency_s: float | None = None
     refused: str | None = None
     path: Path | None = None
+    outputs: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     def as_json(self) -> dict[str, Any]:
         """Plain data, for the results file."""
@@ -119,7 +121,11 @@ def make_artefact(
         return Artefact(**facts, refused=f"it cannot be run: {failure}")
     with np.load(answers) as measured:
         outputs, seconds = measured["outputs"], measured["seconds"]
-    facts |= {"latency_s": float(np.median(seconds)), "difference": difference_of(outputs, reference.outputs)}
+    facts |= {
+        "outputs": outputs,
+        "latency_s": float(np.median(seconds)),
+        "difference": difference_of(outputs, reference.outputs),
+    }
     if refusal := _parity_refusal(quantize, outputs, reference.outputs, facts["difference"]):
         return Artefact(**facts, refused=refusal)
     quality = reference.quality_of(outputs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -30,7 +31,10 @@ def fine_tuning_config(config: Config, place: Path, start: Path, pruned: Pruned,
         rate: Of the pruning; with the epochs it names the run.
         epochs: Passes over the data.
     """
-    optimizer = config.optimizer.model_copy(update={"schedule": CosineSchedule()})
+    # Narrower layers want a higher rate: Adam's grows with 1 over the width (Yang et al., "Tensor programs V",
+    # 2021) in hidden layers, and not at all in the first. Its root stands for both.
+    learning_rate = config.optimizer.learning_rate / math.sqrt(1 - rate)
+    optimizer = config.optimizer.model_copy(update={"schedule": CosineSchedule(), "learning_rate": learning_rate})
     return config.model_copy(
         update={
             "run": config.run.model_copy(update={"dir": str(place), "name": f"pruned-{rate:g}-{epochs:g}ep"}),

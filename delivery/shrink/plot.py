@@ -51,7 +51,7 @@ def plot_of(
     if budget:
         across = _across(x, budget)
         parts.append(_line(across, _TOP, across, _HEIGHT - _BOTTOM, "limit"))
-        parts.append(_text(across + 5, _TOP + 12, f"budget {_size_text(budget)}", "soft"))
+        parts.append(_text(across - 6, _HEIGHT - _BOTTOM - 8, f"budget {_size_text(budget)}", "soft", "end"))
     parts += [_dot(one, x, y, one is chosen) for one in sorted(measured, key=lambda one: one is chosen)]
     parts += _legend({one.quantize for one in measured}, chosen)
     svg = element(

@@ -9,6 +9,7 @@ Shape legend: R representative samples, U units of a layer.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,7 +18,15 @@ from typing import Any
 import keras
 import numpy as np
 
-from trainer.config.model import CnnModel, MlpModel, ModelConfig, TabularModel, TransformerLmModel
+from trainer.config.model import (
+    CnnModel,
+    CustomModel,
+    MlpModel,
+    ModelConfig,
+    ResnetModel,
+    TabularModel,
+    TransformerLmModel,
+)
 
 
 @dataclass(frozen=True)
@@ -127,24 +136,31 @@ def prune(
         bias = _path(arrays, unit.layer, "bias")
         smaller[bias] = smaller[bias][kept]
         smaller[consumer] = _take_rows(smaller[consumer], kept, num_units)
-    return Pruned(_narrowed(config, units, kept_units), smaller)
+    left = Pruned(config, smaller).num_parameters / Pruned(config, dict(arrays)).num_parameters
+    return Pruned(_narrowed(config, units, kept_units, math.sqrt(left)), smaller)
 
 
 def _chain(layers: Sequence[str]) -> list[Units]:
     return [Units(layer, layer, consumer, layer) for layer, consumer in pairwise(layers)]
 
 
-def _narrowed(config: ModelConfig, units: Sequence[Units], kept: Mapping[str, np.ndarray]) -> ModelConfig:
+def _narrowed(
+    config: ModelConfig, units: Sequence[Units], kept: Mapping[str, np.ndarray], dropout: float
+) -> ModelConfig:
+    """The config of the widths that are left, its dropout times a factor: a smaller model overfits less, and dropout
+    that fits the large one starves it. The factor, the root of the share of weights that are left, is that of Han et
+    al., "Learning both weights and connections for efficient neural networks", 2015."""
     widths = {unit.group: len(kept[unit.layer]) for unit in units}
-    changed: dict[str, Any]
+    assert not isinstance(config, ResnetModel | CustomModel), "units_of refuses them"
+    changed: dict[str, Any] = {"dropout": round(config.dropout * dropout, 4)}
     if isinstance(config, TransformerLmModel):
-        changed = {"feed_forward": widths["feed_forward"]}
+        changed["feed_forward"] = widths["feed_forward"]
     elif isinstance(config, CnnModel):
         filters = tuple(widths[f"convolution_{i}"] for i in range(len(config.filters)))
-        changed = {"filters": filters, "dense": widths["hidden"]}
+        changed |= {"filters": filters, "dense": widths["hidden"]}
     else:
         assert isinstance(config, MlpModel | TabularModel)
-        changed = {"hidden": tuple(widths[f"hidden_{i}"] for i in range(len(config.hidden)))}
+        changed["hidden"] = tuple(widths[f"hidden_{i}"] for i in range(len(config.hidden)))
     return config.model_copy(update=changed)
 
 

@@ -27,7 +27,7 @@ class Request:
 
     quantize: tuple[str, ...] = CONVERTED[:1]
     prune: float | None = None
-    epochs: float = 3.0
+    epochs: float = 10.0
     keep: float = 0.95
     budget: int | None = None
 

@@ -16,7 +16,7 @@ from delivery.shrink.plot import plot_of
 from delivery.shrink.pruning import Pruned, check_prunable, prune
 from delivery.shrink.reference import Reference
 from delivery.shrink.request import QUANTIZATIONS, Request
-from delivery.shrink.search import best_of, search
+from delivery.shrink.search import best_of, fits, search
 from delivery.shrink.table import table_of, write_results
 from trainer.atomic_file import write_whole
 from trainer.run_folder import RunFolder
@@ -38,12 +38,14 @@ class Shrunk:
         artefacts: Refused ones included.
         chosen: The smallest that fits, where one was searched for; else None.
         table: For the terminal.
+        reference: The trained model.
     """
 
     folder: Path
     artefacts: list[Artefact]
     chosen: Artefact | None
     table: str
+    reference: Reference
 
 
 def shrink_run(
@@ -53,6 +55,7 @@ def shrink_run(
     train: Train,
     say: Callable[[str], None],
     command: Sequence[str] = (),
+    check: Callable[[Reference], object] = lambda reference: None,
 ) -> Shrunk:
     """Makes, measures and judges shrunken models of a run, and writes them to `export/litert`.
 
@@ -63,6 +66,7 @@ def shrink_run(
         train: Carries out the run that fine-tunes a pruned model.
         say: Takes lines of progress.
         command: That was typed.
+        check: Raises where the trained model is not what the caller needs, before anything is made of it.
 
     Raises:
         ShrinkFailed: Nothing passed its gates, or nothing that fits was found.
@@ -74,6 +78,7 @@ def shrink_run(
         check_prunable(config.model)
     with tempfile.TemporaryDirectory(prefix="phalanx-shrink-") as work:
         shrinking = _Shrinking(config, folder, request, train, say, Path(work))
+        check(shrinking.reference)
         artefacts = shrinking.searched() if request.budget else shrinking.made(request.prune or 0.0)
     original = shrinking.reference.quality
     chosen = best_of(artefacts, request.budget) if request.budget else None
@@ -89,12 +94,12 @@ def shrink_run(
         shutil.copyfile(chosen.path, target / f".{CHOSEN}.new")
         (target / f".{CHOSEN}.new").replace(target / CHOSEN)
     if request.budget and chosen is None:
-        raise ShrinkFailed(
-            f"{table}\nno model fits: raise --budget, lower --keep, or fine-tune longer with --fine-tune"
-        )
+        say(table)
+        raise ShrinkFailed("no model fits: raise --budget, lower --keep, or fine-tune longer with --fine-tune")
     if all(artefact.refused for artefact in artefacts):
-        raise ShrinkFailed(f"{table}\nno model passed its gates: lower --keep or --prune, or choose another --quantize")
-    return Shrunk(target, artefacts, chosen, table)
+        say(table)
+        raise ShrinkFailed("no model passed its gates: lower --keep or --prune, or choose another --quantize")
+    return Shrunk(target, artefacts, chosen, table, shrinking.reference)
 
 
 class _Shrinking(Generic[Config]):
@@ -129,6 +134,8 @@ class _Shrinking(Generic[Config]):
             stack.callback(shutil.rmtree, work, ignore_errors=True)
             reference.save(work)
             for quantize in self._request.quantize:
+                if not fits(reference.num_parameters, quantize, self._request.budget):
+                    continue
                 artefact = make_artefact(
                     reference, work, quantize, self.reference.quality, self._request.keep, self.target, rate
                 )
@@ -138,7 +145,8 @@ class _Shrinking(Generic[Config]):
 
     def searched(self) -> list[Artefact]:
         """Quantisations at the pruning rates that the search tries."""
-        return search(self.made, lambda rate: self._pruned(rate).num_parameters, self._request.budget)
+        budget, quantize = self._request.budget, self._request.quantize
+        return search(self.made, lambda rate: self._pruned(rate).num_parameters, budget, quantize)
 
     def _pruned(self, rate: float) -> Pruned:
         if rate == 0:

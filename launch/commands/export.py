@@ -12,7 +12,7 @@ def export(
     to: Annotated[str, typer.Option("--to", help="saved_model; litert for phones and the edge; web.")] = "saved_model",
     quantize: Annotated[list[str] | None, LITERT_OPTIONS["quantize"]] = None,
     prune: Annotated[float | None, LITERT_OPTIONS["prune"]] = None,
-    fine_tune: Annotated[float, LITERT_OPTIONS["fine_tune"]] = 3.0,
+    fine_tune: Annotated[float, LITERT_OPTIONS["fine_tune"]] = 10.0,
     budget: Annotated[str | None, LITERT_OPTIONS["budget"]] = None,
     keep: Annotated[float, LITERT_OPTIONS["keep"]] = 0.95,
     litert_js: Annotated[str | None, LITERT_OPTIONS["litert_js"]] = None,

@@ -54,6 +54,11 @@ def export_to(
 
     request = request_of(quantize, prune, fine_tune, budget, keep)
     _check_installed()
+    modules = None
+    if to == "web":
+        from delivery.web.litert_js import find_litert_js
+
+        modules = find_litert_js(litert_js)
     from cluster.run_lock import RunLock
     from launch.config import load_config
     from launch.quiet_start import import_tensorflow
@@ -65,9 +70,19 @@ def export_to(
         import_tensorflow()
         from delivery.shrink.shrink import shrink_run
 
-        shrunk = shrink_run(config, folder, request, train_pruned, typer.echo, ["phalanx", *sys.argv[1:]])
+        command = ["phalanx", *sys.argv[1:]]
+        if modules is None:
+            shrunk = shrink_run(config, folder, request, train_pruned, typer.echo, command)
+            page = None
+        else:
+            from delivery.web.web_export import check_page, export_smallest
+
+            shrunk = shrink_run(config, folder, request, train_pruned, typer.echo, command, check_page)
+            page = export_smallest(shrunk, folder, modules)
     typer.echo(shrunk.table)
     typer.echo(f"written to {shrunk.folder}")
+    if page is not None:
+        typer.echo(f"page in {page}; see it with: python -m http.server --bind 127.0.0.1 --directory {page}")
     return True
 
 
