@@ -12,6 +12,7 @@ from typer.exceptions import Abort, TyperException
 from launch.commands import (
     check,
     data,
+    drift,
     export,
     logs,
     models,
@@ -59,6 +60,7 @@ app.command("logs")(logs.logs)
 app.command("stop")(stop.stop)
 app.command("report")(report.report)
 app.command("export")(export.export)
+app.command("drift")(drift.drift)
 app.command("replay")(replay.replay)
 app.command("simulate")(simulate.simulate)
 app.command("models")(models.models)

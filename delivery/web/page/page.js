@@ -59,7 +59,7 @@ function imagesOf(samples) {
 }
 
 function showSamples(samples) {
-  const images = imagesOf(samples).slice(0, 32);
+  const images = imagesOf(samples).slice(0, 30);
   images.forEach((image, i) => {
     const button = document.createElement("button"), canvas = document.createElement("canvas");
     button.type = "button";
