@@ -2,8 +2,8 @@
 
 python -m benchmarks.drift [--quick] [--json FILE]
 
-The training sample is 2,000 training samples of each data set; the traffic is drawn from the held-out split, one sample a
-request, and checked every 50 requests. Without a shift every check with an alarm is a false one. A shift (images 30%
+The training sample is 2,000 training samples of each data set; the traffic is drawn from the held-out split, one sample
+a request, and checked every 50 requests. Without a shift every check with an alarm is a false one. A shift (images 30%
 darker; flights of the three most frequent carriers left out, distances doubled) begins after 1,000 requests.
 """
 

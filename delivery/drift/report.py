@@ -14,21 +14,25 @@ _STYLE = """
   --bad: #b3261e; --good: #2f7a4b; color-scheme: light dark; }
 @media (prefers-color-scheme: dark) { :root { --paper: #161513; --ink: #ece7de; --soft: #a39c90; --hair: #322f2a;
   --training: #46557a; --serving: #f5965a; --bad: #ff8a80; --good: #7fcf9b; } }
-body { margin: 0; background: var(--paper); color: var(--ink); font: 15px/1.5 system-ui, "Liberation Sans", sans-serif; }
+body { margin: 0; background: var(--paper); color: var(--ink);
+  font: 15px/1.5 system-ui, "Liberation Sans", sans-serif; }
 main { max-width: 980px; margin: 0 auto; padding: 44px 32px 64px; }
 h1 { font: 400 38px/1.15 Palatino, P052, "Liberation Serif", serif; margin: 8px 0 4px; overflow-wrap: anywhere; }
 p { margin: 0; color: var(--soft); }
 .state { font-weight: 600; color: var(--good); } .state.bad { color: var(--bad); }
 section { display: grid; grid-template-columns: 230px minmax(0, 1fr); gap: 28px; border-top: 1px solid var(--hair);
   margin-top: 22px; padding-top: 18px; }
-h2 { font-size: 15px; margin: 0; overflow-wrap: anywhere; } dl { margin: 6px 0 0; font-size: 13px; color: var(--soft); }
-dl div { display: flex; justify-content: space-between; gap: 12px; } dd { margin: 0; font-variant-numeric: tabular-nums; }
+h2 { font-size: 15px; margin: 0; overflow-wrap: anywhere; }
+dl { margin: 6px 0 0; font-size: 13px; color: var(--soft); }
+dl div { display: flex; justify-content: space-between; gap: 12px; }
+dd { margin: 0; font-variant-numeric: tabular-nums; }
 .bars { display: flex; align-items: flex-end; gap: 6px; height: 120px; }
 .bars div { flex: 1; display: flex; align-items: flex-end; gap: 2px; height: 100%; min-width: 4px; }
 .bars i { flex: 1; border-radius: 2px 2px 0 0; min-height: 1px; } .training { background: var(--training); }
 .serving { background: var(--serving); }
 .ends { display: flex; justify-content: space-between; font-size: 12px; color: var(--soft); margin-top: 4px; }
-.key i { display: inline-block; width: 12px; height: 12px; border-radius: 2px; margin: 0 6px 0 14px; vertical-align: -1px; }
+.key i { display: inline-block; width: 12px; height: 12px; border-radius: 2px;
+  margin: 0 6px 0 14px; vertical-align: -1px; }
 @media (max-width: 640px) { section { grid-template-columns: minmax(0, 1fr); } }
 """
 
