@@ -2,10 +2,12 @@
 
 import functools
 import http.server
+import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from delivery.web.litert_js import LiteRtJsMissing, find_litert_js
@@ -45,7 +47,7 @@ def _opened(page: Page, address: str) -> None:
 
 
 @pytest.mark.processes
-def test_the_page_gives_pythons_classes_and_answers_a_drawing(address: str, tmp_path: Path):
+def test_the_page_gives_pythons_classes_and_answers_a_drawing(address: str, page_folder: Path, tmp_path: Path):
     if find_chromium() is None:
         pytest.skip("there is no chromium: make browser installs it")
     with browser(tmp_path) as page:
@@ -57,16 +59,17 @@ def test_the_page_gives_pythons_classes_and_answers_a_drawing(address: str, tmp_
         assert 0 < difference < 0.5, "rounding differs between the two; nothing more may"
 
         assert page.evaluate("document.body.dataset.answer") == ""
-        left, top, side = page.evaluate(
-            "(() => { const b = pad.getBoundingClientRect(); return [b.x, b.y, b.width]; })()"
-        )
+        box = "(() => { const box = pad.getBoundingClientRect(); return [box.x, box.y, box.width]; })()"
+        left, top, side = page.evaluate(box)
         page.draw([(left + side * 0.5, top + side * (0.15 + 0.07 * i)) for i in range(11)])  # an upright stroke
         page.wait_for(lambda page: page.evaluate("document.body.dataset.answer") != "")
-        assert page.evaluate("document.body.dataset.answer") == "1"
-        shares = page.evaluate(
-            "[...document.querySelectorAll('#bars li span:last-child')].map((s) => parseFloat(s.textContent))"
-        )
+        shown = "[...document.querySelectorAll('#bars li span:last-child')].map((one) => parseFloat(one.textContent))"
+        shares = page.evaluate(shown)
         assert len(shares) == 10 and 99 < sum(shares) < 101
+
+        expected = json.loads((page_folder / "samples.json").read_text())["outputs"][3]
+        page.evaluate("document.querySelectorAll('#samples button')[3].click()")
+        page.wait_for(lambda page: page.evaluate("document.body.dataset.answer") == str(np.argmax(expected)))
 
         page.evaluate("document.getElementById('clear').click()")
         assert page.evaluate("document.body.dataset.answer") == ""
