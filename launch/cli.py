@@ -14,16 +14,21 @@ from launch.commands import (
     data,
     drift,
     export,
+    keys,
     logs,
     models,
+    release,
     replay,
     report,
+    repository,
     resume,
     schema,
+    sign,
     simulate,
     status,
     stop,
     train,
+    verify,
 )
 from launch.exit_code import ExitCode, exit_code_of, explanation_of
 
@@ -61,6 +66,11 @@ app.command("stop")(stop.stop)
 app.command("report")(report.report)
 app.command("export")(export.export)
 app.command("drift")(drift.drift)
+app.command("sign")(sign.sign)
+app.command("verify")(verify.verify)
+app.command("release")(release.release)
+app.add_typer(keys.app, name="keys")
+app.add_typer(repository.app, name="repository")
 app.command("replay")(replay.replay)
 app.command("simulate")(simulate.simulate)
 app.command("models")(models.models)
