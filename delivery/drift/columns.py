@@ -10,8 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-PREDICTION = "prediction:"
-"""Before the names of a model's answers, in files and in the names of columns."""
+from delivery.package.training_sample import PREDICTION
 
 MOST_COMPONENTS = 8
 """A vector of at most so many numbers has one column for each; of a larger one its summary is watched."""

@@ -24,7 +24,7 @@ FEWEST = 200
 CHANCE = 1e-3
 """Accepted probability of a false alarm of one check, over all its columns and tests together."""
 
-_BLOCK = 32  # samples whose mean rank is one value of ADWIN's stream
+_BLOCK = 4  # samples whose mean rank is one value of ADWIN's stream; many more would hide a change in its bounds
 _MOST_ROWS = 256  # of a batch that are looked at; the rest is counted
 
 
@@ -141,7 +141,7 @@ class _Window:
 
 
 class _Stream:
-    """ADWIN over the mean ranks of blocks of samples: ranks lie in [0, 1], and a block costs as much as a sample."""
+    """ADWIN over the mean ranks of blocks of samples: ranks lie in [0, 1], and a block costs what a sample would."""
 
     def __init__(self, delta: float) -> None:
         self._adwin, self._block, self.changes = Adwin(delta), np.zeros(0), 0

@@ -12,8 +12,8 @@ import numpy as np
 
 from delivery.drift.columns import columns_of
 from delivery.drift.scores import ColumnReference
+from delivery.package.training_sample import TRAINING_SAMPLE
 
-TRAINING_SAMPLE = "assets.extra/training_sample.npz"
 _FEWEST = 50
 
 
