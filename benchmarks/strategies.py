@@ -54,9 +54,7 @@ class Pair:
         self.strategy = strategy
         self._workers = [
             stack.enter_context(
-                Contender(
-                    f"{strategy} {rank}", [*command, str(rank), str(folder)], folder / f"{rank}.log", environment
-                )
+                Contender(f"{strategy} {rank}", [*command, str(rank), str(folder)], folder / f"{rank}.log", environment)
             )
             for rank in range(NUM_WORKERS)
         ]
