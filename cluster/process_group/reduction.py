@@ -14,9 +14,10 @@ In the first two, members tell each other through counters in memory, in the oth
 Why no memory is overwritten while somebody reads it. There are two sets of own parts and of results, used alternately.
 A member fills set s for run t only after run t-1 returned, in which it heard from every host peer. In the near way
 that peer spoke in run t-1 after it had read all parts of run t-2, the last ones in set s; in the shared and the wide
-way run t-1 returns only when all host peers are done reading. A result of run t-2 is written over in run t by host peers that
-have heard from all members that these have begun run t, where the result of t-2 is not valid any more. Frames order
-these accesses, because a system call that sends happens before the one that receives it; so do counters (`meeting.py`).
+way run t-1 returns only when all host peers are done reading. A result of run t-2 is written over in run t by host
+peers that have heard from all members that these have begun run t, where the result of t-2 is not valid any more.
+Frames order these accesses, because a system call that sends happens before the one that receives it; so do counters
+(`meeting.py`).
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -59,8 +59,8 @@ class OwnTime:
         return ArrivalCount(self._arrived, self._own_s)
 
 
-class _Call(NamedTuple):
-    """What a call of the traced function is told besides the sums and the block.
+class _Word(NamedTuple):
+    """What a call of the traced function is told besides the sums and the block; it travels as one vector.
 
     Attributes:
         applies: Whether there is a sum to be applied.
@@ -71,12 +71,12 @@ class _Call(NamedTuple):
         part: Of the global batch.
     """
 
-    applies: tf.Tensor
-    empties_window: tf.Tensor
-    computes: tf.Tensor
-    index: tf.Tensor
-    place: tf.Tensor
-    part: tf.Tensor
+    applies: bool
+    empties_window: bool
+    computes: bool
+    index: int
+    place: int
+    part: int
 
 
 class ElasticLoop:
@@ -105,10 +105,10 @@ class ElasticLoop:
         self._workers: ThreadPoolExecutor | None = None
         self._layout: ContributionLayout | None = None
         self._num_gradients = len(state.placed.trainable)
-        self._flags = tf.constant(False), tf.constant(True)
-        self._advance: tf.types.experimental.PolymorphicFunction | None = None
+        self._advance: tf.types.experimental.ConcreteFunction | None = None
+        self._features: list[str] = []
         self._no_sums: list[tf.Tensor] = []
-        self._numbers: dict[int, tf.Tensor] = {}
+        self._words: dict[_Word, tf.Tensor] = {}
         self._gradients = tf.function(
             self._joined_gradients, jit_compile=step.compiles_gradients or None, autograph=step.converts
         )
@@ -137,7 +137,7 @@ class ElasticLoop:
 
     def get_concrete_function(self, block: Block, *_: tf.Tensor) -> object:
         """What the graph of the model is recorded from."""
-        return self._traced(block).get_concrete_function()
+        return self._traced(block)
 
     def move_to(self, collective: Collective, parts: Sequence[range]) -> None:
         """Takes its next steps with another group.
@@ -227,38 +227,22 @@ class ElasticLoop:
     ) -> tuple[bool, list[tf.Tensor]]:
         """Applies sums, if any, and computes a part of a step, if any."""
         advance = self._traced(block)
-        flags, number = self._flags, self._number
-        call = _Call(
-            flags[sums is not None],
-            flags[empty_window],
-            flags[index is not None],
-            number(index or 0),
-            number(part - self._parts.start),
-            number(part),
+        word = _Word(
+            sums is not None, empty_window, index is not None, index or 0, max(0, part - self._parts.start), part
         )
-        finite, tensors = advance(block, self._no_sums if sums is None else sums, call)
+        told = self._words.get(word)
+        if told is None:  # made once, because making a tensor takes as long as a small kernel
+            told = self._words[word] = tf.constant(word, tf.int32)
+        # Flat, and the function itself: to find one that fits nested arguments takes longer than a small step.
+        features = [block[name] for name in self._features]
+        finite, *tensors = advance(told, *(self._no_sums if sums is None else sums), *features)
         return bool(finite), tensors
 
-    def _number(self, value: int) -> tf.Tensor:
-        """As a tensor; made once, because making one takes as long as a small kernel."""
-        tensor = self._numbers.get(value)
-        if tensor is None:
-            tensor = self._numbers[value] = tf.constant(value)
-        return tensor
-
-    def _traced(self, block: Block) -> tf.types.experimental.PolymorphicFunction:
+    def _traced(self, block: Block) -> tf.types.experimental.ConcreteFunction:
         if self._advance is None:
-            # How many parts a block has differs with the group, and how many steps at its end: neither traces anew.
-            specs = {
-                name: tf.TensorSpec(
-                    [None, value.shape[1] if self._part_rows is None else None, *value.shape[2:]], value.dtype
-                )
-                for name, value in block.items()
-            }
+            whole = self._part_rows is None
             rows = {
-                name: tf.TensorSpec(
-                    [value.shape[1] if self._part_rows is None else self._part_rows, *value.shape[2:]], value.dtype
-                )
+                name: tf.TensorSpec([value.shape[1] if whole else self._part_rows, *value.shape[2:]], value.dtype)
                 for name, value in block.items()
             }
             state = tf.nest.map_structure(lambda v: tf.TensorSpec(v.shape, v.dtype), self._state.placed)
@@ -266,42 +250,46 @@ class ElasticLoop:
             assert self._layout is not None, "tracing finds it out"
             dtypes = list(self._layout.lengths)
             self._no_sums = [tf.zeros([0], dtype) for dtype in dtypes]
-            flag, number = tf.TensorSpec([], tf.bool), tf.TensorSpec([], tf.int32)
-            signature = [
-                specs,
-                [tf.TensorSpec([None], dtype) for dtype in dtypes],
-                _Call(flag, flag, flag, number, number, number),
+            self._features = list(block)
+            # How many parts a block has differs with the group, and how many steps at its end: neither traces anew.
+            specs = [
+                tf.TensorSpec([None, value.shape[1] if whole else None, *value.shape[2:]], value.dtype)
+                for value in block.values()
             ]
-            self._advance = tf.function(
-                self._apply_and_compute, input_signature=signature, autograph=self._step.converts
+            self._advance = tf.function(self._apply_and_compute, autograph=self._step.converts).get_concrete_function(
+                tf.TensorSpec([len(_Word._fields)], tf.int32),
+                *(tf.TensorSpec([None], dtype) for dtype in dtypes),
+                *specs,
             )
         return self._advance
 
     # Everything below is traced.
 
-    def _apply_and_compute(self, block: Block, sums: list[tf.Tensor], call: _Call) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        """Both halves, in the order in which a training comes to them."""
+    def _apply_and_compute(self, word: tf.Tensor, *arguments: tf.Tensor) -> list[tf.Tensor]:
+        """Both halves, in the order in which a training comes to them; whether the first was finite, and the second's
+        joined tensors."""
         assert self._layout is not None
-        layout = self._layout
+        layout, told = self._layout, _Word(*tf.unstack(word))
+        sums, features = arguments[: len(layout.lengths)], arguments[len(layout.lengths) :]
+        block = dict(zip(self._features, features, strict=True))
+        applies, computes = told.applies > 0, told.computes > 0
         finite = tf.cond(
-            call.applies, lambda: self._guarded_update(sums, call.empties_window), lambda: tf.constant(True)
+            applies, lambda: self._guarded_update(sums, told.empties_window > 0), lambda: tf.constant(True)
         )
-        tensors = tf.cond(
-            tf.logical_and(call.computes, finite), lambda: self._part_gradients(block, call), layout.empty
-        )
-        return finite, tensors
+        tensors = tf.cond(tf.logical_and(computes, finite), lambda: self._part_gradients(block, told), layout.empty)
+        return [finite, *tensors]
 
-    def _part_gradients(self, block: Block, call: _Call) -> list[tf.Tensor]:
+    def _part_gradients(self, block: Block, told: _Word) -> list[tf.Tensor]:
         """The joined contribution of a part."""
-        batch = {name: value[call.index] for name, value in block.items()}
+        batch = {name: value[told.index] for name, value in block.items()}
         if self._part_rows is None:
             return self._gradients(self._state.read(), batch, tf.constant(0, tf.int64))
-        rows, begin = self._part_rows, call.place * self._part_rows
+        rows, begin = self._part_rows, told.place * self._part_rows
         batch = {
             name: tf.ensure_shape(value[begin : begin + rows], [rows, *value.shape[1:]])
             for name, value in batch.items()
         }
-        return self._gradients(self._state.read(), batch, tf.cast(call.part * rows, tf.int64))
+        return self._gradients(self._state.read(), batch, tf.cast(told.part * rows, tf.int64))
 
     def _joined_gradients(self, state: StateTensors, batch: Block, first_sample: tf.Tensor) -> list[tf.Tensor]:
         """The contribution of some samples as few tensors; finds out the layout while it is traced."""
@@ -309,7 +297,7 @@ class ElasticLoop:
         self._layout = ContributionLayout([tf.TensorSpec(t.shape, t.dtype) for t in tensors], NUM_VOTES)
         return self._layout.join(tensors)
 
-    def _guarded_update(self, sums: list[tf.Tensor], empty_window: tf.Tensor) -> tf.Tensor:
+    def _guarded_update(self, sums: Sequence[tf.Tensor], empty_window: tf.Tensor) -> tf.Tensor:
         """Applies the sum of all contributions, unless its loss is not finite."""
         assert self._layout is not None
         sums = [
@@ -326,7 +314,7 @@ class ElasticLoop:
         gradients, statistics = tensors[: self._num_gradients], tensors[self._num_gradients :]
         return self._update_variables(Contribution(tuple(gradients), tuple(statistics), own_sums), empty_window)
 
-    def _by_type(self, sums: list[tf.Tensor]) -> dict[tf.DType, tf.Tensor]:
+    def _by_type(self, sums: Sequence[tf.Tensor]) -> dict[tf.DType, tf.Tensor]:
         assert self._layout is not None
         return dict(zip(self._layout.lengths, sums, strict=True))
 
