@@ -116,7 +116,7 @@ class Contender:
         self.tell(seconds)
         return self.warmed_up()
 
-    def tell(self, word: float) -> None:
+    def tell(self, word: object) -> None:
         """Says how much to do next; `warmed_up` waits for the answer."""
         assert self._process.stdin
         with contextlib.suppress(BrokenPipeError):  # its end shows in the missing answer

@@ -86,23 +86,23 @@ def main() -> None:
         if strategy == "one_device":
             run_training(config, run, StopRequest(), on_progress=turns.boundary)
         elif strategy == "multi_worker_mirrored":
-            addresses = _exchanged(folder, rank, port.address)
+            addresses = exchanged(folder, rank, port.address, NUM_WORKERS)
             run_training(config, run, StopRequest(), Group(rank, tuple(addresses)), on_progress=turns.boundary)
         else:
             with Endpoint(f"w{rank}", "127.0.0.1", _KEY, folder / "shared") as endpoint:
-                addresses = _exchanged(folder, rank, endpoint.address)
+                addresses = exchanged(folder, rank, endpoint.address, NUM_WORKERS)
                 members = [Member(f"w{i}", "localhost", i, address) for i, address in enumerate(addresses)]
                 session = build_session(config, membership=OneGroup(endpoint, members, rank))
                 session.warm_up()
                 run_training(config, run, StopRequest(), session=session, on_progress=turns.boundary)
 
 
-def _exchanged(folder: Path, rank: int, address: str) -> list[str]:
-    """The addresses of all workers, by rank."""
+def exchanged(folder: Path, rank: int, address: str, size: int) -> list[str]:
+    """The addresses of all workers, by rank; each calls this with its own."""
     written = folder / f"{rank}.new"
     written.write_text(address)
     written.rename(folder / f"{rank}.address")
-    files = [folder / f"{other}.address" for other in range(NUM_WORKERS)]
+    files = [folder / f"{other}.address" for other in range(size)]
     while not all(file.exists() for file in files):
         time.sleep(_LOOK_S)
     return [file.read_text() for file in files]
