@@ -19,7 +19,7 @@ _COLLECTIONS = frozenset({"saved_model_main_op", "saved_model_train_op"})
 _OBJECTS = frozenset({"_generic_user_object", "trackable_list_wrapper", "trackable_dict_wrapper", "signature_map"})
 _REGISTERED = frozenset({"", "tf.StaticHashTable", "tf.TrackableConstant"})
 _KINDS = frozenset({"user_object", "function", "bare_concrete_function", "variable", "constant", "resource"})
-_MOST_CONSTANT = 1 << 30  # elements that a constant may claim to have
+_MOST_CONSTANT = 1 << 28  # elements that a constant may claim to have
 
 
 @dataclass(frozen=True)

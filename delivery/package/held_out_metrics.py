@@ -14,10 +14,13 @@ import tensorflow as tf
 
 from delivery.package.served_answers import Answered
 from trainer.tasks.classification import Classification
+from trainer.tasks.language_modelling import LanguageModelling
 from trainer.tasks.multi_label import MultiLabel
+from trainer.tasks.regression import Regression
 from trainer.tasks.task import Task, f1_scores, ratio
 
-_OUTPUTS = ("logits", "values")  # what the model itself gives, of which the other answers are made
+# The answer that is the model's own output, of which the others are made.
+_OUTPUTS = ((Classification, "logits"), (MultiLabel, "logits"), (LanguageModelling, "logits"), (Regression, "values"))
 
 
 def held_out_metrics(task: Task, answered: Iterable[Answered], class_names: Sequence[str] | None) -> dict[str, Any]:
@@ -25,16 +28,17 @@ def held_out_metrics(task: Task, answered: Iterable[Answered], class_names: Sequ
 
     Returns:
         `samples`; `metrics` by name, and for a classification `by_class`: precision, recall, f1 and support of each.
-        A metric that has nothing to divide by is None. Without `metrics` where the task's answers hold no output of
-        the model.
+        A metric that has nothing to divide by is None. Without `metrics` for a task of one's own, whose answers need
+        not hold the outputs that its metrics are made of.
     """
     sums: dict[str, np.ndarray] = {}
     samples = 0
     for part in answered:
         samples += len(part)
-        outputs = next((part.answers[name] for name in _OUTPUTS if name in part.answers), None)
-        if outputs is None:
+        output = next((name for kind, name in _OUTPUTS if isinstance(task, kind)), None)
+        if output is None:
             continue
+        outputs = part.answers[output]
         for name, values in task.metric_sums(tf.constant(outputs), part.batch).items():
             sums[name] = sums.get(name, 0.0) + np.asarray(values, np.float64)
     if not sums:
