@@ -6,7 +6,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint format bench chaos clean
+.PHONY: help install run test lint format bench chaos browser clean
 
 help: ## List these commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -45,6 +45,10 @@ bench: $(INSTALLED) ## Measure training speed beside its peers (long; benchmarks
 
 chaos: $(INSTALLED) ## Kill runs at random moments and compare their curves to the bit (long)
 	PHALANX_CHAOS_TABLE=benchmarks/chaos-ray-$$(date +%F).md $(BIN)/python -m pytest tests/chaos --chaos-long
+
+browser: ## Install Chromium (Debian) and LiteRT.js for the page that runs a model in the browser
+	command -v chromium || apt-get install -y --no-install-recommends chromium
+	npm install --no-audit --no-fund --ignore-scripts --prefix $${HOME}/.cache/phalanx/litert-js @litertjs/core@2.5.3
 
 clean: ## Remove the environment and all caches, but no runs
 	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache

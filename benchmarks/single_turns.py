@@ -10,7 +10,7 @@ import contextlib
 import json
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -75,13 +75,21 @@ class Contender:
         name: What it is called in the table.
         command: Of the worker.
         log: File for what the worker prints besides its answers.
+        environment: Of the worker; None: this process's.
     """
 
-    def __init__(self, name: str, command: Sequence[str], log: Path) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.name, self._command, self._log = name, command, log
         with log.open("wb") as errors:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                env=None if environment is None else dict(environment),
             )
 
     def warmed_up(self) -> Figures:
@@ -105,10 +113,14 @@ class Contender:
         Raises:
             RuntimeError: The worker died.
         """
+        self.tell(seconds)
+        return self.warmed_up()
+
+    def tell(self, word: object) -> None:
+        """Says how much to do next; `warmed_up` waits for the answer."""
         assert self._process.stdin
         with contextlib.suppress(BrokenPipeError):  # its end shows in the missing answer
-            print(seconds, file=self._process.stdin, flush=True)
-        return self.warmed_up()
+            print(word, file=self._process.stdin, flush=True)
 
     def close(self) -> None:
         """Ends the worker by ending its input, and kills it if it does not listen; a second call does nothing."""

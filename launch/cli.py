@@ -12,6 +12,7 @@ from typer.exceptions import Abort, TyperException
 from launch.commands import (
     check,
     data,
+    drift,
     export,
     keys,
     logs,
@@ -65,6 +66,7 @@ app.command("logs")(logs.logs)
 app.command("stop")(stop.stop)
 app.command("report")(report.report)
 app.command("export")(export.export)
+app.command("drift")(drift.drift)
 app.command("sign")(sign.sign)
 app.command("verify")(verify.verify)
 app.command("release")(release.release)

@@ -206,6 +206,20 @@ class Links:
             select.select([self._interruption.fd], [], [], left)
             self._interruption.clear()
 
+    def sleep(self, fd: int, patience_s: float) -> None:
+        """Returns when the descriptor is readable, or after so many seconds.
+
+        Raises:
+            GroupAborted: the group was aborted.
+        """
+        self.check()
+        poll = select.poll()
+        poll.register(self._interruption.fd, select.POLLIN)
+        poll.register(fd, select.POLLIN)
+        if any(found == self._interruption.fd for found, _ in poll.poll(patience_s * 1000)):
+            self._interruption.clear()
+            self.check()
+
     def close(self) -> None:
         """Closes all connections; later operations raise GroupAborted."""
         self._is_closed = True

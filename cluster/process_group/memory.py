@@ -46,6 +46,9 @@ class Memory:
     Args:
         folder: on tmpfs, one and the same for the workers of the host; None: nothing is shared.
         worker: its name.
+
+    Attributes:
+        bell: a descriptor that is readable after a host peer rang; -1 where nothing is shared.
     """
 
     def __init__(self, folder: Path | None, worker: str) -> None:
@@ -56,11 +59,16 @@ class Memory:
         self._free: list[Region] = []  # the longest unused first
         self._peers: dict[tuple[str, str], np.ndarray] = {}
         self._alive: int | None = None
+        self._bells: dict[str, int] = {}
+        self.bell = -1
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
             _remove_files_of_the_dead(folder)
             self._alive = os.open(_alive_file(folder, worker), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.mkfifo(_bell_file(folder, worker), 0o600)
+            # Also for writing: a pipe whose writers have all gone would be readable for ever.
+            self.bell = os.open(_bell_file(folder, worker), os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
 
     @property
     def identity(self) -> tuple[int, int] | None:
@@ -136,8 +144,25 @@ class Memory:
         return found[:num_bytes]
 
     def forget_peers(self, but: Collection[tuple[str, str]]) -> None:
-        """Drops the mappings of all but these (worker, name)."""
+        """Drops the mappings of all but these (worker, name), and the bells of other workers."""
         self._peers = {key: data for key, data in self._peers.items() if key in but}
+        for worker in self._bells.keys() - {worker for worker, _ in but}:
+            os.close(self._bells.pop(worker))
+
+    def ring(self, worker: str) -> None:
+        """Wakes a host peer that sleeps at its `bell`; one that is gone is not missed."""
+        fd = self._bells.get(worker)
+        with contextlib.suppress(OSError):  # it is gone, or its bell rings already
+            if fd is None:
+                assert self._folder is not None
+                fd = os.open(_bell_file(self._folder, worker), os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+                self._bells[worker] = fd
+            os.write(fd, b"!")
+
+    def silence(self) -> None:
+        """This worker's bell has been heard."""
+        with contextlib.suppress(BlockingIOError):
+            os.read(self.bell, _PAGE)
 
     def names(self) -> list[str]:
         """The regions that exist, in use or not, by name."""
@@ -150,6 +175,9 @@ class Memory:
         if self._folder is not None and self._alive is not None:
             for path in self._folder.glob(f"{_quoted(self._worker)}.*"):
                 path.unlink(missing_ok=True)
+            for fd in (self.bell, *self._bells.values()):
+                os.close(fd)
+            self._bells.clear()
             os.close(self._alive)
             self._alive = None
 
@@ -190,6 +218,10 @@ def _quoted(worker: str) -> str:
 
 def _alive_file(folder: Path, worker: str) -> Path:
     return folder / f"{_quoted(worker)}.alive"
+
+
+def _bell_file(folder: Path, worker: str) -> Path:
+    return folder / f"{_quoted(worker)}.bell"
 
 
 def _is_unlocked(path: Path) -> bool:

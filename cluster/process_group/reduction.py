@@ -1,19 +1,23 @@
 """All-reduce: the sum of all parts in one fixed order, bit-equal wherever the parts were computed.
 
-Three ways, chosen by size and place when a reduction is prepared:
+Four ways, chosen by size and place when a reduction is prepared:
 
-- small: every member sends its pieces to every other, and each adds all of them. One hop, payloads in the frames.
 - near: all members share memory and the sum is not large: each tells the others that its parts are there, and each
-  adds all of them straight from the others' memory. One hop, no payload moves.
+  adds all of them straight from the others' memory. No payload moves.
+- shared: all members share memory and the sum is large: each adds some blocks of it, into one result for all.
+- small: every member sends its pieces to every other, and each adds all of them. One hop, payloads in the frames.
 - wide: each block of elements is summed by one member, which reads its host's parts from memory and gets the other
   hosts' over the network, and the sums are gathered. Two hops.
 
+In the first two, members tell each other through counters in memory, in the others through frames.
+
 Why no memory is overwritten while somebody reads it. There are two sets of own parts and of results, used alternately.
 A member fills set s for run t only after run t-1 returned, in which it heard from every host peer. In the near way
-that peer spoke in run t-1 after it had read all parts of run t-2, the last ones in set s; in the wide way run t-1
-returns only when all host peers are done reading. A result of run t-2 is written over in run t by host peers that
-have heard from all members that these have begun run t, where the result of t-2 is not valid any more. Frames order
-these accesses: a system call that sends happens before the one that receives it.
+that peer spoke in run t-1 after it had read all parts of run t-2, the last ones in set s; in the shared and the wide
+way run t-1 returns only when all host peers are done reading. A result of run t-2 is written over in run t by host
+peers that have heard from all members that these have begun run t, where the result of t-2 is not valid any more.
+Frames order these accesses, because a system call that sends happens before the one that receives it; so do counters
+(`meeting.py`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +29,7 @@ import numpy as np
 
 from cluster.assignment import Member
 from cluster.process_group.links import Links, Payload, as_bytes
+from cluster.process_group.meeting import ARRIVED, DONE, KEEPS_ORDER, PAGE_BYTES, Meeting, patience_s
 from cluster.process_group.memory import Memory, Region
 from cluster.process_group.plan import Chunk, blocks, turn
 from cluster.process_group.tree import Node, TreeSum, pieces
@@ -79,6 +84,9 @@ class Reduction:
         self._results: list[np.ndarray] = []
         self._near_parts: list[dict[int, np.ndarray]] = []  # of this host, for each set
         self._buffers: list[Payload] = []
+        self._counters: list[Region] = []
+        self._meeting: Meeting | None = None
+        self._num_runs = 0
 
     @staticmethod
     def _check_parts(parts: Sequence[range], num_parts: int, num_members: int) -> None:
@@ -90,16 +98,19 @@ class Reduction:
 
     def _choose_way(self) -> Callable[[Links, np.ndarray], None]:
         most = max(len(pieces(held, self._num_parts)) for held in self._parts)
-        if most * self._num_bytes <= _SMALL_BYTES:
-            return self._run_small
-        if len(self._group.hosts) == 1 and self._num_parts * self._num_bytes <= _NEAR_BYTES:
-            return self._run_near
-        return self._run_wide
+        if len(self._group.hosts) == 1 and self._mates and KEEPS_ORDER:
+            return self._run_near if self._num_parts * self._num_bytes <= _NEAR_BYTES else self._run_shared
+        return self._run_small if most * self._num_bytes <= _SMALL_BYTES else self._run_wide
+
+    @property
+    def _counts(self) -> bool:
+        """Whether members tell each other through counters in memory."""
+        return self._way in (self._run_near, self._run_shared)
 
     @property
     def _shares_result(self) -> bool:
         """Whether the members of this host write one result together, in the memory of the first of them."""
-        return self._way == self._run_wide and len(self._host) > 1
+        return self._way in (self._run_wide, self._run_shared) and len(self._host) > 1
 
     # Preparation
 
@@ -115,10 +126,14 @@ class Reduction:
             self._result_regions = [memory.take("private", self._num_bytes, True) for _ in range(2)]
         elif group.rank == self._host[0]:
             self._result_regions = [memory.take("result", self._num_bytes, True) for _ in range(2)]
+        if self._counts:
+            self._counters = [memory.take("counters", PAGE_BYTES, True)]
+            self._counters[0].data[:] = 0
         return {
             "sum": [self._num_parts, self._num_elements, self._dtype.str, self._parts],
             "own": [[region.name for region in regions] for regions in self._own_regions],
             "results": [region.name for region in self._result_regions],
+            "counters": [region.name for region in self._counters],
             "known": memory.names(),
         }
 
@@ -143,6 +158,10 @@ class Reduction:
             self._results = [array(memory.peer(worker, name, self._num_bytes)) for name in offers[first]["results"]]
         else:
             self._results = [array(region.data) for region in self._result_regions]
+        if self._counts:
+            names = [(group.members[mate].worker, offers[mate]["counters"][0]) for mate in self._mates]
+            mates = [(worker, memory.peer(worker, name, PAGE_BYTES)) for worker, name in names]
+            self._meeting = Meeting(memory, self._counters[0].data, mates, patience_s(len(self._host)))
         self._plan()
 
     def _plan(self) -> None:
@@ -182,8 +201,8 @@ class Reduction:
         """Gives the memory back. What was handed out last, and may not have been reduced, is overwritten last."""
         for regions in self._own_regions if self._set else reversed(self._own_regions):
             self._group.memory.give_back(regions)
-        self._group.memory.give_back(self._result_regions)
-        self._own_regions, self._result_regions = [], []
+        self._group.memory.give_back([*self._result_regions, *self._counters])
+        self._own_regions, self._result_regions, self._counters = [], [], []
 
     # Use
 
@@ -209,6 +228,7 @@ class Reduction:
             PeerFault: a member sent something wrong.
         """
         out = self._results[self._set]
+        self._num_runs += 1
         with self._group.operation() as links:
             self._way(links, out)
         for region in self._own_regions[self._set]:
@@ -235,12 +255,22 @@ class Reduction:
         self._add([row for rows in received for row in rows], out)
 
     def _run_near(self, links: Links, out: np.ndarray) -> None:
-        for mate in self._mates:
-            links.receive(mate, _READY)
-            links.send(mate, _READY)
-        links.finish()
+        self._meet(links, ARRIVED)
         near = self._near_parts[self._set]
         self._add([near[part] for part in self._near_order], out)
+
+    def _run_shared(self, links: Links, out: np.ndarray) -> None:
+        self._meet(links, ARRIVED)
+        near = self._near_parts[self._set]
+        leaves = [near[part] for part in self._near_order]
+        for chunk, _ in self._owned:
+            self._add([leaf[chunk.begin : chunk.end] for leaf in leaves], out[chunk.begin : chunk.end])
+        self._meet(links, DONE)
+
+    def _meet(self, links: Links, counter: int) -> None:
+        assert self._meeting is not None
+        self._meeting.tell(counter, self._num_runs)
+        self._meeting.wait(links, counter, self._num_runs)
 
     def _run_wide(self, links: Links, out: np.ndarray) -> None:
         _WideRun(self, links, out).run()

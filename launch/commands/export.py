@@ -1,9 +1,11 @@
-"""`phalanx export RUN`: the package of a run, written from one of its checkpoints."""
+"""`phalanx export RUN`: the package of a run, written from one of its checkpoints; shrunken models of it."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from launch.commands.export_litert import LITERT_OPTIONS, export_to
 
 if TYPE_CHECKING:
     from delivery.run_export import CheckpointChoice
@@ -20,8 +22,23 @@ def export(
     version: Annotated[int, typer.Option("--version", min=1, help="Names the folder; replaces an export there.")] = 1,
     name: Annotated[str | None, typer.Option("--name", help="Of the model; by default that of the run.")] = None,
     key: Annotated[Path | None, typer.Option("--key", help="Private key that signs the package.")] = None,
+    to: Annotated[str, typer.Option("--to", help="saved_model; litert for phones and the edge; web.")] = "saved_model",
+    quantize: Annotated[list[str] | None, LITERT_OPTIONS["quantize"]] = None,
+    prune: Annotated[float | None, LITERT_OPTIONS["prune"]] = None,
+    fine_tune: Annotated[float, LITERT_OPTIONS["fine_tune"]] = 10.0,
+    budget: Annotated[str | None, LITERT_OPTIONS["budget"]] = None,
+    keep: Annotated[float, LITERT_OPTIONS["keep"]] = 0.95,
+    litert_js: Annotated[str | None, LITERT_OPTIONS["litert_js"]] = None,
 ) -> None:
-    """Write a run's model as a package: SavedModel, warm-up, model card, training sample, manifest."""
+    """Write a run's model as a package: SavedModel, warm-up, model card, training sample, manifest; or small models."""
+    if to != "saved_model" and (checkpoint != "last" or ema is not None or version != 1 or name or key):
+        from launch.exit_code import RequestError
+
+        raise RequestError(
+            f"--checkpoint, --ema, --version, --name and --key are for --to saved_model, not {to}: leave them out"
+        )
+    if export_to(to, run, quantize or [], prune, fine_tune, budget, keep, litert_js):
+        return
     import sys
 
     from cluster.run_lock import RunLock

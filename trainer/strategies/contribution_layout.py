@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
 
-_ALIGNMENT = 64  # bytes; a slice of a tensor that begins at such a place shares its memory
+_ALIGNMENT = 64  # bytes; a large tensor that begins at such a place is read where it lies
+_SMALL = 1 << 14  # elements; a copy of so many costs less than handing over a tensor of its own
 
 
 @dataclass(frozen=True)
@@ -20,43 +21,80 @@ class _Place:
 
 
 class ContributionLayout:
-    """Where each tensor of a list lies in the vectors.
+    """Where each tensor of a list lies in the vectors: small ones next to each other at the beginning.
 
     Args:
         specs: Shapes and types of the tensors; all of the shapes are known.
+        num_extra: More float32 numbers, which no tensor holds.
 
     Attributes:
         lengths: Elements of the vector of each type.
+        extra: Where the additional numbers lie in the vector of float32.
 
-    >>> layout = ContributionLayout([tf.TensorSpec([2, 3]), tf.TensorSpec([], tf.int64), tf.TensorSpec([1])])
-    >>> layout.lengths
-    {tf.float32: 32, tf.int64: 8}
+    >>> layout = ContributionLayout([tf.TensorSpec([2, 3]), tf.TensorSpec([], tf.int64), tf.TensorSpec([1])], 2)
+    >>> layout.lengths, layout.extra
+    ({tf.float32: 16, tf.int64: 8}, slice(7, 9, None))
     """
 
-    def __init__(self, specs: Sequence[tf.TensorSpec]) -> None:
-        self.lengths: dict[tf.DType, int] = {}
+    def __init__(self, specs: Sequence[tf.TensorSpec], num_extra: int = 0) -> None:
         self._specs = list(specs)
-        self._places: list[_Place] = []
-        for spec in specs:
-            shape: tuple[int, ...] = tuple(spec.shape.as_list())  # type: ignore[arg-type]
-            begin, size = self.lengths.get(spec.dtype, 0), math.prod(shape)
-            step = _ALIGNMENT // spec.dtype.size
-            self._places.append(_Place(begin, size, shape))
-            self.lengths[spec.dtype] = begin + -(-size // step) * step
+        shapes: list[tuple[int, ...]] = [tuple(spec.shape.as_list()) for spec in specs]  # type: ignore[arg-type]
+        sizes = [math.prod(shape) for shape in shapes]
+        # By type, the places in the list of those that are joined, and of the others.
+        self._joined: dict[tf.DType, list[int]] = {}
+        self._single = [i for i, size in enumerate(sizes) if size >= _SMALL]
+        places: dict[int, _Place] = {}
+        ends = {tf.float32: 0} if num_extra else {}
+        for i, spec in enumerate(specs):
+            begin = ends.setdefault(spec.dtype, 0)
+            if sizes[i] < _SMALL:
+                self._joined.setdefault(spec.dtype, []).append(i)
+                places[i] = _Place(begin, sizes[i], shapes[i])
+                ends[spec.dtype] += sizes[i]
+        self._joined_sizes = {dtype: ends[dtype] for dtype in self._joined}
+        self.extra = slice(ends.get(tf.float32, 0), ends.get(tf.float32, 0) + num_extra)
+        if num_extra:
+            ends[tf.float32] += num_extra
+        ends = {dtype: _aligned(end, dtype) for dtype, end in ends.items()}
+        for i in self._single:
+            dtype = specs[i].dtype
+            places[i] = _Place(ends[dtype], sizes[i], shapes[i])
+            ends[dtype] = _aligned(ends[dtype] + sizes[i], dtype)
+        self._places = [places[i] for i in range(len(specs))]
+        self.lengths: dict[tf.DType, int] = ends
 
-    def pack(self, tensors: Sequence[tf.Tensor], vectors: dict[tf.DType, np.ndarray]) -> None:
-        """Copies tensors to their places."""
-        for tensor, spec, place in zip(tensors, self._specs, self._places, strict=True):
-            vectors[spec.dtype][place.begin : place.begin + place.size] = tensor.numpy().reshape(-1)
+    def join(self, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        """The tensors, inside of a graph, as few flat ones: what `pack` takes."""
+        joined = [tf.concat([tf.reshape(tensors[i], [-1]) for i in places], 0) for places in self._joined.values()]
+        return joined + [tf.reshape(tensors[i], [-1]) for i in self._single]
 
-    def unpack(self, vectors: dict[tf.DType, tf.Tensor]) -> list[tf.Tensor]:
-        """The tensors, inside of a graph, without a copy where TensorFlow can."""
+    def empty(self) -> list[tf.Tensor]:
+        """What stands for joined tensors that nobody has computed."""
+        dtypes = [*self._joined, *(self._specs[i].dtype for i in self._single)]
+        return [tf.zeros([0], dtype) for dtype in dtypes]
+
+    def pack(self, joined: Sequence[tf.Tensor], extra: Sequence[float], vectors: Mapping[tf.DType, np.ndarray]) -> None:
+        """Copies joined tensors and the additional numbers to their places."""
+        for tensor, (dtype, size) in zip(joined, self._joined_sizes.items(), strict=False):
+            vectors[dtype][:size] = tensor.numpy()
+        for tensor, i in zip(joined[len(self._joined) :], self._single, strict=True):
+            place = self._places[i]
+            vectors[self._specs[i].dtype][place.begin : place.begin + place.size] = tensor.numpy()
+        if len(extra):
+            vectors[tf.float32][self.extra] = extra
+
+    def unpack(self, vectors: Mapping[tf.DType, tf.Tensor]) -> list[tf.Tensor]:
+        """The tensors, inside of a graph, without a copy of large ones where TensorFlow can."""
         return [
             tf.reshape(vectors[spec.dtype][place.begin : place.begin + place.size], place.shape)
             for spec, place in zip(self._specs, self._places, strict=True)
         ]
 
-    def last(self, vectors: dict[tf.DType, np.ndarray]) -> np.ndarray:
-        """The last tensor, flat, as it lies in the vectors."""
-        place = self._places[-1]
-        return vectors[self._specs[-1].dtype][place.begin : place.begin + place.size]
+    def element(self, vectors: Mapping[tf.DType, tf.Tensor], tensor: int, place: int) -> tf.Tensor:
+        """One number of one tensor, inside of a graph."""
+        return vectors[self._specs[tensor].dtype][self._places[tensor].begin + place]
+
+
+def _aligned(end: int, dtype: tf.DType) -> int:
+    step = _ALIGNMENT // dtype.size
+    return -(-end // step) * step

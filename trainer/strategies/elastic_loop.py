@@ -1,11 +1,16 @@
-"""The inner loop of an elastic worker: gradients of its parts, the sum over the group, the update; step by step."""
+"""The inner loop of an elastic worker: gradients of its parts, the sum over the group, the update; step by step.
+
+A step of a small model takes less time than two calls into TensorFlow. So one traced function does both: it applies the
+sum of this step, and computes the gradients of the next. Either half can be left out: the first call of a block has no
+sum yet, the last one no next batch.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -14,10 +19,12 @@ from trainer.membership import Collective, Reduction
 from trainer.state import TrainState
 from trainer.step.build import Step
 from trainer.step.state_tensors import Contribution, StateTensors
+from trainer.step.window import LOSS
 from trainer.strategies.arrivals import ArrivalCount
 from trainer.strategies.contribution_layout import ContributionLayout
 from trainer.strategies.inner_loop import packed_status
-from trainer.strategies.strategy import Block, LoopResult
+from trainer.strategies.strategy import NUM_VOTES, Block, LoopResult
+from trainer.strategies.variable_update import variable_update
 
 
 class Votes(Protocol):
@@ -52,11 +59,31 @@ class OwnTime:
         return ArrivalCount(self._arrived, self._own_s)
 
 
+class _Word(NamedTuple):
+    """What a call of the traced function is told besides the sums and the block; it travels as one vector.
+
+    Attributes:
+        applies: Whether there is a sum to be applied.
+        empties_window: Whether the window is emptied before.
+        computes: Whether gradients are wanted after it.
+        index: Of the step in the block.
+        place: Of the part among those in the block.
+        part: Of the global batch.
+    """
+
+    applies: bool
+    empties_window: bool
+    computes: bool
+    index: int
+    place: int
+    part: int
+
+
 class ElasticLoop:
     """Takes steps with whatever group there is; a `TrainLoop` in Python.
 
-    The gradients of a part are one traced function, whatever the number of parts that this worker computes, so that
-    they have the same bits wherever they are computed and a worker that gets other parts traces nothing.
+    All that a worker computes is in one traced function, whatever the number of parts that it has, so that a part has
+    the same bits wherever it is computed and a worker that gets other parts traces nothing.
 
     Args:
         step: The two halves.
@@ -70,7 +97,6 @@ class ElasticLoop:
         self._step, self._state, self._votes, self._own_time = step, state, votes, own_time
         self._num_parts = num_parts
         self._part_rows = step.gradients.batch_size // num_parts if num_parts > 1 else None
-        self._num_gradients = len(state.placed.trainable)
         self._parts = range(num_parts)
         self._reductions: dict[tf.DType, Reduction] = {}
         # What this worker has computed for the step in work: if the group breaks, it need not be computed again.
@@ -78,23 +104,29 @@ class ElasticLoop:
         self._computed_step = -1
         self._workers: ThreadPoolExecutor | None = None
         self._layout: ContributionLayout | None = None
-        self._gradients: tf.types.experimental.PolymorphicFunction | None = None
-        self._finish = tf.function(self._finish_step, autograph=step.converts)
-        self._compiled_gradients = (
-            tf.function(step.gradients, jit_compile=True, autograph=step.converts)
-            if step.compiles_gradients
-            else step.gradients
+        self._num_gradients = len(state.placed.trainable)
+        self._advance: tf.types.experimental.ConcreteFunction | None = None
+        self._features: list[str] = []
+        self._no_sums: list[tf.Tensor] = []
+        self._words: dict[_Word, tf.Tensor] = {}
+        self._gradients = tf.function(
+            self._joined_gradients, jit_compile=step.compiles_gradients or None, autograph=step.converts
         )
-        self._compiled_finish = (
-            tf.function(step.finish, jit_compile=True, autograph=step.converts) if step.compiles_update else step.finish
+        self._update_variables = variable_update(step, state)
+        self._update = tf.function(
+            self._unpacked_update, jit_compile=step.compiles_update or None, autograph=step.converts
         )
 
     def __call__(self, block: Block, first: tf.Tensor, num_steps: tf.Tensor, empty_window: tf.Tensor) -> LoopResult:
         """See `TrainLoop`. Raises `Membership.broken` between two steps of this worker: the state is that of a step."""
         step, begin, finite, empty = self._state.step, int(first), True, bool(empty_window)
-        for index in range(begin, begin + int(num_steps)):
+        end = begin + int(num_steps)
+        for index in range(begin, end):
+            sums = self._sums(block, index, step)
             # Emptied with the step that counts: whoever comes to be the chief before it may still have to log it.
-            finite = self._take_step(block, index, step, empty and index == begin)
+            finite = self._take_step(
+                block, index + 1 if index + 1 < end else None, step, sums, empty and index == begin
+            )
             if not finite:
                 break
             step += 1
@@ -105,7 +137,7 @@ class ElasticLoop:
 
     def get_concrete_function(self, block: Block, *_: tf.Tensor) -> object:
         """What the graph of the model is recorded from."""
-        return self._traced_gradients(block).get_concrete_function()
+        return self._traced(block)
 
     def move_to(self, collective: Collective, parts: Sequence[range]) -> None:
         """Takes its next steps with another group.
@@ -130,14 +162,15 @@ class ElasticLoop:
         """
         values = {name: variable.numpy() for name, variable in self._state.variables.items()}
         tensors = self._compute(block, 0, 0)
-        self._layout = ContributionLayout([tf.TensorSpec(t.shape, t.dtype) for t in tensors])
+        assert self._layout is not None, "tracing finds it out"
         vectors = {dtype: np.zeros(size, dtype.as_numpy_dtype) for dtype, size in self._layout.lengths.items()}
-        self._layout.pack(tensors, vectors)
-        self._finish({dtype.name: tf.constant(vector) for dtype, vector in vectors.items()}, tf.constant(False))
+        self._layout.pack(tensors, self._votes.own, vectors)
+        # As in a training, where the two take turns: what is compiled for the next step is compiled here.
+        self._call(block, [tf.constant(vector) for vector in vectors.values()], False, 0, 0)
         self._state.restore(values)
 
-    def _take_step(self, block: Block, index: int, step: int, empty_window: bool) -> bool:
-        """One step of the whole group; whether its loss was finite. Nothing has changed if the group breaks."""
+    def _sums(self, block: Block, index: int, step: int) -> dict[tf.DType, np.ndarray]:
+        """The sum of all parts of all members for a step; nothing has changed if the group breaks."""
         assert self._layout is not None
         if self._computed_step != step:
             self._computed, self._computed_step = {}, step
@@ -152,68 +185,138 @@ class ElasticLoop:
         self._computed.update(zip(missing, tensors, strict=True))
         own = {dtype: reduction.own for dtype, reduction in self._reductions.items()}
         for i, part in enumerate(self._parts):
-            self._layout.pack(self._computed[part], {dtype: arrays[i] for dtype, arrays in own.items()})
+            arrays = {dtype: arrays[i] for dtype, arrays in own.items()}
+            self._layout.pack(self._computed[part], self._votes.own, arrays)
         self._own_time.arrive()
         sums = {dtype: reduction.run() for dtype, reduction in self._reductions.items()}
         self._own_time.end()
-        shared = {dtype.name: _shared(vector) for dtype, vector in sums.items()}
-        finite = self._finish(shared, tf.constant(empty_window))
+        return sums
+
+    def _take_step(
+        self, block: Block, following: int | None, step: int, sums: dict[tf.DType, np.ndarray], empty_window: bool
+    ) -> bool:
+        """Applies the sum; whether it was finite.
+
+        Args:
+            block: Holds the batches of this step and of the next one.
+            following: Index of the next step in the block; None where it is not there.
+            step: Steps done before.
+            sums: Of this step.
+            empty_window: Whether the window is emptied before.
+        """
+        assert self._layout is not None
+        if len(self._parts) > 1:
+            following = None  # its parts are computed beside each other
+        finite, tensors = self._call(
+            block, [_shared(vector) for vector in sums.values()], empty_window, following, self._parts.start
+        )
         self._computed = {}
-        self._votes.last_counted = (self._layout.last(sums) > 0).tolist()
-        return bool(finite)
+        if finite:
+            self._computed_step = step + 1
+            if following is not None:
+                self._computed = {self._parts.start: tensors}
+        self._votes.last_counted = (sums[tf.float32][self._layout.extra] > 0).tolist()
+        return finite
 
     def _compute(self, block: Block, index: int, part: int) -> list[tf.Tensor]:
-        """The contribution of one of this worker's parts, and its votes."""
-        place = tf.constant(index), tf.constant(part - self._parts.start), tf.constant(part, tf.int64)
-        return [*self._traced_gradients(block)(block, *place), tf.constant(self._votes.own, tf.float32)]
+        """The contribution of one of this worker's parts."""
+        return self._call(block, None, False, index, part)[1]
 
-    def _traced_gradients(self, block: Block) -> tf.types.experimental.PolymorphicFunction:
-        gradients = self._gradients
-        if gradients is None:
-            # How many parts a block has differs with the group, and how many steps at its end: neither traces anew.
-            specs = {
-                name: tf.TensorSpec(
-                    [None, value.shape[1] if self._part_rows is None else None, *value.shape[2:]], value.dtype
-                )
+    def _call(
+        self, block: Block, sums: list[tf.Tensor] | None, empty_window: bool, index: int | None, part: int
+    ) -> tuple[bool, list[tf.Tensor]]:
+        """Applies sums, if any, and computes a part of a step, if any."""
+        advance = self._traced(block)
+        word = _Word(
+            sums is not None, empty_window, index is not None, index or 0, max(0, part - self._parts.start), part
+        )
+        told = self._words.get(word)
+        if told is None:  # made once, because making a tensor takes as long as a small kernel
+            told = self._words[word] = tf.constant(word, tf.int32)
+        # Flat, and the function itself: to find one that fits nested arguments takes longer than a small step.
+        features = [block[name] for name in self._features]
+        finite, *tensors = advance(told, *(self._no_sums if sums is None else sums), *features)
+        return bool(finite), tensors
+
+    def _traced(self, block: Block) -> tf.types.experimental.ConcreteFunction:
+        if self._advance is None:
+            whole = self._part_rows is None
+            rows = {
+                name: tf.TensorSpec([value.shape[1] if whole else self._part_rows, *value.shape[2:]], value.dtype)
                 for name, value in block.items()
             }
-            place = [tf.TensorSpec([], tf.int32), tf.TensorSpec([], tf.int32), tf.TensorSpec([], tf.int64)]
-            signature = [specs, *place]
-            gradients = tf.function(self._part_gradients, input_signature=signature, autograph=self._step.converts)
-            self._gradients = gradients
-        return gradients
+            state = tf.nest.map_structure(lambda v: tf.TensorSpec(v.shape, v.dtype), self._state.placed)
+            self._gradients.get_concrete_function(state, rows, tf.TensorSpec([], tf.int64))
+            assert self._layout is not None, "tracing finds it out"
+            dtypes = list(self._layout.lengths)
+            self._no_sums = [tf.zeros([0], dtype) for dtype in dtypes]
+            self._features = list(block)
+            # How many parts a block has differs with the group, and how many steps at its end: neither traces anew.
+            specs = [
+                tf.TensorSpec([None, value.shape[1] if whole else None, *value.shape[2:]], value.dtype)
+                for value in block.values()
+            ]
+            self._advance = tf.function(self._apply_and_compute, autograph=self._step.converts).get_concrete_function(
+                tf.TensorSpec([len(_Word._fields)], tf.int32),
+                *(tf.TensorSpec([None], dtype) for dtype in dtypes),
+                *specs,
+            )
+        return self._advance
 
     # Everything below is traced.
 
-    def _part_gradients(self, block: Block, index: tf.Tensor, place: tf.Tensor, part: tf.Tensor) -> list[tf.Tensor]:
-        """The contribution of a part: the `place`-th of those in the block, the `part`-th of the global batch."""
-        batch = {name: value[index] for name, value in block.items()}
+    def _apply_and_compute(self, word: tf.Tensor, *arguments: tf.Tensor) -> list[tf.Tensor]:
+        """Both halves, in the order in which a training comes to them; whether the first was finite, and the second's
+        joined tensors."""
+        assert self._layout is not None
+        layout, told = self._layout, _Word(*tf.unstack(word))
+        sums, features = arguments[: len(layout.lengths)], arguments[len(layout.lengths) :]
+        block = dict(zip(self._features, features, strict=True))
+        applies, computes = told.applies > 0, told.computes > 0
+        finite = tf.cond(
+            applies, lambda: self._guarded_update(sums, told.empties_window > 0), lambda: tf.constant(True)
+        )
+        tensors = tf.cond(tf.logical_and(computes, finite), lambda: self._part_gradients(block, told), layout.empty)
+        return [finite, *tensors]
+
+    def _part_gradients(self, block: Block, told: _Word) -> list[tf.Tensor]:
+        """The joined contribution of a part."""
+        batch = {name: value[told.index] for name, value in block.items()}
         if self._part_rows is None:
-            return tf.nest.flatten(self._compiled_gradients(self._state.read(), batch, tf.constant(0, tf.int64)))
-        rows = self._part_rows
+            return self._gradients(self._state.read(), batch, tf.constant(0, tf.int64))
+        rows, begin = self._part_rows, told.place * self._part_rows
         batch = {
-            name: tf.ensure_shape(value[place * rows : (place + 1) * rows], [rows, *value.shape[1:]])
+            name: tf.ensure_shape(value[begin : begin + rows], [rows, *value.shape[1:]])
             for name, value in batch.items()
         }
-        return tf.nest.flatten(self._compiled_gradients(self._state.read(), batch, part * rows))
+        return self._gradients(self._state.read(), batch, tf.cast(told.part * rows, tf.int64))
 
-    def _finish_step(self, vectors: dict[str, tf.Tensor], empty_window: tf.Tensor) -> tf.Tensor:
+    def _joined_gradients(self, state: StateTensors, batch: Block, first_sample: tf.Tensor) -> list[tf.Tensor]:
+        """The contribution of some samples as few tensors; finds out the layout while it is traced."""
+        tensors = tf.nest.flatten(self._step.gradients(state, batch, first_sample))
+        self._layout = ContributionLayout([tf.TensorSpec(t.shape, t.dtype) for t in tensors], NUM_VOTES)
+        return self._layout.join(tensors)
+
+    def _guarded_update(self, sums: Sequence[tf.Tensor], empty_window: tf.Tensor) -> tf.Tensor:
         """Applies the sum of all contributions, unless its loss is not finite."""
         assert self._layout is not None
-        *gradients_and_statistics, sums, _ = self._layout.unpack(
-            {tf.as_dtype(name): vector for name, vector in vectors.items()}
-        )
-        gradients = gradients_and_statistics[: self._num_gradients]
-        statistics = gradients_and_statistics[self._num_gradients :]
-        state = self._state.read()
-        state = state._replace(window=tf.where(empty_window, tf.zeros_like(state.window), state.window))
-        new, finite = self._compiled_finish(state, Contribution(tuple(gradients), tuple(statistics), sums))
-        tf.cond(finite, lambda: self._written(new), lambda: finite)
-        return finite
+        sums = [
+            tf.ensure_shape(vector, [length])
+            for vector, length in zip(sums, self._layout.lengths.values(), strict=True)
+        ]
+        # Outside of what is compiled, as on one device: XLA then changes the variables in place.
+        finite = tf.math.is_finite(self._layout.element(self._by_type(sums), -1, LOSS))
+        return tf.cond(finite, lambda: self._update(sums, empty_window), lambda: finite)
 
-    def _written(self, new: StateTensors) -> tf.Tensor:
-        self._state.write(new)
-        return tf.constant(True)
+    def _unpacked_update(self, sums: list[tf.Tensor], empty_window: tf.Tensor) -> tf.Tensor:
+        assert self._layout is not None
+        *tensors, own_sums = self._layout.unpack(self._by_type(sums))
+        gradients, statistics = tensors[: self._num_gradients], tensors[self._num_gradients :]
+        return self._update_variables(Contribution(tuple(gradients), tuple(statistics), own_sums), empty_window)
+
+    def _by_type(self, sums: Sequence[tf.Tensor]) -> dict[tf.DType, tf.Tensor]:
+        assert self._layout is not None
+        return dict(zip(self._layout.lengths, sums, strict=True))
 
 
 def _shared(vector: np.ndarray) -> tf.Tensor:

@@ -12,11 +12,12 @@ from trainer.state import TrainState
 from trainer.step.build import Step
 from trainer.step.evaluation import EvaluationStep, EvaluationSums
 from trainer.step.gradients import Batch
-from trainer.step.state_tensors import Contribution, StateTensors
+from trainer.step.state_tensors import Contribution
 from trainer.step.window import LOSS
 from trainer.strategies.arrivals import ArrivalCount
 from trainer.strategies.inner_loop import batch_of, evaluation_totals, gathered_batch_of, packed_status
 from trainer.strategies.strategy import Agreement, Block, EvaluationLoop, LoopResult, Regrouping, TrainLoop
+from trainer.strategies.variable_update import variable_update
 
 
 class OneDevice:
@@ -69,18 +70,11 @@ class OneDevice:
 def _advance(step: Step, state: TrainState) -> Callable[[Batch], tf.Tensor]:
     """One step on the variables; says whether it was finite, and leaves them alone where it was not."""
     is_program = step.xla == "loop"
-    choose = _select if step.compiles_update else _switch
 
     def gradients(batch: Batch) -> Contribution:
         return step.gradients(state.read(), batch, tf.constant(0, tf.int64))
 
-    def update(total: Contribution) -> tf.Tensor:
-        old = state.read()
-        new, finite = step.finish(old, total)
-        if is_program or step.apply.looks_at_norm:
-            new = choose(finite, new, old)
-        state.write(new)
-        return finite
+    update = variable_update(step, state)
 
     def guarded_update(total: Contribution) -> tf.Tensor:
         # Outside of what is compiled: a choice between old and new would keep XLA from changing the variables in place,
@@ -95,13 +89,3 @@ def _advance(step: Step, state: TrainState) -> Callable[[Batch], tf.Tensor]:
             update = tf.function(update, jit_compile=True, autograph=step.converts)
     finish = update if is_program else guarded_update
     return lambda batch: finish(gradients(batch))
-
-
-def _switch(condition: tf.Tensor, new: StateTensors, old: StateTensors) -> StateTensors:
-    """One of two states, by pointer: outside of XLA a cond over identities copies nothing."""
-    return tf.cond(condition, lambda: new, lambda: old)
-
-
-def _select(condition: tf.Tensor, new: StateTensors, old: StateTensors) -> StateTensors:
-    """One of two states, element by element: XLA fuses it with the update, where a cond would copy both."""
-    return tf.nest.map_structure(lambda one, other: tf.where(condition, one, other), new, old)

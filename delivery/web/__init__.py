@@ -1,0 +1,1 @@
+"""A folder that runs an exported model in a browser, with no network."""

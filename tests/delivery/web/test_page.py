@@ -1,0 +1,91 @@
+"""The page in a real headless Chromium, beside Python."""
+
+import functools
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from delivery.web.litert_js import LiteRtJsMissing, find_litert_js
+from tests.delivery.web.chromium import Page, browser, find_chromium
+
+
+@pytest.fixture(scope="module")
+def modules() -> Path:
+    try:
+        return find_litert_js()
+    except LiteRtJsMissing as missing:
+        pytest.skip(f"{missing} (make browser does so)")
+
+
+@pytest.fixture(scope="module")
+def page_folder(modules: Path, digits_run: Path) -> Path:
+    from launch.cli import run
+
+    assert run(["export", str(digits_run), "--to", "web", "--quantize", "int8", "--litert-js", str(modules)]) == 0
+    return digits_run / "export" / "web"
+
+
+@pytest.fixture(scope="module")
+def address(page_folder: Path) -> Iterator[str]:
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(page_folder))
+    handler.log_message = lambda *_: None  # type: ignore[attr-defined]
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+def _opened(page: Page, address: str) -> None:
+    page.send("Page.navigate", url=address)
+    page.wait_for(lambda page: page.evaluate("document.body?.dataset.state ?? 'loading'") != "loading")
+    assert page.evaluate("document.body.dataset.state") == "ready", page.evaluate("document.body.innerText")
+
+
+@pytest.mark.processes
+def test_the_page_gives_pythons_classes_and_answers_a_drawing(address: str, page_folder: Path, tmp_path: Path):
+    if find_chromium() is None:
+        pytest.skip("there is no chromium: make browser installs it")
+    with browser(tmp_path) as page:
+        _opened(page, address)
+        compared, equal, difference = (
+            float(page.evaluate(f"document.body.dataset.{name}")) for name in ("compared", "equal", "difference")
+        )
+        assert compared == equal == 64
+        assert 0 < difference < 0.5, "rounding differs between the two; nothing more may"
+
+        assert page.evaluate("document.body.dataset.answer") == ""
+        box = "(() => { const box = pad.getBoundingClientRect(); return [box.x, box.y, box.width]; })()"
+        left, top, side = page.evaluate(box)
+        page.draw([(left + side * 0.5, top + side * (0.15 + 0.07 * i)) for i in range(11)])  # an upright stroke
+        page.wait_for(lambda page: page.evaluate("document.body.dataset.answer") != "")
+        shown = "[...document.querySelectorAll('#bars li span:last-child')].map((one) => parseFloat(one.textContent))"
+        shares = page.evaluate(shown)
+        assert len(shares) == 10 and 99 < sum(shares) < 101
+
+        expected = json.loads((page_folder / "samples.json").read_text())["outputs"][3]
+        page.evaluate("document.querySelectorAll('#samples button')[3].click()")
+        page.wait_for(lambda page: page.evaluate("document.body.dataset.answer") == str(np.argmax(expected)))
+
+        page.evaluate("document.getElementById('clear').click()")
+        assert page.evaluate("document.body.dataset.answer") == ""
+
+
+def test_a_page_whose_model_is_damaged_says_so(page_folder: Path, address: str, tmp_path: Path):
+    if find_chromium() is None:
+        pytest.skip("there is no chromium: make browser installs it")
+    model = page_folder / "model.tflite"
+    content = model.read_bytes()
+    model.write_bytes(content[: len(content) // 2])
+    try:
+        with browser(tmp_path) as page:
+            page.send("Page.navigate", url=address)
+            page.wait_for(lambda page: page.evaluate("document.body?.dataset.state ?? 'loading'") != "loading")
+            assert page.evaluate("document.body.dataset.state") == "failed"
+            assert "The model cannot be run" in page.evaluate("document.body.innerText")
+    finally:
+        model.write_bytes(content)
