@@ -30,7 +30,7 @@ KINDS = (SHARED, TCP, RING, MEMCPY, SOCKET)
 # Groups of more than two leave out what would take more than this in all members together.
 _MOST_BYTES = 800_000_000
 SIZES = (1_000, 16_000, 256_000, 1_000_000, 16_000_000, 100_000_000, 400_000_000)
-QUICK_# Groups of more than two leave out what would take more than this in all members together.
+QUICK_  # Groups of more than two leave out what would take more than this in all members together.
 _MOST_BYTES = 800_000_000
 SIZES = (1_000, 256_000, 16_000_000)
 _LARGE = 1_000_000  # bytes from which the limits are targets
