@@ -40,7 +40,7 @@ def raw_samples(config: str, split: str, most: int, rng: np.random.Generator) ->
 def shifted(arrays: Arrays) -> dict[str, Arrays]:
     """The injected shifts by name."""
     if "image" in arrays:
-        return {"images 30% darker": {"image": 0.7 * arrays["image"]}}
+        return {"images darker": {"image": 0.7 * arrays["image"]}}
     names, counts = np.unique(arrays["carrier"].astype(str), return_counts=True)
     rare = ~np.isin(arrays["carrier"].astype(str), names[np.argsort(-counts)[:3]])
     return {

@@ -36,6 +36,8 @@ dd { margin: 0; font-variant-numeric: tabular-nums; }
 @media (max-width: 640px) { section { grid-template-columns: minmax(0, 1fr); } }
 """
 
+_MOST_NAMED = 12  # bars that have room for a name each
+
 
 def drift_page(name: str, monitor: DriftMonitor, drift: Drift) -> str:
     """The page; columns that have drifted come first.
@@ -87,10 +89,10 @@ def _row(column: str, monitor: DriftMonitor, drift: Drift, live: np.ndarray) -> 
     state = element("p", "drifted" if score.alarm else "stable", class_="state bad" if score.alarm else "state")
     shares = live / max(live.sum(), 1)
     return element("section", element("div", element("h2", column), state, told),
-                   _bars(reference.labels, reference.shares, shares))  # fmt: skip
+                   _bars(reference.labels, reference.shares, shares, reference.is_number))  # fmt: skip
 
 
-def _bars(labels: Sequence[str], training: np.ndarray, serving: np.ndarray) -> Markup:
+def _bars(labels: Sequence[str], training: np.ndarray, serving: np.ndarray, is_number: bool) -> Markup:
     used = [index for index in range(len(labels)) if training[index] or serving[index]]
     top = max(float(training.max()), float(serving.max()), 1e-9)
     bars = [
@@ -104,5 +106,8 @@ def _bars(labels: Sequence[str], training: np.ndarray, serving: np.ndarray) -> M
         )
         for index in used
     ]
-    ends = [element("span", labels[index]) for index in dict.fromkeys([used[0], used[-1]])] if used else []
+    if len(used) <= _MOST_NAMED and not is_number:
+        ends = [element("span", labels[index], style="flex:1;text-align:center") for index in used]
+    else:
+        ends = [element("span", labels[index]) for index in dict.fromkeys([used[0], used[-1]])] if used else []
     return element("div", element("div", *bars, class_="bars"), element("div", *ends, class_="ends"))
