@@ -26,7 +26,6 @@ _SETTINGS: dict[str, dict[str, Any]] = {
     "cnn": {
         "model": {"name": "cnn", "filters": [32, 64], "dense": 128, "dropout": 0.25},
         "data": {"name": "synthetic", "num_samples": 3200, "shape": [28, 28, 1], "num_classes": 10, "batch_size": 64},
-        "train": {"xla_scope": "update"},  # oneDNN's convolutions are faster
     },
     "transformer_lm": {
         "model": {"name": "transformer_lm", "layers": 2, "width": 128, "heads": 4, "dropout": 0.1},

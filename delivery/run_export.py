@@ -1,13 +1,18 @@
-"""From a finished run to its SavedModel: the last step of `phalanx train`, and `phalanx export`."""
+"""From a finished run to its package: the last step of `phalanx train`, and `phalanx export`."""
 
 from __future__ import annotations
 
+import re
 import time
+from typing import Literal
 
 import numpy as np
 import tensorflow as tf
 
+from delivery.package.assembly import PackageRequest
+from delivery.package.signing_keys import SigningKey
 from delivery.saved_model import ExportResult, export_saved_model
+from trainer.checkpoint.format import Checkpoint, DamagedCheckpoint, read_checkpoint
 from trainer.checkpoint.store import CheckpointStore
 from trainer.config.training import TrainingConfig
 from trainer.data.registry import open_source
@@ -19,35 +24,56 @@ from trainer.session import Session, build_session
 
 NUM_SAMPLES = 64
 
+CheckpointChoice = Literal["last", "best"] | int
+"""Which checkpoint is exported: the newest, the best by `checkpoint.best_metric`, or that of a step."""
+
 
 def export_run(
-    config: TrainingConfig, folder: RunFolder, session: Session | None = None, version: int = 1
+    config: TrainingConfig,
+    folder: RunFolder,
+    session: Session | None = None,
+    version: int = 1,
+    *,
+    name: str | None = None,
+    checkpoint: CheckpointChoice = "last",
+    ema: bool | None = None,
+    key: SigningKey | None = None,
 ) -> ExportResult:
-    """Exports the trained model of a run to `export/<version>`, and writes that into its journal and trace.
+    """Exports the trained model of a run to `export/<version>` as a package, and notes it in its journal and trace.
 
     Args:
         config: Of the run.
         folder: Of the run; the caller holds its lock.
-        session: Holds the trained model, right after training. None: the newest good checkpoint is read.
-        version: Names the folder.
+        session: Holds the trained model, right after training. None: a checkpoint is read.
+        version: Of the model; names the folder.
+        name: Of the model; None: that of the run.
+        checkpoint: The one to read: the newest good one, the best one, or that of a step.
+        ema: Whether the averaged weights are exported; None: as the config says.
+        key: Signs the package; None: it stays unsigned.
 
     Raises:
         ExportRefused: The saved model does not answer as the trained one.
-        RunFolderError: The run has no checkpoint.
+        RunFolderError: The run has no such checkpoint.
+        KeyRefused: The key has expired.
+        ValueError: Averaged weights are asked for, and the run keeps none.
         DataError: A held-out sample cannot be read.
         OSError: The folder cannot be written.
     """
     started = time.time()
+    if ema and config.train.ema is None:
+        raise ValueError("the run keeps no averaged weights to export: train it with train.ema, or leave --ema out")
     if session is None:
-        session = _restored(config, folder)
-    ema = config.export.ema and config.train.ema is not None
+        session = _restored(config, folder, checkpoint)
+    averaged = (config.export.ema if ema is None else ema) and config.train.ema is not None
+    held_out = held_out_source(session)
+    name = name or _model_name(folder)
     result = export_saved_model(
         session.model,
         session.task,
         session.schema,
         folder.exports,
-        batch=read_samples(held_out_source(session)),
-        trainable=session.state.evaluation_weights(ema),
+        batch=read_samples(held_out),
+        trainable=session.state.evaluation_weights(averaged),
         version=version,
         precision=config.precision,
         description={
@@ -55,8 +81,9 @@ def export_run(
             "model": config.model.name,
             "task": config.task.name,
             "step": session.state.step,
-            "weights": "averaged" if ema else "trained",
+            "weights": "averaged" if averaged else "trained",
         },
+        complete=PackageRequest(config, folder, session, held_out, name, version, key).complete,
     )
     _record(folder, result, session.state.step, started)
     return result
@@ -80,14 +107,37 @@ def is_exported(folder: RunFolder, step: int) -> bool:
     return exported[-1:] == [step] and folder.export(1).is_dir()
 
 
-def _restored(config: TrainingConfig, folder: RunFolder) -> Session:
-    store = CheckpointStore(folder.checkpoints, config.checkpoint.keep)
-    checkpoint = store.newest_verified(set_aside=False)
-    if checkpoint is None:
-        raise RunFolderError(f"{folder.path} has no checkpoint to export: train it first with phalanx train")
+def _model_name(folder: RunFolder) -> str:
+    """The run's name, as far as a model may be called so."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", folder.path.resolve().name).lstrip("._-")[:128] or "model"
+
+
+def _restored(config: TrainingConfig, folder: RunFolder, choice: CheckpointChoice) -> Session:
+    checkpoint = _read_checkpoint(config, folder, choice)
     session = build_session(config.for_one_process())
     session.state.restore(checkpoint.arrays)
     return session
+
+
+def _read_checkpoint(config: TrainingConfig, folder: RunFolder, choice: CheckpointChoice) -> Checkpoint:
+    chosen = config.checkpoint
+    store = CheckpointStore(folder.checkpoints, chosen.keep, chosen.best_metric, chosen.best_mode)
+    step = store.best() if choice == "best" else choice
+    if choice == "best" and step is None:
+        change = "export another checkpoint" if chosen.best_metric else "train with checkpoint.best_metric"
+        raise RunFolderError(f"{folder.path} has no checkpoint that is known to be the best: {change}")
+    if isinstance(step, int):
+        try:
+            return read_checkpoint(store.path(step))
+        except FileNotFoundError:
+            there = ", ".join(map(str, store.steps())) or "none"
+            raise RunFolderError(f"{folder.path} has no checkpoint of step {step}: there are {there}") from None
+        except DamagedCheckpoint as damage:
+            raise RunFolderError(f"the checkpoint of step {step} cannot be exported: {damage}") from None
+    newest = store.newest_verified(set_aside=False)
+    if newest is None:
+        raise RunFolderError(f"{folder.path} has no checkpoint to export: train it first with phalanx train")
+    return newest
 
 
 def _record(folder: RunFolder, result: ExportResult, step: int, started: float) -> None:

@@ -5,11 +5,12 @@ Shape legend: B batch.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,15 +19,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from delivery.package.file_kinds import DESCRIPTION
 from delivery.parity import TOLERANCE, ExportRefused, Parity
 from delivery.serving_module import ServedModel
-from trainer.atomic_file import sync_folder
+from trainer.atomic_file import sync_folder, sync_tree
 from trainer.data.source import Schema
 from trainer.tasks.task import Batch, Task
 
-__all__ = ["DESCRIPTION", "ExportRefused", "ExportResult", "export_saved_model"]
+__all__ = ["DESCRIPTION", "ExportRefused", "ExportResult", "Unpublished", "export_saved_model"]
 
-DESCRIPTION = "assets.extra/phalanx.json"
 _UNFINISHED = ".unfinished-"
 _BEFORE = ".before"
 
@@ -52,6 +53,25 @@ class ExportResult:
     duration: float
 
 
+@dataclass(frozen=True)
+class Unpublished:
+    """An export that is written and checked, and that nobody sees yet.
+
+    Attributes:
+        path: Its folder, under a hidden name.
+        loaded: The SavedModel, read back from there.
+        served: What it was made from.
+        samples: The held-out features that it was checked on, [B, ...] each.
+        facts: What its description says.
+    """
+
+    path: Path
+    loaded: Any
+    served: ServedModel
+    samples: Mapping[str, np.ndarray]
+    facts: Mapping[str, Any]
+
+
 def export_saved_model(
     model: keras.Model,
     task: Task,
@@ -63,6 +83,7 @@ def export_saved_model(
     version: int = 1,
     precision: str = "float32",
     description: Mapping[str, Any] | None = None,
+    complete: Callable[[Unpublished], object] | None = None,
 ) -> ExportResult:
     """Writes `folder/<version>`: whole, checked and durable, or not at all.
 
@@ -82,6 +103,7 @@ def export_saved_model(
         version: Names the folder, as servers expect.
         precision: That the model computes in; decides how closely the answers must agree.
         description: Goes into `assets.extra/phalanx.json` beside what is known here.
+        complete: Adds the other files of a package before anybody sees the folder.
 
     Raises:
         ExportRefused: The saved model does not answer as the trained one.
@@ -99,12 +121,20 @@ def export_saved_model(
     try:
         served = ServedModel(model, task, schema, weights, samples)
         tf.saved_model.save(served.module, str(unfinished), signatures=served.functions)
-        difference = Parity(model, task, weights, TOLERANCE[precision]).check(unfinished, served.inputs_of, samples)
+        with contextlib.suppress(
+            OSError
+        ):  # empty, because tables are made of constants; a model of one's own may differ
+            (unfinished / "assets").rmdir()
+        # Referenced to the end: its functions do not keep its variables.
+        loaded = tf.saved_model.load(str(unfinished))
+        difference = Parity(model, task, weights, TOLERANCE[precision]).check(loaded, served.inputs_of, samples)
         num_samples = len(next(iter(samples.values())))
         facts = {**(description or {}), **_facts(served), "precision": precision}
         facts |= {"largest_difference": difference, "num_samples": num_samples}
         _describe(unfinished / DESCRIPTION, facts)
-        size = _sync_tree(unfinished)
+        if complete is not None:
+            complete(Unpublished(unfinished, loaded, served, samples, facts))
+        size = sync_tree(unfinished)
         _publish(unfinished, folder / str(version))
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -152,18 +182,6 @@ def _facts(served: ServedModel) -> dict[str, Any]:
 def _describe(path: Path, facts: Mapping[str, Any]) -> None:
     path.parent.mkdir()
     path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-
-
-def _sync_tree(folder: Path) -> int:
-    """Puts every file and folder on the disk; returns the bytes of the files."""
-    size = 0
-    for place, _, files in os.walk(folder):
-        for name in files:
-            with (Path(place) / name).open("rb") as file:
-                os.fsync(file.fileno())
-                size += os.fstat(file.fileno()).st_size
-        sync_folder(Path(place))
-    return size
 
 
 def _clear_after_a_kill(folder: Path) -> None:

@@ -16,8 +16,10 @@ from launch.commands import (
     keys,
     logs,
     models,
+    release,
     replay,
     report,
+    repository,
     resume,
     schema,
     sign,
@@ -64,7 +66,9 @@ app.command("report")(report.report)
 app.command("export")(export.export)
 app.command("sign")(sign.sign)
 app.command("verify")(verify.verify)
+app.command("release")(release.release)
 app.add_typer(keys.app, name="keys")
+app.add_typer(repository.app, name="repository")
 app.command("replay")(replay.replay)
 app.command("simulate")(simulate.simulate)
 app.command("models")(models.models)

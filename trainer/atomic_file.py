@@ -30,3 +30,15 @@ def sync_folder(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sync_tree(path: Path) -> int:
+    """Puts every file and folder below a folder on the disk; returns the bytes of the files."""
+    size = 0
+    for place, _, files in os.walk(path):
+        for name in files:
+            with (Path(place) / name).open("rb") as file:
+                os.fsync(file.fileno())
+                size += os.fstat(file.fileno()).st_size
+        sync_folder(Path(place))
+    return size

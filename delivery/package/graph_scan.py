@@ -19,7 +19,7 @@ _COLLECTIONS = frozenset({"saved_model_main_op", "saved_model_train_op"})
 _OBJECTS = frozenset({"_generic_user_object", "trackable_list_wrapper", "trackable_dict_wrapper", "signature_map"})
 _REGISTERED = frozenset({"", "tf.StaticHashTable", "tf.TrackableConstant"})
 _KINDS = frozenset({"user_object", "function", "bare_concrete_function", "variable", "constant", "resource"})
-_MOST_CONSTANT = 1 << 30  # elements that a constant may claim to have
+_MOST_CONSTANT = 1 << 28  # elements that a constant may claim to have
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,8 @@ def _scan_graph(meta_graph: Any, operations: set[str]) -> int:
             if name not in exempted and node.op not in ALLOWED_OPS:
                 raise _refused(
                     "operation",
-                    f"holds the operation {shown(node.op)} in {place}, node {shown(node.name)}, which is not on the list "
-                    "of operations that a served model may have",
+                    f"holds the operation {shown(node.op)} in {place}, node {shown(node.name)}, which is not on the "
+                    "list of operations that a served model may have",
                 )
             for called in named_functions(node):
                 if called not in known:
@@ -135,7 +135,8 @@ def _check_rest(meta_graph: Any) -> None:
         if kind == "user_object" and (saved.user_object.identifier not in _OBJECTS or saved.user_object.metadata):
             raise _refused(
                 "object",
-                f"holds the object {number} of class {shown(saved.user_object.identifier)}, which serving does not need",
+                f"holds the object {number} of class {shown(saved.user_object.identifier)}, "
+                "which serving does not need",
             )
 
 

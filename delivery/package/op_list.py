@@ -104,10 +104,10 @@ ALLOWED_OPS = frozenset(
 )
 """Names of operations as TensorFlow registers them."""
 
-SAVER_OPS = frozenset(
-    """
-    AssignVariableOp Const DisableCopyOnRead Identity MergeV2Checkpoints NoOp Pack ReadVariableOp RestoreV2 SaveV2 Select
-    ShardedFilename StaticRegexFullMatch StringJoin
-    """.split()
-)
+_SAVER = """
+AssignVariableOp Const DisableCopyOnRead Identity MergeV2Checkpoints NoOp Pack ReadVariableOp RestoreV2 SaveV2 Select
+ShardedFilename StaticRegexFullMatch StringJoin
+"""
+
+SAVER_OPS = frozenset(_SAVER.split())
 """What the two functions that save and restore variables are made of; see `saver_functions`."""

@@ -33,8 +33,8 @@ def seal(folder: Path, name: str, version: int, key: SigningKey | None = None, n
     if key is not None and key.public.is_expired(now):
         assert key.public.expires is not None
         raise KeyRefused(
-            f"the key {key.public.name} expired on {time_text(key.public.expires)}: sign with a new one, from phalanx keys "
-            "create"
+            f"the key {key.public.name} expired on {time_text(key.public.expires)}: sign with a new one, from phalanx "
+            "keys create"
         )
     walk = FolderWalk(folder)
     files = {path: walk.digest(path) for path in walk.files if path not in (MANIFEST, SIGNATURE)}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import importlib.util
 import json
 import os
 import re
@@ -89,18 +90,19 @@ def create_key(folder: Path, name: str, expires: datetime | None = None, now: da
         KeyRefused: The name is no plain name, a key of that name is there, or the key would have expired already.
         OSError: The folder cannot be written.
     """
-    ed25519 = _ed25519()
+    _require_cryptography()
     from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     if not _NAME.fullmatch(name):
         raise KeyRefused(
-            f"{name!r} cannot name a key: use up to 63 letters, digits, dots, dashes and underscores, a letter or digit "
-            "first"
+            f"{name!r} cannot name a key: use up to 63 letters, digits, dots, dashes and underscores, a letter or "
+            "digit first"
         )
     now = (now or datetime.now(timezone.utc)).replace(microsecond=0)
     if expires is not None and expires <= now:
         raise KeyRefused(f"the key {name} would expire on {time_text(expires)}, which is past: give a later time")
-    private = ed25519.Ed25519PrivateKey.generate()
+    private = Ed25519PrivateKey.generate()
     public = _public_key(private, name, now, expires)
     pem = private.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -121,8 +123,9 @@ def read_signing_key(path: Path) -> SigningKey:
         KeyRefused: The file is no ed25519 key, others may read it, or the public file beside it is of another key.
         OSError: It cannot be read.
     """
-    ed25519 = _ed25519()
+    _require_cryptography()
     from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     with path.open("rb") as file:
@@ -133,7 +136,7 @@ def read_signing_key(path: Path) -> SigningKey:
         private = load_pem_private_key(text, None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         private = None
-    if not isinstance(private, ed25519.Ed25519PrivateKey):
+    if not isinstance(private, Ed25519PrivateKey):
         raise KeyRefused(f"{path} holds no ed25519 private key: make one with phalanx keys create NAME")
     beside = path.with_name(path.name.removesuffix(PRIVATE_SUFFIX) + PUBLIC_SUFFIX)
     if not beside.exists():
@@ -166,6 +169,7 @@ def read_keyring(places: Path | Sequence[Path]) -> dict[str, PublicKey]:
         KeyRefused: There is no key, or a file of that name is none.
         OSError: A file cannot be read.
     """
+    _require_cryptography()
     keys: dict[str, PublicKey] = {}
     for place in [places] if isinstance(places, Path) else places:
         for path in sorted(place.glob(f"*{PUBLIC_SUFFIX}")) if place.is_dir() else [place]:
@@ -174,7 +178,8 @@ def read_keyring(places: Path | Sequence[Path]) -> dict[str, PublicKey]:
             if known.expires != key.expires:
                 raise KeyRefused(f"{path} gives the key {key.id} another expiry than another file: keep one of the two")
     if not keys:
-        raise KeyRefused(f"{places} holds no public key: put files NAME{PUBLIC_SUFFIX} there")
+        named = places if isinstance(places, Path) else ", ".join(map(str, places)) or "the keyring"
+        raise KeyRefused(f"{named} holds no public key: put files NAME{PUBLIC_SUFFIX} there")
     return keys
 
 
@@ -237,9 +242,6 @@ def _write_new(path: Path, content: bytes, mode: int) -> None:
         os.fsync(descriptor)
 
 
-def _ed25519() -> Any:
-    try:
-        from cryptography.hazmat.primitives.asymmetric import ed25519
-    except ModuleNotFoundError:
-        raise KeyRefused("signatures need the package cryptography: install phalanx[delivery]") from None
-    return ed25519
+def _require_cryptography() -> None:
+    if importlib.util.find_spec("cryptography") is None:
+        raise KeyRefused("signatures need the package cryptography: install phalanx[delivery]")

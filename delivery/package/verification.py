@@ -129,16 +129,26 @@ def verified_copy(
     _check_listing(walk, manifest)  # what is too large or not listed need not be copied first
     os.mkdir(place, 0o700)
     try:
-        for path in walk.files:
-            target = place / path
-            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            with open(descriptor, "wb") as file:
-                walk.digest(path, file.write)
+        copy_files(walk, place, folder_mode=0o700, file_mode=0o600)
         return verify(place, keys, name=name, version=version, now=now)
     except BaseException:
         shutil.rmtree(place, ignore_errors=True)
         raise
+
+
+def copy_files(walk: FolderWalk, place: Path, *, folder_mode: int, file_mode: int) -> None:
+    """Copies the files that a walk has found, and no others, into a folder that is there and empty.
+
+    Raises:
+        PackageRefused: One has changed since the walk.
+        OSError: A file cannot be read or written.
+    """
+    for path in walk.files:
+        target = place / path
+        target.parent.mkdir(mode=folder_mode, parents=True, exist_ok=True)
+        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, file_mode)
+        with open(descriptor, "wb") as file:
+            walk.digest(path, file.write)
 
 
 def _keys(keyring: Keyring) -> Mapping[str, PublicKey]:

@@ -45,7 +45,7 @@ def write_warmup(path: Path, name: str, requests: Mapping[str, Mapping[str, np.n
         for signature, inputs in requests.items():
             most = len(next(iter(inputs.values())))
             for size in sorted({min(size, most) for size in BATCH_SIZES}):
-                log = prediction_log_pb2.PredictionLog()
+                log = prediction_log_pb2.PredictionLog()  # type: ignore[attr-defined]
                 request = log.predict_log.request
                 request.model_spec.name, request.model_spec.signature_name = name, signature
                 for key, values in inputs.items():
@@ -75,7 +75,7 @@ def check_warmup(content: bytes, signatures: Mapping[str, Signature]) -> int:
         if count > MOST_RECORDS:
             raise _refused("size", f"holds more than {MOST_RECORDS} requests")
         try:
-            log = prediction_log_pb2.PredictionLog.FromString(record)
+            log = prediction_log_pb2.PredictionLog.FromString(record)  # type: ignore[attr-defined]
         except (DecodeError, RecursionError):
             raise _refused("damaged", f"has a request {count} that cannot be read") from None
         kind = log.WhichOneof("log_type")

@@ -1,8 +1,11 @@
-"""Small trained models with their tasks, schemas and held-out samples."""
+"""Small trained models with their tasks, schemas and held-out samples, and a run that was exported as a package."""
 
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -102,3 +105,66 @@ def language_model() -> Trained:
     model = build_model(config, schema, task)
     _stirred(model)
     return Trained(model, task, schema, {"tokens": np.random.default_rng(0).integers(0, 30, (8, 13)).astype(np.int32)})
+
+
+@dataclass(frozen=True)
+class ExportedRun:
+    """A finished run of the digits with the key that signed its package."""
+
+    folder: Path
+    keys: Path
+    config: Any
+    session: Any
+
+    @property
+    def package(self) -> Path:
+        return self.folder / "export" / "1"
+
+    @property
+    def private_key(self) -> Path:
+        return self.keys / "release.key"
+
+
+@pytest.fixture(scope="session")
+def exported_run(tmp_path_factory: pytest.TempPathFactory) -> ExportedRun:
+    """Trained once a process; tests that change it take a copy."""
+    from delivery.package.signing_keys import create_key
+    from delivery.run_export import export_run
+    from trainer.config.training import TrainingConfig
+    from trainer.run_folder import RunFolder
+    from trainer.stop_request import StopRequest
+    from trainer.training import run_training
+
+    place = tmp_path_factory.mktemp("exported")
+    config = TrainingConfig.model_validate(
+        {
+            "run": {"dir": str(place), "name": "digits"},
+            "model": {"name": "mlp", "hidden": [16]},
+            "data": {"name": "digits"},
+            "train": {"steps": 30, "log_every": 10, "steps_per_loop": 10, "ema": 0.5, "xla": False},
+            "optimizer": {"name": "adam", "learning_rate": 0.01},
+            "checkpoint": {"every": "10st", "keep": 3, "best_metric": "accuracy", "max_overhead": None},
+            "evaluate": {"every": "10st"},
+        }
+    )
+    folder = RunFolder(place / "digits")
+    folder.create()
+    folder.write_environment(["phalanx", "train"])
+    outcome = run_training(config, folder, StopRequest())
+    key = create_key(place / "keys", "release")
+    export_run(config, folder, outcome.session, key=key)
+    return ExportedRun(folder.path, place / "keys", config, outcome.session)
+
+
+@pytest.fixture
+def exported_config(exported_run: ExportedRun):
+    """The config of the exported run."""
+    return exported_run.config
+
+
+@pytest.fixture
+def package(exported_run: ExportedRun, tmp_path: Path) -> Iterator[Path]:
+    """A signed package of its own for a test that damages it."""
+    copy = tmp_path / "package"
+    shutil.copytree(exported_run.package, copy)
+    yield copy

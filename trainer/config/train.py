@@ -24,11 +24,11 @@ class TrainConfig(Section):
         description="fixed parts of the global batch, so that the curve is the same on any number of workers",
     )
     xla: bool = Field(default=False, description="compile the step with XLA")
-    xla_scope: Literal["step", "loop", "update"] = Field(
-        default="step",
+    xla_scope: Literal["auto", "step", "loop", "update"] = Field(
+        default="auto",
         description="what train.xla compiles as one program: a step; a loop of steps, which saves the hand-over "
-        "between them and pays for small models without convolutions; or the update "
-        "alone, where TensorFlow's own kernels are faster, such as convolutions on a CPU",
+        "between them and pays for small models without convolutions; or the update alone, where TensorFlow's own "
+        "kernels are faster; auto: the update for convolutions on a CPU with AVX-512, else a step",
     )
     accumulate: PositiveInt = Field(default=1, description="micro-batches that a step adds up, to save memory")
     ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(

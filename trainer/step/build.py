@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import keras
 import tensorflow as tf
@@ -14,6 +13,7 @@ from trainer.config.task import CustomTask
 from trainer.config.training import TrainingConfig
 from trainer.data.source import Schema
 from trainer.step.apply import Applied, Apply
+from trainer.step.compilation import Scope, compiled_scope
 from trainer.step.gradients import Gradients
 from trainer.step.state_tensors import Contribution, StateTensors
 from trainer.step.window import MetricLayout, WindowLayout
@@ -37,7 +37,7 @@ class Step:
     gradients: Gradients
     apply: Apply
     window: WindowLayout
-    xla: Literal["step", "loop", "update"] | None
+    xla: Scope | None
     new_optimizer: Callable[[Sequence[keras.Variable]], keras.optimizers.Optimizer]
     converts: bool = True
 
@@ -108,6 +108,5 @@ def build_step(
         clip_value=config.optimizer.clip_value,
         ema_decay=config.train.ema,
     )
-    xla = config.train.xla_scope if config.train.xla else None
     is_users = isinstance(config.task, CustomTask) or isinstance(config.model, CustomModel)
-    return Step(gradients, apply, window, xla, new_optimizer, converts=is_users)
+    return Step(gradients, apply, window, compiled_scope(config.train, model), new_optimizer, converts=is_users)

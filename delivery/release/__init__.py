@@ -1,0 +1,1 @@
+"""Releases: gates that a version passes before an alias moves to it."""

@@ -1,0 +1,64 @@
+"""What of a step XLA compiles, where `train.xla_scope` leaves the choice."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Literal
+
+import keras
+import tensorflow as tf
+
+from trainer.config.train import TrainConfig
+
+Scope = Literal["step", "loop", "update"]
+
+_CONVOLUTIONS = (
+    keras.layers.Conv1D,
+    keras.layers.Conv2D,
+    keras.layers.Conv3D,
+    keras.layers.Conv1DTranspose,
+    keras.layers.Conv2DTranspose,
+    keras.layers.Conv3DTranspose,
+    keras.layers.DepthwiseConv1D,
+    keras.layers.DepthwiseConv2D,
+    keras.layers.SeparableConv1D,
+    keras.layers.SeparableConv2D,
+)
+
+
+def compiled_scope(train: TrainConfig, model: keras.Model) -> Scope | None:
+    """What is compiled as one program; None: nothing.
+
+    A function of the config, the model and the kind of machine, never of a measurement: the choice changes the last
+    bits of a loss, and the same config on the same machine draws the same curve.
+    """
+    if not train.xla:
+        return None
+    if train.xla_scope != "auto":
+        return train.xla_scope
+    return "update" if _has_convolutions(model) and _convolves_faster_outside_xla() else "step"
+
+
+def _has_convolutions(model: keras.Model) -> bool:
+    return any(isinstance(layer, _CONVOLUTIONS) for layer in model._flatten_layers())
+
+
+def _convolves_faster_outside_xla() -> bool:
+    """Whether TensorFlow's own convolutions beat XLA's here.
+
+    They come from oneDNN, which has kernels for AVX-512 that XLA's CPU compiler does not reach: 1.5 times as fast as a
+    compiled step on such a processor, 0.7 times on one that ends at AVX2 (docs/design/step.md).
+    """
+    return not tf.config.list_logical_devices("GPU") and "avx512f" in _processor_flags()
+
+
+def _processor_flags() -> list[str]:
+    if sys.platform == "linux":
+        try:
+            for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+                if line.startswith("flags"):
+                    return line.partition(":")[2].split()
+        except OSError:
+            pass
+    return []
