@@ -59,6 +59,12 @@ class ServingMetrics:
         )
         self.observer_errors = Counter(name("observer_errors"), "Batches that an observer failed on.", registry=registry)
         self.ready = Gauge(name("ready"), "1 while the server takes requests.", registry=registry)
+        self.is_ready = False
         # labels() validates and looks up at each call: a request would spend more on it than on the count itself.
         self.requests_of = lru_cache(4096)(self.requests.labels)
         self.seconds_of = lru_cache(4096)(self.seconds.labels)
+
+    def set_ready(self, ready: bool) -> None:
+        """Tells load balancers and Prometheus."""
+        self.is_ready = ready
+        self.ready.set(ready)
