@@ -22,6 +22,7 @@ from launch.commands import (
     repository,
     resume,
     schema,
+    serve,
     sign,
     simulate,
     status,
@@ -71,6 +72,7 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(repository.app, name="repository")
 app.command("replay")(replay.replay)
 app.command("simulate")(simulate.simulate)
+app.command("serve")(serve.serve)
 app.command("models")(models.models)
 app.add_typer(data.app, name="data")
 app.command("schema")(schema.schema)

@@ -45,7 +45,11 @@ def _feature(example: Any, kind: TensorKind) -> np.ndarray:
     if which not in (wants, "int64_list" if wants == "float_list" else wants):
         raise invalid(f"feature {kind.name} is a {which}, and must be a {wants}")
     values = np.array(getattr(features[kind.name], which).value, object if wants == "bytes_list" else None)
-    if kind.dtype.is_integer and values.size and not (kind.dtype.min <= values.min() and values.max() <= kind.dtype.max):
+    if (
+        kind.dtype.is_integer
+        and values.size
+        and not (kind.dtype.min <= values.min() and values.max() <= kind.dtype.max)
+    ):
         raise invalid(f"feature {kind.name} has a value that {kind.dtype.name} cannot hold")
     shape = [-1 if size is None else size for size in (kind.shape or (None,))[1:]]
     try:

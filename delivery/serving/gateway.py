@@ -122,9 +122,7 @@ class Gateway:
             call.version = str(version.number)
             yield model, version
 
-    async def predict(
-        self, call: Call, target: Target, read: Callable[[Signature], dict[str, np.ndarray]]
-    ) -> Answered:
+    async def predict(self, call: Call, target: Target, read: Callable[[Signature], dict[str, np.ndarray]]) -> Answered:
         """Answers a request.
 
         Args:

@@ -49,7 +49,9 @@ def _call(method: str, context: Any) -> Call:
 
 async def _abort(context: Any, error: ServingError) -> NoReturn:
     # gRPC's own clients wait as long as this says before they try again.
-    trailing = () if error.retry_after_s is None else (("grpc-retry-pushback-ms", str(int(error.retry_after_s * 1000))),)
+    trailing = (
+        () if error.retry_after_s is None else (("grpc-retry-pushback-ms", str(int(error.retry_after_s * 1000))),)
+    )
     await context.abort(_STATUS[error.code], str(error), trailing)
     raise AssertionError("abort raises")
 
@@ -207,4 +209,6 @@ def add_services(server: Any, gateway: Gateway) -> None:
         return b"\x08\x01" if gateway.metrics.is_ready else b"\x08\x02"
 
     handler = grpc.unary_unary_rpc_method_handler(check)
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Check": handler}),))
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Check": handler}),)
+    )

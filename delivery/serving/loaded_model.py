@@ -38,9 +38,13 @@ class LoadedModel:
             self._loaded: Any = tf.saved_model.load(str(folder))
             self.signature_defs = _signature_defs(folder)
         except (OSError, ValueError, KeyError, tf.errors.OpError) as error:
-            raise ModelRefused(f"{folder} cannot be loaded: {str(error).splitlines()[0] if str(error) else error!r}") from error
+            raise ModelRefused(
+                f"{folder} cannot be loaded: {str(error).splitlines()[0] if str(error) else error!r}"
+            ) from error
         self.signatures = {
-            name: Signature(name, function, self.signature_defs[name].method_name if name in self.signature_defs else "")
+            name: Signature(
+                name, function, self.signature_defs[name].method_name if name in self.signature_defs else ""
+            )
             for name, function in self._loaded.signatures.items()
             if not name.startswith(_INTERNAL)
         }

@@ -28,7 +28,10 @@ class ServingMetrics:
             return f"phalanx_serving_{text}"
 
         self.requests = Counter(
-            name("requests"), "Requests answered, by gRPC code.", (*one, "method", "protocol", "code"), registry=registry
+            name("requests"),
+            "Requests answered, by gRPC code.",
+            (*one, "method", "protocol", "code"),
+            registry=registry,
         )
         self.seconds = Histogram(
             name("request_seconds"),
@@ -55,9 +58,14 @@ class ServingMetrics:
             name("load_seconds"), "Verifying, loading and warming up a version.", one, registry=registry
         )
         self.shadow = Counter(
-            name("shadow"), "Copies of requests, by how the shadow's answer compares.", (*one, "outcome"), registry=registry
+            name("shadow"),
+            "Copies of requests, by how the shadow's answer compares.",
+            (*one, "outcome"),
+            registry=registry,
         )
-        self.observer_errors = Counter(name("observer_errors"), "Batches that an observer failed on.", registry=registry)
+        self.observer_errors = Counter(
+            name("observer_errors"), "Batches that an observer failed on.", registry=registry
+        )
         self.ready = Gauge(name("ready"), "1 while the server takes requests.", registry=registry)
         self.is_ready = False
         # labels() validates and looks up at each call: a request would spend more on it than on the count itself.

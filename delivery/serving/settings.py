@@ -57,7 +57,6 @@ class LimitSettings(Part):
     rows: PositiveInt = Field(4096, description="Of one request.")
     deadline_s: PositiveFloat = Field(30.0, description="Of a request that brings none, and the longest for all.")
     concurrent: PositiveInt = Field(2048, description="Requests in flight, over each protocol.")
-    per_client_per_s: PositiveFloat | None = Field(None, description="Requests a second of each client; none: any.")
     memory: ByteSize | None = Field(None, description="Of the process; none: 90% of what the machine or container has.")
 
 
@@ -70,11 +69,10 @@ class TlsSettings(Part):
 
 
 class TrustSettings(Part):
-    """What may be loaded, and what a loaded model may do."""
+    """What may be loaded."""
 
     keys: tuple[Path, ...] = Field((), description="Public keys, or folders of them, that models must be signed with.")
     allow_unsigned: bool = Field(False, description="Load models that nobody signed.")
-    sandbox: bool = Field(True, description="Confine the process with Landlock; refuse to start where there is none.")
 
     @model_validator(mode="after")
     def _is_decided(self) -> TrustSettings:
@@ -93,25 +91,22 @@ class ServingSettings(Part):
     batching: BatchingSettings = BatchingSettings()
     limits: LimitSettings = LimitSettings()
     tls: TlsSettings | None = None
-    tokens: Path | None = Field(None, description="File of the clients' tokens, from phalanx tokens.")
     trust: TrustSettings
     allow_insecure: bool = Field(False, description="Listen beyond this machine without TLS or authentication.")
     watch_every_s: PositiveFloat = Field(1.0, description="Between two looks for new versions.")
     drain_s: PositiveFloat = Field(30.0, description="For the requests in flight at the end.")
-    audit: Path | None = Field(None, description="File that gets a line a request, without its contents.")
     log_level: Annotated[str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"
-    cloud_project: str | None = Field(None, description="Google Cloud project, for the full names of traces in logs.")
 
     @model_validator(mode="after")
     def _is_closed_or_secure(self) -> ServingSettings:
         names = [model.name for model in self.models]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"model {twice[0]} is given twice: name them apart with NAME=PATH")
-        authenticated = self.tokens is not None or (self.tls is not None and self.tls.client_ca is not None)
-        if not is_loopback(self.host) and not self.allow_insecure and not (self.tls and authenticated):
+        authenticated = self.tls is not None and self.tls.client_ca is not None
+        if not is_loopback(self.host) and not self.allow_insecure and not authenticated:
             raise ValueError(
-                f"host={self.host} is reachable from other machines: give TLS (--tls-certificate, --tls-key) and "
-                "authentication (--tokens or --tls-client-ca), or pass --allow-insecure"
+                f"host={self.host} is reachable from other machines: give mutual TLS (--tls-certificate, "
+                "--tls-key, --tls-client-ca), or pass --allow-insecure"
             )
         return self
 

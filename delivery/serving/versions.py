@@ -172,7 +172,6 @@ class Catalogue:
     def is_ready(self) -> bool:
         """Whether every model has a version that answers requests that name none."""
         return all(
-            (version := model.versions.get(model.routing.default or 0)) is not None
-            and version.state == State.AVAILABLE
+            (version := model.versions.get(model.routing.default or 0)) is not None and version.state == State.AVAILABLE
             for model in self.models.values()
         )
