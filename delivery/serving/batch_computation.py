@@ -85,5 +85,9 @@ def _split(outputs: Arrays, rows: Sequence[int], sizes: Sequence[int]) -> list[A
 def _explained(error: tf.errors.OpError) -> ServingError:
     """TensorFlow's error without the names of nodes, which say nothing to a client."""
     lines = [line.strip() for line in (error.message or "").splitlines() if line.strip()]
-    lines = [line for line in lines if not line.startswith(("[[", "Detected at node", "Graph execution error"))]
+    lines = [
+        line
+        for line in lines
+        if not line.startswith(("[[", "<stack traces", "Detected at node", "Graph execution error"))
+    ]
     return ServingError(BY_NUMBER.get(error.error_code, "INTERNAL"), (lines or ["the model failed"])[0][:500])

@@ -79,7 +79,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
 
-    async def Predict(self, request: Any, context: Any) -> Any:  # noqa: D102, N802
+    async def Predict(self, request: Any, context: Any) -> Any:  # noqa: D102
         call = _call("predict", context)
         most = self._gateway.settings.limits.tensor_bytes
         try:
@@ -100,7 +100,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             call, target_of(request.model_spec), lambda signature: read_examples(signature, examples)
         )
 
-    async def Classify(self, request: Any, context: Any) -> Any:  # noqa: D102, N802
+    async def Classify(self, request: Any, context: Any) -> Any:  # noqa: D102
         call = _call("classify", context)
         try:
             with self._gateway.counted(call):
@@ -115,7 +115,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         except ServingError as error:
             await _abort(context, error)
 
-    async def Regress(self, request: Any, context: Any) -> Any:  # noqa: D102, N802
+    async def Regress(self, request: Any, context: Any) -> Any:  # noqa: D102
         call = _call("regress", context)
         try:
             with self._gateway.counted(call):
@@ -128,7 +128,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         except ServingError as error:
             await _abort(context, error)
 
-    async def GetModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: D102, N802
+    async def GetModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: D102
         call = _call("metadata", context)
         try:
             with self._gateway.counted(call):
@@ -143,7 +143,7 @@ class ModelService(model_service.ModelServiceServicer):
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
 
-    async def GetModelStatus(self, request: Any, context: Any) -> Any:  # noqa: D102, N802
+    async def GetModelStatus(self, request: Any, context: Any) -> Any:  # noqa: D102
         call = _call("status", context)
         try:
             with self._gateway.counted(call):
@@ -151,7 +151,7 @@ class ModelService(model_service.ModelServiceServicer):
         except ServingError as error:
             await _abort(context, error)
 
-    async def HandleReloadConfigRequest(self, request: Any, context: Any) -> Any:  # noqa: D102, N802
+    async def HandleReloadConfigRequest(self, request: Any, context: Any) -> Any:  # noqa: D102
         message = "models are not configured over the network: add a version to the model's folder, or move its alias"
         await _abort(context, ServingError("UNIMPLEMENTED", message))
 

@@ -47,11 +47,11 @@ def _from_rows(signature: Signature, rows: Any) -> dict[str, list[Any]]:
 def _array(value: Any, kind: TensorKind) -> np.ndarray:
     dtype = kind.array_dtype
     try:
-        array = np.array(json_bytes(value) if dtype == object else value, object if dtype == object else None)
+        array = np.array(json_bytes(value) if dtype.kind == "O" else value, object if dtype.kind == "O" else None)
     except (ValueError, OverflowError, RecursionError):
         raise invalid(f"input {kind.name} is ragged or nested too deeply") from None
     kind.check_shape(array.shape)
-    if dtype == object:
+    if dtype.kind == "O":
         if not all(isinstance(item, bytes) for item in array.flat):
             raise invalid(f"input {kind.name} must hold strings only, nested evenly")
         return array
@@ -97,7 +97,7 @@ def write_json(outputs: Arrays, rows: bool) -> Any:
 
 
 def _listed(key: str, values: np.ndarray) -> Any:
-    if values.dtype == object:
+    if values.dtype.kind == "O":
         return _texts(values.tolist(), key.endswith("_bytes"))
     return values.tolist()
 

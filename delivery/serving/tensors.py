@@ -1,4 +1,4 @@
-"""Between `TensorProto` and numpy, as TensorFlow Serving reads and writes it, with bounds on what a client may claim."""
+"""Between `TensorProto` and numpy, as TensorFlow Serving reads and writes it, within bounds."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _read(proto: Any, kind: TensorKind, most_bytes: int) -> np.ndarray:
     count, dtype = math.prod(shape), kind.array_dtype
     if count * dtype.itemsize > most_bytes:
         raise invalid(f"input {kind.name} of shape {list(shape)} takes more than {most_bytes} bytes")
-    if proto.tensor_content and dtype != object:
+    if proto.tensor_content and dtype.kind != "O":
         if len(proto.tensor_content) != count * dtype.itemsize:
             raise invalid(
                 f"input {kind.name} of shape {list(shape)} needs {count * dtype.itemsize} bytes of content, "

@@ -75,7 +75,7 @@ class VersionKeeper:
                         log.error("model folder cannot be followed", extra={"model": model.name, "error": str(error)})
                     self._said[model.name] = str(error)
 
-    async def _in_thread(self, function, *arguments):  # noqa: ANN001
+    async def _in_thread(self, function, *arguments):
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
 
     async def _follow(self, settings: ModelSettings, want: Wanted, first: bool = False) -> None:
@@ -134,7 +134,7 @@ class VersionKeeper:
         return loaded
 
     @contextlib.contextmanager
-    def _trusted(self, name: str, folder: Path):  # noqa: ANN202
+    def _trusted(self, name: str, folder: Path):
         """The folder to load from: a verified copy that nobody else can change."""
         if self._settings.trust.allow_unsigned and not self._settings.trust.keys:
             yield folder
