@@ -128,6 +128,9 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         except ServingError as error:
             await _abort(context, error)
 
+    async def MultiInference(self, request: Any, context: Any) -> Any:  # noqa: D102
+        await _abort(context, ServingError("UNIMPLEMENTED", "MultiInference is not offered: send one request a task"))
+
     async def GetModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: D102
         call = _call("metadata", context)
         try:
