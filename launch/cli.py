@@ -23,6 +23,7 @@ from launch.commands import (
     repository,
     resume,
     schema,
+    serve,
     sign,
     simulate,
     status,
@@ -74,6 +75,7 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(repository.app, name="repository")
 app.command("replay")(replay.replay)
 app.command("simulate")(simulate.simulate)
+app.command("serve")(serve.serve)
 app.command("models")(models.models)
 app.add_typer(data.app, name="data")
 app.add_typer(tpu.app, name="tpu")

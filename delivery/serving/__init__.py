@@ -1,0 +1,1 @@
+"""Serves SavedModels by TensorFlow Serving's own protocols, gRPC and REST, from one process."""

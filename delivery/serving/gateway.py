@@ -1,0 +1,176 @@
+"""The way of every request, whichever protocol it came by: version, signature, inputs, batch, answer, count."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from delivery.serving.batch_computation import Arrays
+from delivery.serving.errors import ServingError
+from delivery.serving.metrics import UNKNOWN, ServingMetrics
+from delivery.serving.settings import ServingSettings
+from delivery.serving.signature import Signature
+from delivery.serving.versions import Catalogue, ServedModel, ServedVersion
+
+log = logging.getLogger("phalanx.serving")
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a request names.
+
+    Attributes:
+        model: Its name.
+        version: None: none named.
+        label: "": none named.
+        signature: "": the default.
+    """
+
+    model: str
+    version: int | None = None
+    label: str = ""
+    signature: str = ""
+
+
+@dataclass
+class Call:
+    """One request.
+
+    Attributes:
+        protocol: grpc or rest.
+        method: predict, classify, regress, metadata or status.
+        timeout_s: Until its deadline; None: the server's own.
+        trace: W3C trace id.
+        model, version: Set as they become known.
+        started: By the clock of `time.monotonic`.
+    """
+
+    protocol: str
+    method: str
+    timeout_s: float | None = None
+    trace: str = ""
+    model: str = UNKNOWN
+    version: str = ""
+    started: float = field(default_factory=time.monotonic)
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What a model said."""
+
+    version: ServedVersion
+    signature: Signature
+    outputs: Arrays
+
+
+class Gateway:
+    """Answers requests.
+
+    Args:
+        settings: Of the server.
+        catalogue: Has the models.
+        metrics: Counts.
+    """
+
+    def __init__(self, settings: ServingSettings, catalogue: Catalogue, metrics: ServingMetrics) -> None:
+        self.settings, self.catalogue, self.metrics = settings, catalogue, metrics
+        self._shadows: set[asyncio.Task[None]] = set()
+
+    @contextmanager
+    def counted(self, call: Call) -> Iterator[None]:
+        """Counts a request, and turns what nobody foresaw into INTERNAL.
+
+        Raises:
+            ServingError: The request is not answered.
+        """
+        gauge, code = self.metrics.in_flight.labels(call.protocol), "OK"
+        gauge.inc()
+        try:
+            yield
+        except ServingError as error:
+            code = error.code
+            raise
+        except asyncio.CancelledError:
+            code = "CANCELLED"
+            raise
+        except Exception as error:
+            code = "INTERNAL"
+            log.exception("request failed", extra={"model": call.model, "trace": call.trace})
+            raise ServingError("INTERNAL", "the server failed; its log says why") from error
+        finally:
+            gauge.dec()
+            labels = (call.model, call.version, call.method, call.protocol)
+            self.metrics.requests_of(*labels, code).inc()
+            self.metrics.seconds_of(*labels).observe(time.monotonic() - call.started)
+
+    @contextmanager
+    def version(self, call: Call, target: Target) -> Iterator[tuple[ServedModel, ServedVersion]]:
+        """The version that a request is for, kept in memory meanwhile.
+
+        Raises:
+            ServingError: There is none.
+        """
+        model = self.catalogue.model(target.model)
+        call.model = model.name
+        with model.pick(target.version, target.label).held() as version:
+            call.version = str(version.number)
+            yield model, version
+
+    async def predict(self, call: Call, target: Target, read: Callable[[Signature], dict[str, np.ndarray]]) -> Answered:
+        """Answers a request.
+
+        Args:
+            call: Itself.
+            target: What it names.
+            read: Its inputs, checked against the signature.
+
+        Raises:
+            ServingError: It cannot be answered.
+        """
+        limit = self.settings.limits.deadline_s
+        deadline = call.started + min(limit, limit if call.timeout_s is None else call.timeout_s)
+        with self.version(call, target) as (model, version):
+            signature = version.loaded.signature(target.signature)
+            inputs = read(signature)
+            if (rows := signature.rows(inputs)) > self.settings.limits.rows:
+                raise ServingError(
+                    "INVALID_ARGUMENT",
+                    f"the request has {rows} rows, more than the {self.settings.limits.rows} allowed: send several",
+                )
+            outputs = await version.batcher.answer(signature, inputs, deadline, call.trace)
+            if target.version is None and not target.label and (shadow := model.shadow()) not in (None, version):
+                assert shadow is not None
+                task = asyncio.create_task(self._copy(shadow, signature.name, inputs, outputs))
+                self._shadows.add(task)
+                task.add_done_callback(self._shadows.discard)
+            return Answered(version, signature, outputs)
+
+    async def _copy(self, shadow: ServedVersion, signature: str, inputs: Arrays, outputs: Arrays) -> None:
+        """Asks the shadow too, unless it is busy, and compares."""
+        labels = (shadow.model, str(shadow.number))
+        try:
+            with shadow.held():
+                taken = shadow.loaded.signature(signature)
+                answers = await shadow.batcher.answer(taken, inputs, time.monotonic() + 5.0, observed=False)
+            same = answers.keys() == outputs.keys() and all(_agree(answers[key], outputs[key]) for key in outputs)
+            outcome = "same" if same else "different"
+        except ServingError as error:
+            outcome = "skipped" if error.code in ("RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED") else "failed"
+        except Exception:
+            log.exception("shadow failed", extra={"model": shadow.model, "version": shadow.number})
+            outcome = "failed"
+        self.metrics.shadow.labels(*labels, outcome).inc()
+
+
+def _agree(one: np.ndarray, other: np.ndarray) -> bool:
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    if np.issubdtype(one.dtype, np.floating):
+        return bool(np.allclose(one, other, rtol=1e-3, atol=1e-3))
+    return bool(np.array_equal(one, other))

@@ -1,0 +1,140 @@
+"""One process that serves: starts both protocols, says when it is ready, drains at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import ssl
+from collections.abc import Callable, Iterator, Sequence
+
+import grpc
+import uvicorn
+
+from delivery.serving.gateway import Gateway
+from delivery.serving.grpc_service import add_services
+from delivery.serving.metrics import ServingMetrics
+from delivery.serving.observation import BatchObserver
+from delivery.serving.rest_service import build_app
+from delivery.serving.settings import ServingSettings, TlsSettings
+from delivery.serving.version_keeper import VersionKeeper
+from delivery.serving.versions import Catalogue
+
+log = logging.getLogger("phalanx.serving")
+
+
+class PortTaken(ValueError):
+    """An address cannot be listened on. The message is one sentence for who runs the server."""
+
+
+class _Uvicorn(uvicorn.Server):
+    """Leaves the signals to us: gRPC has to be drained too."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def serve(
+    settings: ServingSettings, ready: Callable[[int, int], None], observers: Sequence[BatchObserver] = ()
+) -> int:
+    """Serves until SIGTERM or SIGINT, then answers what is in flight.
+
+    Args:
+        settings: All of them.
+        ready: Is told the ports of gRPC and REST, once every model has been warmed up.
+        observers: See every answered batch.
+
+    Returns:
+        The signal that ended it.
+
+    Raises:
+        ModelRefused: A model cannot be served.
+        PackageRefused: A model is not trusted.
+        PortTaken: An address cannot be listened on.
+    """
+    loop, stopped = asyncio.get_running_loop(), asyncio.Future[int]()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, lambda number=number: stopped.done() or stopped.set_result(number))
+    metrics, catalogue = ServingMetrics(), Catalogue([model.name for model in settings.models])
+    gateway = Gateway(settings, catalogue, metrics)
+    keeper = VersionKeeper(settings, catalogue, metrics, observers)
+    loading = asyncio.ensure_future(keeper.load_all())
+    await asyncio.wait([loading, stopped], return_when=asyncio.FIRST_COMPLETED)
+    if stopped.done():
+        loading.cancel()
+        return stopped.result()
+    loading.result()
+
+    grpc_server, grpc_port = await _start_grpc(settings, gateway)
+    rest = _Uvicorn(_uvicorn_config(settings, gateway))
+    serving = asyncio.ensure_future(_run_rest(rest))
+    while not rest.started and not serving.done():
+        await asyncio.sleep(0.005)
+    if serving.done():
+        await grpc_server.stop(0)
+        raise PortTaken(f"{settings.host}:{settings.rest_port} cannot be listened on: choose another --rest-port")
+    watching = asyncio.ensure_future(keeper.watch())
+    metrics.set_ready(True)
+    ready(grpc_port, rest.servers[0].sockets[0].getsockname()[1])
+    number = await stopped
+    log.info("draining", extra={"signal": number})
+    metrics.set_ready(False)
+    watching.cancel()
+    rest.should_exit = True
+    await asyncio.gather(grpc_server.stop(settings.drain_s), serving)
+    return number
+
+
+async def _run_rest(server: _Uvicorn) -> None:
+    try:
+        await server.serve()
+    except SystemExit:  # how uvicorn says that it cannot listen
+        return
+
+
+async def _start_grpc(settings: ServingSettings, gateway: Gateway) -> tuple[grpc.aio.Server, int]:
+    server = grpc.aio.server(
+        options=[
+            ("grpc.max_receive_message_length", settings.limits.request_bytes),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.so_reuseport", 0),
+        ],
+        maximum_concurrent_rpcs=settings.limits.concurrent,
+    )
+    add_services(server, gateway)
+    address = f"{settings.host}:{settings.grpc_port}"
+    try:
+        if settings.tls is None:
+            port = server.add_insecure_port(address)
+        else:
+            port = server.add_secure_port(address, _credentials(settings.tls))
+    except RuntimeError:
+        raise PortTaken(f"{address} cannot be listened on: choose another --port") from None
+    await server.start()
+    return server, port
+
+
+def _credentials(tls: TlsSettings) -> grpc.ServerCredentials:
+    roots = tls.client_ca.read_bytes() if tls.client_ca else None
+    pair = (tls.key.read_bytes(), tls.certificate.read_bytes())
+    return grpc.ssl_server_credentials([pair], roots, require_client_auth=roots is not None)
+
+
+def _uvicorn_config(settings: ServingSettings, gateway: Gateway) -> uvicorn.Config:
+    tls = settings.tls
+    return uvicorn.Config(
+        build_app(gateway),
+        host=settings.host,
+        port=settings.rest_port,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        limit_concurrency=settings.limits.concurrent,
+        timeout_graceful_shutdown=int(settings.drain_s) or 1,
+        ssl_certfile=tls.certificate if tls else None,
+        ssl_keyfile=tls.key if tls else None,
+        ssl_ca_certs=str(tls.client_ca) if tls and tls.client_ca else None,
+        ssl_cert_reqs=ssl.CERT_REQUIRED if tls and tls.client_ca else ssl.CERT_NONE,
+    )

@@ -1,0 +1,93 @@
+"""`phalanx serve MODEL`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from launch.exit_code import ExitCode, RequestError
+
+
+def serve(
+    models: Annotated[list[str], typer.Argument(help="Folder of a model or of its versions, NAME=FOLDER, or a NAME.")],
+    repository: Annotated[Path | None, typer.Option(help="Model repository that the names are in.")] = None,
+    alias: Annotated[str | None, typer.Option(help="Alias of the repository to follow. [the newest version]")] = None,
+    canary: Annotated[str | None, typer.Option(help="Alias or version that gets a share of the requests.")] = None,
+    canary_percent: Annotated[float, typer.Option(help="That share.")] = 0.0,
+    shadow: Annotated[str | None, typer.Option(help="Alias or version that gets a copy of the requests.")] = None,
+    keys: Annotated[list[Path] | None, typer.Option(help="Public key of a signer, or a folder of them.")] = None,
+    allow_unsigned: Annotated[bool, typer.Option(help="Load models that nobody signed.")] = False,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Of gRPC; 0: any free one.")] = 8500,
+    rest_port: Annotated[int, typer.Option(help="Of REST; 0: any free one.")] = 8501,
+    tls_certificate: Annotated[Path | None, typer.Option(help="Certificate of the server, PEM.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its private key, PEM.")] = None,
+    tls_client_ca: Annotated[Path | None, typer.Option(help="Whose certificates clients must bring, PEM.")] = None,
+    allow_insecure: Annotated[bool, typer.Option(help="Listen beyond this machine without mutual TLS.")] = False,
+    latency_bound_ms: Annotated[float, typer.Option(help="Who would wait longer is refused at once.")] = 200.0,
+    config: Annotated[Path | None, typer.Option(help="YAML file with more settings; its keys win.")] = None,
+) -> int:
+    """Serve models by TensorFlow Serving's protocols until SIGTERM."""
+    import asyncio
+    import logging
+    import signal
+
+    import yaml
+    from pydantic import ValidationError
+
+    from delivery.serving.settings import ServingSettings
+
+    follow = {"alias": alias, "canary": canary, "canary_percent": canary_percent, "shadow": shadow}
+    given: dict[str, Any] = {
+        "models": [{**_place(model, repository), **follow} for model in models],
+        "host": host,
+        "grpc_port": port,
+        "rest_port": rest_port,
+        "trust": {"keys": keys or [], "allow_unsigned": allow_unsigned},
+        "batching": {"latency_bound_ms": latency_bound_ms},
+        "allow_insecure": allow_insecure,
+    }
+    if tls_certificate or tls_key or tls_client_ca:
+        tls = {"certificate": tls_certificate, "key": tls_key, "client_ca": tls_client_ca}
+        given["tls"] = {name: path for name, path in tls.items() if path is not None}
+    if config is not None:
+        given |= yaml.safe_load(config.read_text()) or {}
+    try:
+        settings = ServingSettings.model_validate(given)
+    except ValidationError as error:
+        sentences = (
+            ".".join(map(str, one["loc"])) + ": " * bool(one["loc"]) + one["msg"].removeprefix("Value error, ")
+            for one in error.errors()
+        )
+        raise RequestError("\n".join(sentences)) from None
+
+    from launch.quiet_start import import_tensorflow
+
+    import_tensorflow()
+    import uvloop
+
+    from delivery.serving.server import serve as serve_until_stopped
+
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+
+    def ready(grpc_port: int, rest_port: int) -> None:
+        typer.echo(f"ready  gRPC {settings.host}:{grpc_port}  REST {settings.host}:{rest_port}")
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        stopped_by = runner.run(serve_until_stopped(settings, ready))
+    return ExitCode.STOPPED if stopped_by == signal.SIGINT else ExitCode.DONE
+
+
+def _place(model: str, repository: Path | None) -> dict[str, Any]:
+    """Name and folder of a model as it was typed."""
+    name, sign, path = model.partition("=")
+    if sign:
+        return {"name": name, "path": Path(path)}
+    if repository is not None:
+        return {"name": model, "path": repository / model}
+    folder = Path(model).resolve()
+    if not folder.is_dir():
+        raise RequestError(f"{model} is no folder: name one, or pass --repository with the folder that {model} is in")
+    if (folder / "saved_model.pb").is_file():
+        folder = folder.parent
+    return {"name": folder.parent.name if folder.name == "export" else folder.name, "path": Path(model)}
