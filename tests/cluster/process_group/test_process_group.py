@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from cluster.reserved_port import split_address
@@ -125,3 +126,23 @@ def test_who_is_stopped_keeps_the_others_waiting_until_the_group_is_ended(tmp_pa
             assert ask([group[0], newcomer], "gather", b"x") == [("done", [b"x", b"x"])] * 2
         finally:
             newcomer.end()
+
+
+def test_rejoining_leaks_neither_descriptors_nor_shared_memory(tmp_path):
+    def held(one: Process) -> tuple[int, int]:
+        return psutil.Process(one.process.pid).num_fds(), len(list((tmp_path / "a").glob(f"{one.worker}.*")))
+
+    dealing = [range(0, 1), range(1, 2)]
+    with processes("aa", tmp_path) as group:
+        counts = []
+        for generation in range(1, 31):
+            assert join(group, generation) == [("done", None)] * 2
+            for num_elements in (SMALL, NEAR, WIDE):
+                answers = ask(group, "sum", dealing, 2, num_elements, 2)
+                assert answers == [("done", expected(2, num_elements, 2))] * 2
+            counts.append([held(one) for one in group])
+        for member in (0, 1):
+            early, late = ([of[member] for of in span] for span in (counts[10:20], counts[20:]))
+            # A bell is opened when it is first needed, whenever that is.
+            assert max(fds for fds, _ in late) <= max(fds for fds, _ in early) + 1
+            assert max(files for _, files in late) <= max(files for _, files in early)
