@@ -27,12 +27,10 @@ from cluster.worker_environment import divide
 
 SHARED, TCP, RING, MEMCPY, SOCKET = "shared", "tcp", "ring", "memcpy", "socket"
 KINDS = (SHARED, TCP, RING, MEMCPY, SOCKET)
+SIZES = (1_000, 16_000, 256_000, 1_000_000, 16_000_000, 100_000_000, 400_000_000)
+QUICK_SIZES = (1_000, 256_000, 16_000_000)
 # Groups of more than two leave out what would take more than this in all members together.
 _MOST_BYTES = 800_000_000
-SIZES = (1_000, 16_000, 256_000, 1_000_000, 16_000_000, 100_000_000, 400_000_000)
-QUICK_  # Groups of more than two leave out what would take more than this in all members together.
-_MOST_BYTES = 800_000_000
-SIZES = (1_000, 256_000, 16_000_000)
 _LARGE = 1_000_000  # bytes from which the limits are targets
 _TURN_BYTES = 200_000_000
 _MOST_TIMES = 300

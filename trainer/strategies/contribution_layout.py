@@ -74,12 +74,15 @@ class ContributionLayout:
         return [tf.zeros([0], dtype) for dtype in dtypes]
 
     def pack(self, joined: Sequence[tf.Tensor], extra: Sequence[float], vectors: Mapping[tf.DType, np.ndarray]) -> None:
-        """Copies joined tensors and the additional numbers to their places."""
+        """Copies joined tensors and the additional numbers to their places.
+
+        `Tensor.numpy` would make a copy of its own before.
+        """
         for tensor, (dtype, size) in zip(joined, self._joined_sizes.items(), strict=False):
-            vectors[dtype][:size] = tensor.numpy()
+            vectors[dtype][:size] = np.asarray(tensor)
         for tensor, i in zip(joined[len(self._joined) :], self._single, strict=True):
             place = self._places[i]
-            vectors[self._specs[i].dtype][place.begin : place.begin + place.size] = tensor.numpy()
+            vectors[self._specs[i].dtype][place.begin : place.begin + place.size] = np.asarray(tensor)
         if len(extra):
             vectors[tf.float32][self.extra] = extra
 

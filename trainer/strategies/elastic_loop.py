@@ -239,7 +239,8 @@ class ElasticLoop:
         return bool(finite), tensors
 
     def _traced(self, block: Block) -> tf.types.experimental.ConcreteFunction:
-        if self._advance is None:
+        advance = self._advance
+        if advance is None:
             whole = self._part_rows is None
             rows = {
                 name: tf.TensorSpec([value.shape[1] if whole else self._part_rows, *value.shape[2:]], value.dtype)
@@ -256,12 +257,13 @@ class ElasticLoop:
                 tf.TensorSpec([None, value.shape[1] if whole else None, *value.shape[2:]], value.dtype)
                 for value in block.values()
             ]
-            self._advance = tf.function(self._apply_and_compute, autograph=self._step.converts).get_concrete_function(
+            advance = tf.function(self._apply_and_compute, autograph=self._step.converts).get_concrete_function(
                 tf.TensorSpec([len(_Word._fields)], tf.int32),
                 *(tf.TensorSpec([None], dtype) for dtype in dtypes),
                 *specs,
             )
-        return self._advance
+            self._advance = advance
+        return advance
 
     # Everything below is traced.
 
@@ -274,7 +276,7 @@ class ElasticLoop:
         block = dict(zip(self._features, features, strict=True))
         applies, computes = told.applies > 0, told.computes > 0
         finite = tf.cond(
-            applies, lambda: self._guarded_update(sums, told.empties_window > 0), lambda: tf.constant(True)
+            applies, lambda: self._guarded_update(sums, tf.greater(told.empties_window, 0)), lambda: tf.constant(True)
         )
         tensors = tf.cond(tf.logical_and(computes, finite), lambda: self._part_gradients(block, told), layout.empty)
         return [finite, *tensors]

@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,10 @@ def part_of(number: int, step: int, num_elements: int) -> np.ndarray:
     return (rng.normal(size=num_elements) * 10.0 ** rng.integers(-6, 6, num_elements)).astype(np.float32)
 
 
-def _serve(orders: Connection, aborts: Connection, worker: str, folder: Path | None, key: bytes) -> None:
-    endpoint = Endpoint(worker, "127.0.0.1", key, folder)
+def _serve(
+    orders: Connection, aborts: Connection, worker: str, folder: Path | None, key: bytes, host_address: str
+) -> None:
+    endpoint = Endpoint(worker, host_address, key, folder)
     orders.send(endpoint.address)
 
     def listen() -> None:
@@ -76,31 +78,48 @@ class Process:
         host: that it pretends to be on.
         folder: that its host's processes share; None: no shared memory.
         key: the run's secret.
+        host_address: that it listens at.
     """
 
-    def __init__(self, worker: str, host: str = "a", folder: Path | None = None, key: bytes = KEY) -> None:
+    def __init__(
+        self,
+        worker: str,
+        host: str = "a",
+        folder: Path | None = None,
+        key: bytes = KEY,
+        host_address: str = "127.0.0.1",
+    ) -> None:
         self.worker, self.host = worker, host
-        self._orders, theirs = multiprocessing.Pipe()
+        self.orders, theirs = multiprocessing.Pipe()
         self._aborts, heard = multiprocessing.Pipe()
         context = multiprocessing.get_context("spawn")
-        self.process = context.Process(target=_serve, args=(theirs, heard, worker, folder, key), daemon=True)
+        self.process = context.Process(
+            target=_serve, args=(theirs, heard, worker, folder, key, host_address), daemon=True
+        )
         self.process.start()
-        self.address = self._orders.recv()
+        self.address = self.orders.recv()
 
     def order(self, name: str, *arguments: Any) -> None:
-        self._orders.send((name, arguments[0] if len(arguments) == 1 else arguments))
+        self.orders.send((name, arguments[0] if len(arguments) == 1 else arguments))
 
     def abort(self, generation: int) -> None:
         """Ends its groups up to this one, whatever it is doing."""
         self._aborts.send(generation)
 
     def answer(self) -> tuple[str, Any]:
-        assert self._orders.poll(_PATIENCE_S), f"{self.worker} does not answer"
-        return self._orders.recv()
+        assert self.orders.poll(_PATIENCE_S), f"{self.worker} does not answer"
+        return self.orders.recv()
 
     def end(self) -> None:
         self.process.kill()
         self.process.join()
+
+
+def first_to_answer(processes: Sequence[Process]) -> Process:
+    """Whoever has something to say first."""
+    ready = wait([one.orders for one in processes], _PATIENCE_S)
+    assert ready, "nobody answers"
+    return next(one for one in processes if one.orders in ready)
 
 
 def members_of(processes: Sequence[Process]) -> list[Member]:

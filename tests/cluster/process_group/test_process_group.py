@@ -1,16 +1,20 @@
 """Groups of real processes: sums to the bit, members that die and are replaced, and those that must not get in."""
 
+import contextlib
+import dataclasses
 import hashlib
 import os
 import signal
 import socket
+import threading
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from cluster.reserved_port import split_address
-from tests.cluster.process_group.members import Process, ask, join, members_of, part_of, processes
+from tests.cluster.process_group.members import Process, ask, first_to_answer, join, members_of, part_of, processes
 
 SMALL, NEAR, WIDE = 100, 20_011, 70_001  # elements: inline, in shared memory at once, in blocks
 pytestmark = pytest.mark.processes
@@ -125,3 +129,88 @@ def test_who_is_stopped_keeps_the_others_waiting_until_the_group_is_ended(tmp_pa
             assert ask([group[0], newcomer], "gather", b"x") == [("done", [b"x", b"x"])] * 2
         finally:
             newcomer.end()
+
+
+def test_rejoining_leaks_neither_descriptors_nor_shared_memory(tmp_path):
+    def held(one: Process) -> tuple[int, int]:
+        return psutil.Process(one.process.pid).num_fds(), len(list((tmp_path / "a").glob(f"{one.worker}.*")))
+
+    dealing = [range(0, 1), range(1, 2)]
+    with processes("aa", tmp_path) as group:
+        counts = []
+        for generation in range(1, 31):
+            assert join(group, generation) == [("done", None)] * 2
+            for num_elements in (SMALL, NEAR, WIDE):
+                answers = ask(group, "sum", dealing, 2, num_elements, 2)
+                assert answers == [("done", expected(2, num_elements, 2))] * 2
+            counts.append([held(one) for one in group])
+        for member in (0, 1):
+            early, late = ([of[member] for of in span] for span in (counts[10:20], counts[20:]))
+            # A bell is opened when it is first needed, whenever that is.
+            assert max(fds for fds, _ in late) <= max(fds for fds, _ in early) + 1
+            assert max(files for _, files in late) <= max(files for _, files in early)
+
+
+def test_members_meet_over_ipv6():
+    group = [Process(f"w{number}", host, host_address="::1") for number, host in enumerate("ab")]
+    try:
+        assert all(one.address.startswith("[::1]:") for one in group)
+        assert join(group, 1) == [("done", None)] * 2
+        dealing = [range(0, 1), range(1, 2)]
+        assert ask(group, "sum", dealing, 2, WIDE, 2) == [("done", expected(2, WIDE, 2))] * 2
+    finally:
+        for one in group:
+            one.end()
+
+
+class DamagingRelay:
+    """Passes on what is sent to an address, and changes one bit of the first long piece once `armed` is set."""
+
+    def __init__(self, address: str) -> None:
+        self._address, self.armed = address, threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                far = socket.create_connection(split_address(self._address))
+                for source, target in ((near, far), (far, near)):
+                    threading.Thread(target=self._pass_on, args=(source, target), daemon=True).start()
+
+    def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := bytearray(source.recv(1 << 16)):
+                if self.armed.is_set() and len(data) > 4096:
+                    self.armed.clear()
+                    data[len(data) // 2] ^= 1  # a header is at the beginning or the end
+                target.sendall(data)
+
+    def close(self) -> None:
+        self._listener.close()
+
+
+def test_damage_on_the_way_is_found_and_its_sender_named():
+    with processes("ab", None) as group:
+        relays = [DamagingRelay(one.address) for one in group]
+        try:
+            members = [
+                dataclasses.replace(member, address=relay.address)
+                for member, relay in zip(members_of(group), relays, strict=True)
+            ]
+            for rank, one in enumerate(group):
+                one.order("join", members, rank, 1, 20.0)
+            assert [one.answer() for one in group] == [("done", None)] * 2
+            for relay in relays:
+                relay.armed.set()
+            for one in group:
+                one.order("sum", [range(0, 1), range(1, 2)], 2, 1_000_000, 1)
+            names = {"w1": "w2", "w2": "w1"}
+            finder = first_to_answer(group)
+            kind, what = finder.answer()
+            assert kind == "PeerFault" and f"worker {names[finder.worker]} " in what and "checksum" in what
+        finally:
+            for relay in relays:
+                relay.close()
