@@ -1,6 +1,7 @@
 """A headless Chromium, told what to do over a pipe (the DevTools protocol), with no way to any other host."""
 
 import base64
+import fcntl
 import itertools
 import json
 import os
@@ -89,10 +90,17 @@ def browser(profile: Path, width: int = 980, height: int = 900) -> Iterator[Page
         "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--no-first-run", "--disable-background-networking",
         f"--user-data-dir={profile}", f"--window-size={width},{height}", "about:blank",
     ]  # fmt: skip
-    shell = ["/bin/sh", "-c", f'exec "$@" 3<&{orders_read} 4>&{answers_write}', "chromium", *command]
+    # Copies above 4, so that neither is overwritten by the other one's place.
+    ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 5) for end in (orders_read, answers_write)]
     process = subprocess.Popen(
-        shell, pass_fds=(orders_read, answers_write), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command,
+        pass_fds=(3, 4),
+        preexec_fn=lambda: [os.dup2(end, place) for place, end in enumerate(ends, 3)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
+    for end in ends:
+        os.close(end)
     os.close(orders_read)
     os.close(answers_write)
     try:
