@@ -28,6 +28,7 @@ from launch.commands import (
     simulate,
     status,
     stop,
+    tokens,
     tpu,
     train,
     verify,
@@ -73,6 +74,7 @@ app.command("verify")(verify.verify)
 app.command("release")(release.release)
 app.add_typer(keys.app, name="keys")
 app.add_typer(repository.app, name="repository")
+app.add_typer(tokens.app, name="tokens")
 app.command("replay")(replay.replay)
 app.command("simulate")(simulate.simulate)
 app.command("serve")(serve.serve)

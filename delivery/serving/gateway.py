@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from delivery.serving.audit_log import AuditLog
 from delivery.serving.batch_computation import Arrays
+from delivery.serving.clients import Clients
 from delivery.serving.errors import ServingError
 from delivery.serving.metrics import UNKNOWN, ServingMetrics
 from delivery.serving.settings import ServingSettings
@@ -47,6 +49,8 @@ class Call:
         method: predict, classify, regress, metadata or status.
         timeout_s: Until its deadline; None: the server's own.
         trace: W3C trace id.
+        authorization: The header of that name, or "".
+        client: Set when it is known.
         model, version: Set as they become known.
         started: By the clock of `time.monotonic`.
     """
@@ -55,6 +59,8 @@ class Call:
     method: str
     timeout_s: float | None = None
     trace: str = ""
+    authorization: str = ""
+    client: str = ""
     model: str = UNKNOWN
     version: str = ""
     started: float = field(default_factory=time.monotonic)
@@ -76,15 +82,25 @@ class Gateway:
         settings: Of the server.
         catalogue: Has the models.
         metrics: Counts.
+        clients: Are let in; None: everybody is.
+        audit: Is told of every request.
     """
 
-    def __init__(self, settings: ServingSettings, catalogue: Catalogue, metrics: ServingMetrics) -> None:
+    def __init__(
+        self,
+        settings: ServingSettings,
+        catalogue: Catalogue,
+        metrics: ServingMetrics,
+        clients: Clients | None = None,
+        audit: AuditLog | None = None,
+    ) -> None:
         self.settings, self.catalogue, self.metrics = settings, catalogue, metrics
+        self._clients, self._audit = clients, audit
         self._shadows: set[asyncio.Task[None]] = set()
 
     @contextmanager
     def counted(self, call: Call) -> Iterator[None]:
-        """Counts a request, and turns what nobody foresaw into INTERNAL.
+        """Lets a client in, counts its request, and turns what nobody foresaw into INTERNAL.
 
         Raises:
             ServingError: The request is not answered.
@@ -92,6 +108,9 @@ class Gateway:
         gauge, code = self.metrics.in_flight.labels(call.protocol), "OK"
         gauge.inc()
         try:
+            if self._clients is not None:
+                call.client = self._clients.recognise(call.authorization)
+                self._clients.charge(call.client)
             yield
         except ServingError as error:
             code = error.code
@@ -107,7 +126,11 @@ class Gateway:
             gauge.dec()
             labels = (call.model, call.version, call.method, call.protocol)
             self.metrics.requests_of(*labels, code).inc()
-            self.metrics.seconds_of(*labels).observe(time.monotonic() - call.started)
+            seconds = time.monotonic() - call.started
+            self.metrics.seconds_of(*labels).observe(seconds)
+            if self._audit is not None:
+                names = {"client": call.client, "model": call.model, "version": call.version, "method": call.method}
+                self._audit.write(**names, protocol=call.protocol, code=code, seconds=seconds, trace=call.trace)
 
     @contextmanager
     def version(self, call: Call, target: Target) -> Iterator[tuple[ServedModel, ServedVersion]]:

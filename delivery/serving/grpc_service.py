@@ -43,8 +43,9 @@ def trace_of(traceparent: str) -> str:
 
 
 def _call(method: str, context: Any) -> Call:
-    traceparent = next((value for key, value in context.invocation_metadata() or () if key == "traceparent"), "")
-    return Call("grpc", method, context.time_remaining(), trace_of(str(traceparent)))
+    sent = {key: str(value) for key, value in context.invocation_metadata() or ()}
+    trace = trace_of(sent.get("traceparent", ""))
+    return Call("grpc", method, context.time_remaining(), trace, sent.get("authorization", ""))
 
 
 async def _abort(context: Any, error: ServingError) -> NoReturn:
@@ -87,7 +88,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
                 answered = await self._gateway.predict(
                     call, target_of(request.model_spec), lambda signature: read_inputs(signature, request.inputs, most)
                 )
-                response = predict_pb2.PredictResponse()
+                response = predict_pb2.PredictResponse()  # type: ignore[attr-defined]
                 _fill_spec(response.model_spec, answered)
                 write_outputs(answered.signature, answered.outputs, set(request.output_filter), response.outputs)
                 return response
@@ -105,7 +106,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         try:
             with self._gateway.counted(call):
                 answered = await self._answer_examples(call, request)
-                response = classification_pb2.ClassificationResponse()
+                response = classification_pb2.ClassificationResponse()  # type: ignore[attr-defined]
                 _fill_spec(response.model_spec, answered)
                 for row in classes_of(answered):
                     classes = response.result.classifications.add().classes
@@ -120,7 +121,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         try:
             with self._gateway.counted(call):
                 answered = await self._answer_examples(call, request)
-                response = regression_pb2.RegressionResponse()
+                response = regression_pb2.RegressionResponse()  # type: ignore[attr-defined]
                 _fill_spec(response.model_spec, answered)
                 for value in values_of(answered):
                     response.result.regressions.add(value=value)
@@ -168,9 +169,9 @@ def metadata(gateway: Gateway, call: Call, target: Target, fields: list[str]) ->
     if fields != ["signature_def"]:
         raise invalid(f"metadata field {fields[:3]} is not supported: ask for signature_def")
     with gateway.version(call, target) as (_, version):
-        response = get_model_metadata_pb2.GetModelMetadataResponse()
+        response = get_model_metadata_pb2.GetModelMetadataResponse()  # type: ignore[attr-defined]
         response.model_spec.name, response.model_spec.version.value = version.model, version.number
-        signatures = get_model_metadata_pb2.SignatureDefMap()
+        signatures = get_model_metadata_pb2.SignatureDefMap()  # type: ignore[attr-defined]
         for name, signature in version.loaded.signature_defs.items():
             signatures.signature_def[name].CopyFrom(signature)
         response.metadata["signature_def"].Pack(signatures)
@@ -191,7 +192,7 @@ def status(gateway: Gateway, call: Call, target: Target) -> Any:
     chosen = [version for version in model.versions.values() if number in (None, version.number)]
     if not chosen:
         raise ServingError("NOT_FOUND", f"Could not find version {number} of model {model.name}")
-    response = get_model_status_pb2.GetModelStatusResponse()
+    response = get_model_status_pb2.GetModelStatusResponse()  # type: ignore[attr-defined]
     for version in sorted(chosen, key=lambda version: -version.number):
         entry = response.model_version_status.add(version=version.number, state=int(version.state))
         if version.error:

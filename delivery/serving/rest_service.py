@@ -40,7 +40,9 @@ def build_app(gateway: Gateway) -> Starlette:
         method = match["method"] or ("metadata" if match["metadata"] else "status")
         timeout = request.headers.get("x-request-timeout-ms", "")
         seconds = int(timeout) / 1000 if timeout.isascii() and timeout.isdigit() and len(timeout) < 10 else None
-        call = Call("rest", method, seconds, trace_of(request.headers.get("traceparent", "")))
+        headers = request.headers
+        trace = trace_of(headers.get("traceparent", ""))
+        call = Call("rest", method, seconds, trace, headers.get("authorization", ""))
         version = match["version"]
         target = Target(match["name"], None if version is None else int(version), match["label"] or "")
         try:
@@ -97,7 +99,7 @@ def _examples(body: dict[str, Any]) -> list[Any]:
 
 
 def _example(features: dict[str, Any]) -> Any:
-    example = example_pb2.Example()
+    example = example_pb2.Example()  # type: ignore[attr-defined]
     for name, value in features.items():
         values = [json_bytes(one) for one in (value if isinstance(value, list) else [value])]
         feature = example.features.feature[name]

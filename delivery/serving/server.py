@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 import grpc
 import uvicorn
 
+from delivery.serving.audit_log import AuditLog
+from delivery.serving.clients import Clients
 from delivery.serving.gateway import Gateway
 from delivery.serving.grpc_service import add_services
 from delivery.serving.metrics import ServingMetrics
@@ -53,12 +55,15 @@ async def serve(
         ModelRefused: A model cannot be served.
         PackageRefused: A model is not trusted.
         PortTaken: An address cannot be listened on.
+        ClientsError: The file of the clients cannot be used.
     """
     loop, stopped = asyncio.get_running_loop(), asyncio.Future[int]()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, lambda number=number: stopped.done() or stopped.set_result(number))
     metrics, catalogue = ServingMetrics(), Catalogue([model.name for model in settings.models])
-    gateway = Gateway(settings, catalogue, metrics)
+    clients = Clients(settings.clients) if settings.clients else None
+    audit = AuditLog(settings.audit_log) if settings.audit_log else None
+    gateway = Gateway(settings, catalogue, metrics, clients, audit)
     keeper = VersionKeeper(settings, catalogue, metrics, observers)
     loading = asyncio.ensure_future(keeper.load_all())
     await asyncio.wait([loading, stopped], return_when=asyncio.FIRST_COMPLETED)

@@ -22,10 +22,16 @@ class ModelSettings(Part):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")] = Field(description="As clients name it.")
     path: Path = Field(description="Folder of a SavedModel, or of its versions in folders named by numbers.")
-    alias: str | None = Field(None, description="Alias of a repository to follow; without one the newest version.")
-    canary: str | None = Field(None, description="Alias or number of a version that gets a share of the requests.")
-    canary_percent: float = Field(0.0, ge=0, le=100, description="That share.")
-    shadow: str | None = Field(None, description="Alias or number of a version that gets a copy of the requests.")
+    alias: str | None = Field(
+        default=None, description="Alias of a repository to follow; without one the newest version."
+    )
+    canary: str | None = Field(
+        default=None, description="Alias or number of a version that gets a share of the requests."
+    )
+    canary_percent: float = Field(default=0.0, ge=0, le=100, description="That share.")
+    shadow: str | None = Field(
+        default=None, description="Alias or number of a version that gets a copy of the requests."
+    )
 
     @model_validator(mode="after")
     def _canary_is_whole(self) -> ModelSettings:
@@ -37,10 +43,14 @@ class ModelSettings(Part):
 class BatchingSettings(Part):
     """How requests are put together."""
 
-    sizes: tuple[PositiveInt, ...] = Field((1, 2, 4, 8, 16, 32, 64), description="Rows of a batch, after padding.")
-    latency_bound_ms: PositiveFloat = Field(200.0, description="Who would wait longer than this is refused at once.")
-    max_queued_rows: PositiveInt = Field(1024, description="Rows that may wait for each version.")
-    parallel: PositiveInt = Field(1, description="Batches of one version that are computed at once.")
+    sizes: tuple[PositiveInt, ...] = Field(
+        default=(1, 2, 4, 8, 16, 32, 64), description="Rows of a batch, after padding."
+    )
+    latency_bound_ms: PositiveFloat = Field(
+        default=200.0, description="Who would wait longer than this is refused at once."
+    )
+    max_queued_rows: PositiveInt = Field(default=1024, description="Rows that may wait for each version.")
+    parallel: PositiveInt = Field(default=1, description="Batches of one version that are computed at once.")
 
     @model_validator(mode="after")
     def _sizes_rise(self) -> BatchingSettings:
@@ -52,12 +62,16 @@ class BatchingSettings(Part):
 class LimitSettings(Part):
     """What one client may ask for."""
 
-    request_bytes: ByteSize = Field(16 << 20, ge=1024, description="Of one request.")
-    tensor_bytes: ByteSize = Field(64 << 20, ge=1024, description="That one input may take in memory.")
-    rows: PositiveInt = Field(4096, description="Of one request.")
-    deadline_s: PositiveFloat = Field(30.0, description="Of a request that brings none, and the longest for all.")
-    concurrent: PositiveInt = Field(2048, description="Requests in flight, over each protocol.")
-    memory: ByteSize | None = Field(None, description="Of the process; none: 90% of what the machine or container has.")
+    request_bytes: ByteSize = Field(default=16 << 20, ge=1024, description="Of one request.")
+    tensor_bytes: ByteSize = Field(default=64 << 20, ge=1024, description="That one input may take in memory.")
+    rows: PositiveInt = Field(default=4096, description="Of one request.")
+    deadline_s: PositiveFloat = Field(
+        default=30.0, description="Of a request that brings none, and the longest for all."
+    )
+    concurrent: PositiveInt = Field(default=2048, description="Requests in flight, over each protocol.")
+    memory: ByteSize | None = Field(
+        default=None, description="Of the process; none: 90% of what the machine or container has."
+    )
 
 
 class TlsSettings(Part):
@@ -65,14 +79,18 @@ class TlsSettings(Part):
 
     certificate: Path = Field(description="Of the server, with its chain.")
     key: Path = Field(description="Its private key.")
-    client_ca: Path | None = Field(None, description="Whose certificates clients must bring; none: none needed.")
+    client_ca: Path | None = Field(
+        default=None, description="Whose certificates clients must bring; none: none needed."
+    )
 
 
 class TrustSettings(Part):
     """What may be loaded."""
 
-    keys: tuple[Path, ...] = Field((), description="Public keys, or folders of them, that models must be signed with.")
-    allow_unsigned: bool = Field(False, description="Load models that nobody signed.")
+    keys: tuple[Path, ...] = Field(
+        default=(), description="Public keys, or folders of them, that models must be signed with."
+    )
+    allow_unsigned: bool = Field(default=False, description="Load models that nobody signed.")
 
     @model_validator(mode="after")
     def _is_decided(self) -> TrustSettings:
@@ -85,16 +103,18 @@ class ServingSettings(Part):
     """Everything."""
 
     models: tuple[ModelSettings, ...] = Field(min_length=1)
-    host: str = Field("127.0.0.1", description="Address to listen on.")
-    grpc_port: int = Field(8500, ge=0, le=65535, description="0: any free one.")
-    rest_port: int = Field(8501, ge=0, le=65535, description="0: any free one.")
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    grpc_port: int = Field(default=8500, ge=0, le=65535, description="0: any free one.")
+    rest_port: int = Field(default=8501, ge=0, le=65535, description="0: any free one.")
     batching: BatchingSettings = BatchingSettings()
     limits: LimitSettings = LimitSettings()
     tls: TlsSettings | None = None
     trust: TrustSettings
-    allow_insecure: bool = Field(False, description="Listen beyond this machine without TLS or authentication.")
-    watch_every_s: PositiveFloat = Field(1.0, description="Between two looks for new versions.")
-    drain_s: PositiveFloat = Field(30.0, description="For the requests in flight at the end.")
+    clients: Path | None = Field(default=None, description="Who may ask, made by phalanx tokens; none: everybody.")
+    audit_log: Path | None = Field(default=None, description="File that is told of every request.")
+    allow_insecure: bool = Field(default=False, description="Listen beyond this machine without TLS or authentication.")
+    watch_every_s: PositiveFloat = Field(default=1.0, description="Between two looks for new versions.")
+    drain_s: PositiveFloat = Field(default=30.0, description="For the requests in flight at the end.")
     log_level: Annotated[str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"
 
     @model_validator(mode="after")
@@ -102,11 +122,11 @@ class ServingSettings(Part):
         names = [model.name for model in self.models]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"model {twice[0]} is given twice: name them apart with NAME=PATH")
-        authenticated = self.tls is not None and self.tls.client_ca is not None
+        authenticated = self.tls is not None and (self.tls.client_ca or self.clients) is not None
         if not is_loopback(self.host) and not self.allow_insecure and not authenticated:
             raise ValueError(
-                f"host={self.host} is reachable from other machines: give mutual TLS (--tls-certificate, "
-                "--tls-key, --tls-client-ca), or pass --allow-insecure"
+                f"host={self.host} is reachable from other machines: give TLS (--tls-certificate, --tls-key) with "
+                "--tls-client-ca or --clients, or pass --allow-insecure"
             )
         return self
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.framework import tensor_pb2
 
 from delivery.serving.errors import ServingError, invalid
 from delivery.serving.signature import Signature, TensorKind
@@ -103,7 +102,7 @@ def write_outputs(signature: Signature, outputs: Mapping[str, np.ndarray], wante
             write_tensor(values, signature.outputs[key].dtype, into[key])
 
 
-def write_tensor(values: np.ndarray, dtype: tf.DType, into: tensor_pb2.TensorProto) -> None:
+def write_tensor(values: np.ndarray, dtype: tf.DType, into: Any) -> None:
     """Fills a `TensorProto` by the field of its type, as TensorFlow Serving does unless told otherwise."""
     field = _FIELDS.get(dtype)
     if field is None:

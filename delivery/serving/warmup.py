@@ -73,7 +73,7 @@ def _recorded(model: LoadedModel, folder: Path, most_bytes: int) -> dict[str, li
         return found
     try:
         for record in tf.data.TFRecordDataset(str(folder / WARMUP)).as_numpy_iterator():
-            log_entry = prediction_log_pb2.PredictionLog.FromString(record)
+            log_entry = prediction_log_pb2.PredictionLog.FromString(record)  # type: ignore[attr-defined]
             if log_entry.WhichOneof("log_type") != "predict_log":
                 continue
             request = log_entry.predict_log.request

@@ -23,12 +23,13 @@ def serve(
     tls_certificate: Annotated[Path | None, typer.Option(help="Certificate of the server, PEM.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Its private key, PEM.")] = None,
     tls_client_ca: Annotated[Path | None, typer.Option(help="Whose certificates clients must bring, PEM.")] = None,
-    allow_insecure: Annotated[bool, typer.Option(help="Listen beyond this machine without mutual TLS.")] = False,
+    clients: Annotated[Path | None, typer.Option(help="File of those who may ask, made by phalanx tokens.")] = None,
+    audit_log: Annotated[Path | None, typer.Option(help="File that is told of every request.")] = None,
+    allow_insecure: Annotated[bool, typer.Option(help="Listen beyond this machine without TLS or tokens.")] = False,
     latency_bound_ms: Annotated[float, typer.Option(help="Who would wait longer is refused at once.")] = 200.0,
     config: Annotated[Path | None, typer.Option(help="YAML file with more settings; its keys win.")] = None,
 ) -> int:
     """Serve models by TensorFlow Serving's protocols until SIGTERM."""
-    import asyncio
     import logging
     import signal
 
@@ -45,6 +46,8 @@ def serve(
         "rest_port": rest_port,
         "trust": {"keys": keys or [], "allow_unsigned": allow_unsigned},
         "batching": {"latency_bound_ms": latency_bound_ms},
+        "clients": clients,
+        "audit_log": audit_log,
         "allow_insecure": allow_insecure,
     }
     if tls_certificate or tls_key or tls_client_ca:
@@ -73,8 +76,7 @@ def serve(
     def ready(grpc_port: int, rest_port: int) -> None:
         typer.echo(f"ready  gRPC {settings.host}:{grpc_port}  REST {settings.host}:{rest_port}")
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        stopped_by = runner.run(serve_until_stopped(settings, ready))
+    stopped_by = uvloop.run(serve_until_stopped(settings, ready))
     return ExitCode.STOPPED if stopped_by == signal.SIGINT else ExitCode.DONE
 
 

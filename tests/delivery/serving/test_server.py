@@ -1,14 +1,6 @@
-import json
-import os
-import select
 import signal
-import subprocess
-import sys
 import threading
 import time
-import urllib.error
-import urllib.request
-from pathlib import Path
 
 import grpc
 import numpy as np
@@ -16,68 +8,25 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import (
     classification_pb2,
+    get_model_metadata_pb2,
     get_model_status_pb2,
     model_service_pb2_grpc,
     predict_pb2,
-    prediction_service_pb2_grpc,
+    regression_pb2,
 )
 
+from tests.delivery.serving.serving_process import Server, save
+
 pytestmark = pytest.mark.processes
-
-
-def save(folder: Path, factor: float) -> None:
-    """scores = factor * x, with a request that holds a negative number refused by the model."""
-    module = tf.Module()
-    module.factor = tf.Variable(factor)
-
-    @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.float32, name="x")])
-    def answer(x):
-        with tf.control_dependencies([tf.debugging.assert_non_negative(x, message="x must not be negative")]):
-            return {"scores": module.factor * x}
-
-    unfinished = folder.with_name(f".{folder.name}")
-    tf.saved_model.save(module, str(unfinished), signatures={"serving_default": answer})
-    os.rename(unfinished, folder)
-
-
-class Server:
-    def __init__(self, base: Path, log: Path) -> None:
-        command = [sys.executable, "-c", "from launch.cli import main; main()", "serve", f"double={base}"]
-        command += ["--allow-unsigned", "--port", "0", "--rest-port", "0", "--latency-bound-ms", "5000"]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log.open("w"), text=True)
-        assert select.select([self.process.stdout], [], [], 120)[0], log.read_text()
-        words = self.process.stdout.readline().split()
-        assert words[:1] == ["ready"], log.read_text()
-        self.grpc, self.rest = words[2], f"http://{words[4]}/v1/models/double"
-        self.channel = grpc.insecure_channel(self.grpc)
-        self.predictions = prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
-
-    def predict(self, x) -> predict_pb2.PredictResponse:
-        request = predict_pb2.PredictRequest()
-        request.model_spec.name = "double"
-        request.inputs["x"].CopyFrom(tf.make_tensor_proto(np.array(x, np.float32)))
-        return self.predictions.Predict(request, timeout=30)
-
-    def http(self, path: str, body=None) -> tuple[int, dict]:
-        data = None if body is None else (body if isinstance(body, bytes) else json.dumps(body).encode())
-        try:
-            with urllib.request.urlopen(urllib.request.Request(self.rest + path, data), timeout=30) as answer:
-                return answer.status, json.load(answer)
-        except urllib.error.HTTPError as error:
-            return error.code, json.load(error)
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory):
     base = tmp_path_factory.mktemp("double")
     save(base / "1", 2.0)
-    running = Server(base, base / "log")
-    running.base = base
+    running = Server(base, base / "log", "--allow-unsigned")
     yield running
-    running.channel.close()
-    if running.process.poll() is None:
-        running.process.kill()
-    running.process.wait()
+    running.end()
 
 
 def test_grpc_predict_classify_and_status(server):
@@ -115,6 +64,37 @@ def test_rest_rows_columns_metadata_and_errors(server):
     ]:
         status, answer = server.http(path, body)
         assert status == code and message in answer["error"], (path, status, answer)
+
+
+def test_metadata_health_metrics_and_what_is_not_offered(server):
+    ask = get_model_metadata_pb2.GetModelMetadataRequest()
+    ask.model_spec.name = "double"
+    ask.metadata_field.append("signature_def")
+    answer = server.predictions.GetModelMetadata(ask, timeout=30)
+    signatures = get_model_metadata_pb2.SignatureDefMap()
+    assert answer.metadata["signature_def"].Unpack(signatures)
+    assert list(signatures.signature_def["serving_default"].inputs) == ["x"]
+
+    check = server.channel.unary_unary("/grpc.health.v1.Health/Check")
+    assert check(b"", timeout=30) == b"\x08\x01"
+    assert server.get("/healthz") == (200, "ok\n") and server.get("/readyz") == (200, "ready\n")
+    server.predict([[1, 1]])
+    metrics = server.get("/metrics")[1]
+    line = next(line for line in metrics.splitlines() if line.startswith("phalanx_serving_requests_total"))
+    assert 'model="double"' in line and "phalanx_serving_ready 1.0" in metrics
+
+    request = regression_pb2.RegressionRequest()
+    request.model_spec.name = "double"
+    request.input.example_list.examples.add().features.feature["x"].float_list.value.extend([1, 5])
+    with pytest.raises(grpc.RpcError) as refused:  # the model gives scores, and no values
+        server.predictions.Regress(request, timeout=30)
+    assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    with pytest.raises(grpc.RpcError) as late:
+        request = predict_pb2.PredictRequest()
+        request.model_spec.name = "double"
+        request.inputs["x"].CopyFrom(tf.make_tensor_proto(np.ones([1, 2], np.float32)))
+        server.predictions.Predict(request, timeout=1e-6)
+    assert late.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
 
 
 def test_a_bad_request_fails_alone_beside_good_ones(server):

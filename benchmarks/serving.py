@@ -1,0 +1,232 @@
+"""What serving costs, beside the direct call of the signature, in one run.
+
+python -m benchmarks.serving [--quick] [--json FILE]
+
+Trains and exports configs/mnist.yaml, starts `phalanx serve` on it several times, and asks it for one image at a time:
+the first request after readiness, then requests one after the other over gRPC and REST, in turns with direct calls of
+the same signature in this process; then many at once over gRPC, as many as it answers; then three times as many,
+each with a deadline. The clients are processes of their own and share the cores with the server.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import http.client
+import json
+import select
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import psutil
+import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
+from benchmarks.machine import describe_machine, print_machine, target_line, write_result
+
+PHALANX = [sys.executable, "-c", "import sys; from launch.cli import main; sys.exit(main())"]
+IN_FLIGHT = 64
+DEADLINE_S = 0.25
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much to measure.
+
+    Attributes:
+        starts: Of the server.
+        turns: Of direct call, gRPC and REST, in each start.
+        calls: Of a turn.
+        load_s: Seconds of many at once, and of too many.
+    """
+
+    starts: int
+    turns: int
+    calls: int
+    load_s: float
+
+
+FULL, QUICK = Effort(starts=5, turns=4, calls=300, load_s=5.0), Effort(starts=2, turns=2, calls=100, load_s=2.0)
+
+
+def exported_model(folder: Path) -> Path:
+    """The package of a trained run."""
+    command = [*PHALANX, "train", "configs/mnist.yaml", f"run.dir={folder}", "train.epochs=1"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return folder / "mnist" / "export" / "1"
+
+
+@contextlib.contextmanager
+def server(package: Path) -> Iterator[tuple[str, str, psutil.Process]]:
+    """Addresses of gRPC and REST, and the process, from readiness on."""
+    command = [*PHALANX, "serve", f"mnist={package}", "--allow-unsigned", "--port", "0", "--rest-port", "0"]
+    with (package.parent / "server.log").open("a") as log:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+    assert process.stdout is not None
+    try:
+        if not select.select([process.stdout], [], [], 120)[0]:
+            raise SystemExit(f"the server was not ready in 120 s: see {package.parent / 'server.log'}")
+        words = process.stdout.readline().split()
+        yield words[2], words[4], psutil.Process(process.pid)
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def request_of(image: np.ndarray, name: str) -> Any:
+    """A PredictRequest of one image, [1, ...]."""
+    request = predict_pb2.PredictRequest()  # type: ignore[attr-defined]
+    request.model_spec.name = "mnist"
+    request.inputs[name].CopyFrom(tf.make_tensor_proto(image))
+    return request
+
+
+def timed(call: Callable[[], Any], times: int) -> list[float]:
+    """Milliseconds of each of that many calls."""
+    found = []
+    for _ in range(times):
+        started = time.perf_counter()
+        call()
+        found.append(1000 * (time.perf_counter() - started))
+    return found
+
+
+def rest_call(connection: http.client.HTTPConnection, body: bytes) -> None:
+    """One prediction over a connection that stays."""
+    connection.request("POST", "/v1/models/mnist:predict", body)
+    answer = connection.getresponse()
+    answer.read()
+    if answer.status != 200:
+        raise SystemExit(f"REST answered {answer.status}")
+
+
+async def saturate(address: str, request: Any, seconds: float) -> float:
+    """Requests a second that are answered with IN_FLIGHT of them on their way all the time."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        predict = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict
+        end = time.perf_counter() + seconds
+        answered = 0
+
+        async def ask() -> None:
+            nonlocal answered
+            while time.perf_counter() < end:
+                await predict(request)
+                answered += 1
+
+        await asyncio.gather(*(ask() for _ in range(IN_FLIGHT)))
+        return answered / seconds
+
+
+async def overload(address: str, request: Any, rate: float, seconds: float) -> tuple[float, float]:
+    """Sends at a fixed rate, whatever comes back; returns answered and sent requests a second."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        predict = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict
+        answered = sent = 0
+        running: set[asyncio.Task] = set()
+
+        async def ask() -> None:
+            nonlocal answered
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                await predict(request, timeout=DEADLINE_S)
+                answered += 1
+
+        started = time.perf_counter()
+        while (now := time.perf_counter() - started) < seconds:
+            for _ in range(int(now * rate) - sent):
+                task = asyncio.ensure_future(ask())
+                running.add(task)
+                task.add_done_callback(running.discard)
+                sent += 1
+            await asyncio.sleep(0.002)
+        await asyncio.gather(*running)
+        return answered / seconds, sent / seconds
+
+
+def measure(package: Path, effort: Effort) -> dict[str, Any]:
+    """All figures, times in milliseconds."""
+    loaded: Any = tf.saved_model.load(str(package))
+    signature = loaded.signatures["serving_default"]
+    ((name, spec),) = signature.structured_input_signature[1].items()
+    image = np.zeros([1, *spec.shape[1:]], spec.dtype.as_numpy_dtype)
+    tensor, request = tf.constant(image), request_of(image, name)
+    body = json.dumps({"instances": image.tolist()}).encode()
+    timed(lambda: signature(**{name: tensor}), 50)
+
+    times: dict[str, list[float]] = {"direct": [], "gRPC": [], "REST": []}
+    first, throughput, goodput, sent, memory = [], [], [], [], []
+    for _ in range(effort.starts):
+        with server(package) as (grpc_address, rest_address, process), grpc.insecure_channel(grpc_address) as channel:
+            predict = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict
+            grpc.channel_ready_future(channel).result(10)
+            first += timed(lambda predict=predict: predict(request), 1)
+            host, _, port = rest_address.rpartition(":")
+            connection = http.client.HTTPConnection(host, int(port))
+            rest_call(connection, body)
+            for _ in range(effort.turns):
+                times["direct"] += timed(lambda: signature(**{name: tensor}), effort.calls)
+                times["gRPC"] += timed(lambda predict=predict: predict(request), effort.calls)
+                times["REST"] += timed(lambda connection=connection: rest_call(connection, body), effort.calls)
+            connection.close()
+            throughput.append(asyncio.run(saturate(grpc_address, request, effort.load_s)))
+            answered, offered = asyncio.run(overload(grpc_address, request, 3 * throughput[-1], effort.load_s))
+            goodput.append(answered / throughput[-1])
+            sent.append(offered / throughput[-1])
+            memory.append(process.memory_info().rss / 2**20)
+    return {
+        "effort": vars(effort),
+        "milliseconds": {
+            kind: {"p50": statistics.median(found), "p99": float(np.percentile(found, 99))}
+            for kind, found in times.items()
+        },
+        "first_request_ms": first,
+        "requests_per_s": throughput,
+        "offered_over_capacity": sent,
+        "goodput_over_capacity": goodput,
+        "memory_mib": memory,
+    }
+
+
+def targets_of(figures: dict[str, Any]) -> list[str]:
+    """One line a target."""
+    p50 = {kind: found["p50"] for kind, found in figures["milliseconds"].items()}
+    return [
+        target_line("grpc_p50_over_direct_ms", p50["gRPC"] - p50["direct"], "<1.0"),
+        target_line("requests_per_s", statistics.median(figures["requests_per_s"]), ">=2000"),
+        target_line("first_request_over_median", statistics.median(figures["first_request_ms"]) / p50["gRPC"], "<=1.5"),
+        target_line("goodput_at_overload", statistics.median(figures["goodput_over_capacity"]), ">=0.8"),
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="under a minute")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    options = parser.parse_args(arguments)
+    machine = describe_machine(["python", "-m", "benchmarks.serving", *(arguments or sys.argv[1:])])
+    print_machine(machine)
+    with tempfile.TemporaryDirectory() as folder:
+        figures = measure(exported_model(Path(folder)), QUICK if options.quick else FULL)
+    print(f"\n{'one image':<12}{'p50 ms':>9}{'p99 ms':>9}")
+    for kind, found in figures["milliseconds"].items():
+        print(f"  {kind:<10}{found['p50']:>9.2f}{found['p99']:>9.2f}")
+    for name in ("first_request_ms", "requests_per_s", "offered_over_capacity", "goodput_over_capacity", "memory_mib"):
+        print(f"{name}: {', '.join(f'{value:.3g}' for value in figures[name])}")
+    targets = targets_of(figures)
+    print("", *targets, sep="\n")
+    if options.json:
+        write_result(options.json, machine, figures, targets)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""A server that follows an alias of a repository: signed versions take over, a damaged one does not."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from launch.cli import run
+from tests.delivery.serving.serving_process import Server
+
+pytestmark = pytest.mark.processes
+
+
+def states(server: Server) -> dict[str, str]:
+    return {entry["version"]: entry["state"] for entry in server.http("")[1]["model_version_status"]}
+
+
+def wait_until(reached) -> None:
+    end = time.monotonic() + 60
+    while not reached():
+        assert time.monotonic() < end, "not reached in 60 s"
+        time.sleep(0.05)
+
+
+def test_promoted_versions_take_over_and_a_damaged_one_does_not(package: Path, tmp_path: Path):
+    keys, models = tmp_path / "keys", tmp_path / "models"
+    assert run(["keys", "create", "ci", "--folder", str(keys)]) == 0
+
+    def publish() -> None:
+        command = ["repository", "publish", str(package), "--name", "double", "--key", f"{keys}/ci.key"]
+        assert run([*command, "--repository", str(models)]) == 0
+
+    def promote(version: int) -> None:
+        command = ["repository", "promote", "double", str(version), "--to", "production"]
+        assert run([*command, "--repository", str(models)]) == 0
+
+    publish()
+    promote(1)
+    image = {"instances": [[[[0]] * 8] * 8]}
+    server = Server(models / "double", tmp_path / "log", "--alias", "production", "--keys", str(keys))
+    try:
+        assert states(server) == {"1": "AVAILABLE"}
+        status, answer = server.http("/labels/production:predict", image)
+        assert status == 200, answer
+        publish()
+        promote(2)
+        wait_until(lambda: states(server).get("2") == "AVAILABLE" and states(server)["1"] == "END")
+        assert server.http("/versions/2:predict", image)[0] == 200
+        assert server.http("/versions/1:predict", image)[0] == 404
+
+        publish()
+        graph = models / "double" / "3" / "saved_model.pb"
+        graph.chmod(0o644)
+        content = bytearray(graph.read_bytes())
+        content[len(content) // 2] ^= 1
+        graph.write_bytes(content)
+        promote(3)
+        wait_until(lambda: states(server).get("3") == "END")
+        (damaged,) = server.http("/versions/3")[1]["model_version_status"]
+        assert "saved_model.pb" in damaged["status"]["error_message"]
+        assert server.http(":predict", image)[0] == 200 and states(server)["2"] == "AVAILABLE"
+    finally:
+        server.end()
