@@ -362,6 +362,9 @@ def _clear_if_abandoned(lock: Path) -> None:
     try:
         if try_lock(descriptor):
             shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
+            # A manifest is written beside the folder that it lists and moved in when it is whole.
+            for unfinished in lock.parent.glob(f".{lock.stem}.*"):
+                unfinished.unlink(missing_ok=True)
             lock.unlink(missing_ok=True)
     finally:
         os.close(descriptor)

@@ -50,8 +50,8 @@ class Quality:
     def share_of(self, other: Quality) -> float:
         """How much of the other's quality this one keeps: 1 is all of it.
 
-        >>> Quality("accuracy", 0.9, True).share_of(Quality("accuracy", 0.96, True))
-        0.9375
+        >>> Quality("accuracy", 0.75, True).share_of(Quality("accuracy", 1.0, True))
+        0.75
         >>> Quality("rmse", 2.0, False).share_of(Quality("rmse", 1.0, False))
         0.5
         """
