@@ -25,9 +25,11 @@ class AuditLog:
 
     def write(self, **facts: Any) -> None:
         """One line, with the time (seconds since 1970) before the facts."""
-        if time.monotonic() - self._looked_at > 1.0 and not self._path.exists():
-            os.close(self._file)
-            self._open()
+        if time.monotonic() - self._looked_at > 1.0:
+            self._looked_at = time.monotonic()
+            if not self._path.exists():
+                os.close(self._file)
+                self._open()
         os.write(self._file, json.dumps({"time": time.time(), **facts}).encode() + b"\n")
 
     def _open(self) -> None:

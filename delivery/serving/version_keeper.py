@@ -14,8 +14,10 @@ from pathlib import Path
 
 import psutil
 
+from delivery.drift.gauges import DriftCollector
 from delivery.package.verification import PackageRefused, verified_copy
 from delivery.serving.batcher import Batcher
+from delivery.serving.drift_watch import DriftWatch
 from delivery.serving.errors import ModelRefused
 from delivery.serving.loaded_model import LoadedModel, bytes_on_disk
 from delivery.serving.metrics import ServingMetrics
@@ -46,7 +48,10 @@ class VersionKeeper:
         metrics: ServingMetrics,
         observers: Sequence[BatchObserver] = (),
     ) -> None:
-        self._settings, self._catalogue, self._metrics, self._observers = settings, catalogue, metrics, observers
+        self._settings, self._catalogue, self._metrics = settings, catalogue, metrics
+        self._drift = DriftWatch()
+        self._observers = (self._drift, *observers)
+        metrics.registry.register(DriftCollector(self._drift.monitors))
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="loader")
         self._failed: set[tuple[str, int]] = set()
         self._retiring: set[asyncio.Task[None]] = set()
@@ -131,6 +136,7 @@ class VersionKeeper:
         with self._trusted(name, folder) as place:
             loaded = LoadedModel(place)
             warm_up(loaded, place, self._settings.batching.sizes, batcher.times, self._settings.limits.tensor_bytes)
+            self._drift.begin(name, number, place)
         return loaded
 
     @contextlib.contextmanager
@@ -145,6 +151,7 @@ class VersionKeeper:
     async def _retire(self, version: ServedVersion) -> None:
         self._metrics.available.labels(version.model, str(version.number)).set(0)
         await version.close()
+        self._drift.end(version.model, version.number)
         gc.collect()  # a graph is full of cycles
         log.info("version unloaded", extra={"model": version.model, "version": version.number})
 

@@ -42,6 +42,20 @@ def test_promoted_versions_take_over_and_a_damaged_one_does_not(package: Path, t
         assert states(server) == {"1": "AVAILABLE"}
         status, answer = server.http("/labels/production:predict", image)
         assert status == 200, answer
+
+        # Nothing but black images is far from what it was trained on.
+        def drift() -> dict[str, float]:
+            lines = [line.rsplit(" ", 1) for line in server.get("/metrics")[1].splitlines() if "phalanx_drift_" in line]
+            return {name: float(value) for name, value in lines if not name.startswith("#")}
+
+        key = '{model="double",version="1"}'
+        assert drift()[f"phalanx_drift_alarm{key}"] == 0
+        black = {"instances": image["instances"] * 250}
+        # Of what comes at once only a part is looked at.
+        wait_until(
+            lambda: server.http(":predict", black)[0] == 200 and drift()[f"phalanx_drift_alarm{key}"] == 1,
+        )
+
         publish()
         promote(2)
         wait_until(lambda: states(server).get("2") == "AVAILABLE" and states(server)["1"] == "END")
