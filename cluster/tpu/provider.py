@@ -93,13 +93,6 @@ class SliceRequest:
                 f"the reservation {self.reservation} must go with purchase=reserved, not {self.purchase}: set it"
             )
 
-    @property
-    def slice_names(self) -> tuple[str, ...]:
-        """Names of the slices that are made."""
-        if self.num_slices == 1:
-            return (self.name,)
-        return tuple(f"{self.name}-{i}" for i in range(self.num_slices))
-
 
 @dataclass(frozen=True)
 class Slice:

@@ -105,11 +105,6 @@ class Batcher:
         self._bound = settings.latency_bound_ms / 1000
         self.times = BatchTimes(settings.sizes)
 
-    @property
-    def queued_rows(self) -> int:
-        """Rows that wait."""
-        return self._queued_rows
-
     def expected_s(self, rows: int) -> float:
         """Seconds until rows that came now would be answered."""
         largest = self._largest()
@@ -238,8 +233,10 @@ class Batcher:
                 one.answer.set_exception(answer)
             else:
                 one.answer.set_result(answer)
-        if self._observers:
-            self._threads.submit(self._show, batch, answers)
+        # Asked first: to put a batch together again for nobody would cost each of them.
+        signature = batch[0].signature.name
+        if watching := [one for one in self._observers if one.takes(self._model, self._version, signature)]:
+            self._threads.submit(self._show, watching, batch, answers)
 
     def _log(self, batch: list[_Waiting], rows: int, seconds: float) -> None:
         if log.isEnabledFor(logging.DEBUG):
@@ -254,7 +251,9 @@ class Batcher:
                 },
             )
 
-    def _show(self, batch: list[_Waiting], answers: Sequence[Arrays | Exception]) -> None:
+    def _show(
+        self, watching: Sequence[BatchObserver], batch: list[_Waiting], answers: Sequence[Arrays | Exception]
+    ) -> None:
         good = [
             (one, answer)
             for one, answer in zip(batch, answers, strict=True)
@@ -275,7 +274,7 @@ class Batcher:
             else good[0][1],
             sum(one.rows for one, _ in good),
         )
-        for observer in self._observers:
+        for observer in watching:
             try:
                 observer.observe(seen)
             except Exception:

@@ -45,12 +45,17 @@ class DriftWatch:
         """Watches a version no more."""
         self._monitors = {key: monitor for key, monitor in self._monitors.items() if key != (model, version)}
 
+    def takes(self, model: str, version: int, signature: str) -> bool:
+        """Of the default signature, no more than fifty batches a second of a version."""
+        key, now = (model, version), time.monotonic()
+        if key not in self._monitors or signature != DEFAULT_SIGNATURE:
+            return False
+        if now - self._looked_at.get(key, 0.0) < _NOT_BEFORE_S:
+            return False
+        self._looked_at[key] = now
+        return True
+
     def observe(self, batch: AnsweredBatch) -> None:
-        """Looks at a batch of the default signature, and at no more than fifty a second of a version."""
-        key, now = (batch.model, batch.version), time.monotonic()
-        monitor = self._monitors.get(key)
-        if monitor is None or batch.signature != DEFAULT_SIGNATURE:
-            return
-        if now - self._looked_at.get(key, 0.0) >= _NOT_BEFORE_S:
-            self._looked_at[key] = now
+        """Takes a batch in."""
+        if monitor := self._monitors.get((batch.model, batch.version)):
             monitor.observe(batch.inputs, batch.outputs)

@@ -34,11 +34,16 @@ class AnsweredBatch:
 
 
 class BatchObserver(Protocol):
-    """Sees each answered batch, on the thread that computed it, after its requests were answered.
+    """Sees the answered batches that it takes, on the thread that computed them, after their requests were answered.
 
-    What it raises is counted in `phalanx_serving_observer_errors_total` and changes no answer. It must not keep the
-    arrays, nor change them, and delays the next batch by as long as it takes. Warm-up and shadow batches are not shown.
+    What `observe` raises is counted in `phalanx_serving_observer_errors_total` and changes no answer. It must not keep
+    the arrays, nor change them, and delays the next batch by as long as it takes. Nobody sees warm-up and shadow
+    batches.
     """
+
+    def takes(self, model: str, version: int, signature: str) -> bool:
+        """Whether it wants to see a batch of this signature now. Called with every batch: quick, and never raises."""
+        ...
 
     def observe(self, batch: AnsweredBatch) -> None:
         """Takes note of a batch."""

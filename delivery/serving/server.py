@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import socket
 import ssl
 from collections.abc import Callable, Iterator, Sequence
 
@@ -60,6 +61,9 @@ async def serve(
     loop, stopped = asyncio.get_running_loop(), asyncio.Future[int]()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, lambda number=number: stopped.done() or stopped.set_result(number))
+    # Said now, not after minutes of loading; another program may still take them meanwhile.
+    for option, port in (("--port", settings.grpc_port), ("--rest-port", settings.rest_port)):
+        _check_free(settings.host, port, option)
     metrics, catalogue = ServingMetrics(), Catalogue([model.name for model in settings.models])
     clients = Clients(settings.clients) if settings.clients else None
     audit = AuditLog(settings.audit_log) if settings.audit_log else None
@@ -90,6 +94,16 @@ async def serve(
     rest.should_exit = True
     await asyncio.gather(grpc_server.stop(settings.drain_s), serving)
     return number
+
+
+def _check_free(host: str, port: int, option: str) -> None:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        with socket.create_server((host, port), family=family):
+            pass
+    except OSError as error:
+        sentence = f"{host}:{port} cannot be listened on ({error.strerror}): choose another {option}, or another --host"
+        raise PortTaken(sentence) from None
 
 
 async def _run_rest(server: _Uvicorn) -> None:

@@ -51,7 +51,7 @@ class Server:
         words = self.process.stdout.readline().split()
         assert words[:1] == ["ready"], log.read_text()
         self.grpc, self.rest_port, self.token = words[2], words[4].rpartition(":")[2], token
-        self.base, self.tls = base, tls
+        self.base, self.tls, self.rest_name = base, tls, "double"
         self.channel = grpc.secure_channel(self.grpc, tls.grpc) if tls else grpc.insecure_channel(self.grpc)
         self.predictions = prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
 
@@ -62,10 +62,12 @@ class Server:
         metadata = [("authorization", f"Bearer {self.token}")] if self.token else []
         return self.predictions.Predict(request, timeout=30, metadata=metadata)
 
-    def http(self, path: str, body=None) -> tuple[int, dict]:
+    def http(self, path: str, body=None, headers: dict[str, str] | None = None) -> tuple[int, dict]:
         data = None if body is None else (body if isinstance(body, bytes) else json.dumps(body).encode())
         scheme, context = ("https", self.tls.rest) if self.tls else ("http", None)
-        request = urllib.request.Request(f"{scheme}://127.0.0.1:{self.rest_port}/v1/models/double{path}", data)
+        request = urllib.request.Request(
+            f"{scheme}://127.0.0.1:{self.rest_port}/v1/models/{self.rest_name}{path}", data, headers or {}
+        )
         if self.token:
             request.add_header("Authorization", f"Bearer {self.token}")
         try:
