@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from delivery.drift.columns import PREDICTION
 from delivery.drift.monitor import FEWEST, Drift, DriftMonitor
 from delivery.drift.training_sample import SamplesUnusable, read_samples, read_training_sample
+from delivery.package.training_sample import split_answers
 
 _BATCH = 256
 
@@ -24,8 +24,7 @@ def compare(model: Path, samples: Path) -> tuple[DriftMonitor, Drift]:
     monitor = DriftMonitor(read_training_sample(model), window=num_samples)
     for start in range(0, num_samples, _BATCH):
         part = {name: values[start : start + _BATCH] for name, values in arrays.items()}
-        outputs = {name.removeprefix(PREDICTION): part.pop(name) for name in list(part) if name.startswith(PREDICTION)}
-        monitor.observe(part, outputs)
+        monitor.observe(*split_answers(part))
     found = monitor.check()
     if not found.scores:
         wanted = ", ".join(list(monitor.references)[:5])

@@ -40,8 +40,13 @@ def read_training_sample(path: Path) -> tuple[dict[str, np.ndarray], dict[str, n
     """
     with np.load(path, allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
-    answers = {name.removeprefix(PREDICTION): arrays.pop(name) for name in list(arrays) if name.startswith(PREDICTION)}
-    return arrays, answers
+    return split_answers(arrays)
+
+
+def split_answers(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Features by input name, and answers by output name, from arrays under the names that the file has."""
+    answers = {name.removeprefix(PREDICTION): one for name, one in arrays.items() if name.startswith(PREDICTION)}
+    return {name: one for name, one in arrays.items() if not name.startswith(PREDICTION)}, answers
 
 
 def check_training_sample(content: bytes) -> None:
