@@ -44,8 +44,9 @@ def carry_out(config: RunConfig, *, accept_config_change: bool = False, is_kept:
     if not is_kept:
         refuse_kept(folder)
     with (
-        RunLock(folder.path, sys.argv),
+        # First: whoever sees the lock may send a signal, and the run has to know what it means.
         stop_on_signals(StopRequest()) as stop,
+        RunLock(folder.path, sys.argv),
         stop_on_file(stop, StopFile(folder.path), is_kept),
     ):
         compare_config(folder, config, accept_config_change)
