@@ -45,6 +45,10 @@ EXAMPLES = {
     "mlp": Example("images of 28 x 28, 10 classes", SMALL_IMAGES, SAMPLES),
     "cnn": Example("images of 28 x 28, 10 classes", SMALL_IMAGES, SAMPLES),
     "resnet": Example("images of 224 x 224 x 3, 1,000 classes", PHOTOGRAPHS, SAMPLES),
+    "efficientnet_v2": Example("images of 224 x 224 x 3, 1,000 classes", PHOTOGRAPHS, SAMPLES),
+    "mobilenet_v3": Example("images of 224 x 224 x 3, 1,000 classes", PHOTOGRAPHS, SAMPLES),
+    "convnext": Example("images of 224 x 224 x 3, 1,000 classes", PHOTOGRAPHS, SAMPLES),
+    "vit": Example("images of 224 x 224 x 3, 1,000 classes", PHOTOGRAPHS, SAMPLES),
     "tabular": Example("16 categories and a number, 2 classes", COLUMNS, SAMPLES),
     "transformer_lm": Example("context of 128 bytes", TOKENS, ["language_modelling"]),
 }
