@@ -22,6 +22,7 @@ from trainer.config.data import (
 from trainer.config.data_streams import ImagesData, TextData, TfdsData, TfrecordData
 from trainer.config.evaluate import EvaluateConfig
 from trainer.config.export import ExportConfig
+from trainer.config.freeze import FreezeConfig
 from trainer.config.model import ModelConfig
 from trainer.config.observe import ObserveConfig
 from trainer.config.optimizer import AdamOptimizer, OptimizerConfig
@@ -67,6 +68,7 @@ class TrainingConfig(Section):
     strategy: StrategyConfig = Field(default=StrategyConfig(), description="over which devices a step is spread")
     observe: ObserveConfig = Field(default=ObserveConfig(), description="what is recorded")
     warm_start: WarmStartConfig | None = Field(default=None, description="weights that the model begins with")
+    freeze: tuple[FreezeConfig, ...] = Field(default=(), description="layers that are not trained, or not yet")
     export: ExportConfig = Field(default=ExportConfig(), description="the SavedModel at the end")
 
     def for_one_process(self) -> Self:

@@ -1,0 +1,133 @@
+"""Layers that are frozen at first: what changes when, and that a resumed run thaws as one that never stopped."""
+
+from itertools import pairwise
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.trainer.sessions import losses, small_session, weights
+from tests.trainer.test_training import StopAt, curve, train
+from trainer.checkpoint.store import CheckpointStore
+from trainer.data.source import Schema
+
+
+def three_layers(schema: Schema) -> keras.Model:
+    """Two dense layers with batch normalisation and dropout between them, and an output."""
+    inputs = keras.Input((12,))
+    x = keras.layers.Dense(8, name="first")(inputs)
+    x = keras.layers.BatchNormalization(momentum=0.5, name="first_norm")(x)
+    x = keras.layers.Dropout(0.2, name="dropout")(keras.layers.Activation("gelu")(x))
+    x = keras.layers.Dense(6, activation="gelu", name="second")(x)
+    return keras.Model(inputs, keras.layers.Dense(3, name="output")(x))
+
+
+MODEL = {"name": "tests.trainer.step.test_freezing:three_layers"}
+STAGES = [{"layers": ["^first"], "until": "6st"}, {"layers": ["^second$"], "until": "3st"}]
+ADAM = {"name": "adamw", "learning_rate": 0.01, "weight_decay": 0.1}
+
+
+def session(**change):
+    return small_session(**{"model": MODEL, "freeze": STAGES, "optimizer": ADAM, **change})
+
+
+def state(session) -> dict[str, np.ndarray]:
+    return {name: variable.numpy() for name, variable in session.state.variables.items()}
+
+
+def changed_layers(before: dict, after: dict) -> set[str]:
+    """The layers of which a weight, a statistic or a slot differs."""
+    names = ("first_norm", "first", "second", "output")
+    return {
+        next(layer for layer in names if layer in name)
+        for name in before
+        if any(layer in name for layer in names) and not np.array_equal(before[name], after[name])
+    }
+
+
+@pytest.mark.parametrize("change", [{}, {"train": {"xla": True, "xla_scope": "loop"}}, {"train": {"accumulate": 2}}])
+def test_each_stage_thaws_at_its_step(change):
+    trained = session(**change)
+    seen = [state(trained)]
+    for _ in range(8):
+        losses(trained, 1)
+        seen.append(state(trained))
+    moving = [changed_layers(one, other) for one, other in pairwise(seen)]
+    assert moving[:3] == [{"output"}] * 3
+    assert moving[3:6] == [{"output", "second"}] * 3
+    assert moving[6:] == [{"output", "second", "first", "first_norm"}] * 2
+
+
+def test_frozen_layers_normalise_by_their_moving_averages():
+    trained, free = session(), session(freeze=[])
+    assert losses(trained, 1) != losses(free, 1)
+    norm = trained.model.get_layer("first_norm")
+    assert np.array_equal(norm.moving_mean.numpy(), np.zeros(8))
+    assert not np.array_equal(free.model.get_layer("first_norm").moving_mean.numpy(), np.zeros(8))
+
+
+def test_a_thawed_variable_begins_like_a_new_one():
+    # Adam's first step is the rate, whatever the gradient's size. Without its own count it would be 3 times that.
+    trained = session(freeze=[{"layers": ["^second$"], "until": "5st"}], optimizer={**ADAM, "weight_decay": None})
+    losses(trained, 5)
+    before = weights(trained)["model/second/kernel"]
+    losses(trained, 1)
+    moved = np.abs(weights(trained)["model/second/kernel"] - before)
+    assert np.median(moved) == pytest.approx(0.01, rel=0.01)
+
+
+def test_layers_that_never_thaw_have_no_slots():
+    trained = session(freeze=[{"layers": ["^first"]}])
+    before = state(trained)
+    losses(trained, 3)
+    assert changed_layers(before, state(trained)) == {"second", "output"}
+    assert not any("first" in name for name in trained.state.variables if name.startswith("optimizer/"))
+
+
+def test_the_curve_is_the_same_for_any_number_of_steps_a_call_and_parts():
+    whole = losses(session(train={"steps": 12}), 12, 12)
+    assert losses(session(), 12, 4)[-1] == pytest.approx(losses(session(), 12, 4)[-1])
+    assert np.isfinite(whole).all()
+    one, other = (
+        session(train={"virtual_workers": 2}),
+        session(train={"virtual_workers": 2}, strategy={"name": "mirrored", "devices": 2}),
+    )
+    np.testing.assert_allclose(losses(one, 9), losses(other, 9), rtol=1e-5)
+
+
+@pytest.mark.parametrize("step", [2, 4, 6, 8])
+def test_a_run_stopped_before_or_after_a_thaw_goes_on_to_the_bit(tmp_path, step):
+    change = {"model": MODEL, "freeze": STAGES, "optimizer": ADAM, "train": {"ema": 0.9}}
+    train(tmp_path / "whole", **change)
+    stopped = train(tmp_path / "halved", StopAt(tmp_path / "halved/metrics.jsonl", step), **change)
+    assert stopped.stopped == "SIGTERM" and stopped.step < 12
+    train(tmp_path / "halved", **change)
+    assert curve(tmp_path / "halved") == curve(tmp_path / "whole")
+    ends = [
+        CheckpointStore(tmp_path / name / "checkpoints").newest_verified(lambda *_: None)
+        for name in ("whole", "halved")
+    ]
+    assert ends[0] is not None and ends[1] is not None
+    for name, array in ends[0].arrays.items():
+        assert np.array_equal(array, ends[1].arrays[name]), name
+
+
+@pytest.mark.parametrize(
+    ("freeze", "message"),
+    [
+        ([{"layers": ["encoder"]}], r"'encoder', which fits no layer of the model: they are named first, "),
+        ([{"layers": ["."], "until": "3st"}], r"leaves no layer to train at the first step"),
+        ([{"layers": ["["]}], r"must be a regular expression"),
+        ([{"layers": ["first"], "until": "30s"}], r"must be in steps or epochs"),
+    ],
+)
+def test_what_cannot_be_frozen_is_refused(freeze, message):
+    with pytest.raises(ValueError, match=message):
+        session(freeze=freeze)
+
+
+def test_parameter_servers_are_refused_where_layers_thaw():
+    with pytest.raises(ValueError, match=r"freeze with until does not go with strategy.name=parameter_server"):
+        session(strategy={"name": "parameter_server"})
+    assert tf.executing_eagerly()
