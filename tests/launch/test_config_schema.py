@@ -24,6 +24,7 @@ def test_a_section_chosen_by_name_offers_each_name_once():
         "mobilenet_v3",
         "convnext",
         "vit",
+        "unet",
         "tabular",
         "transformer_lm",
         None,

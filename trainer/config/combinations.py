@@ -11,7 +11,7 @@ from trainer.config.interval import Interval
 if TYPE_CHECKING:
     from trainer.config.training import TrainingConfig
 
-TASK_OF_DATA = {"text": "language_modelling", "flights": "classification"}
+TASK_OF_DATA = {"text": "language_modelling", "flights": "classification", "lesions": "segmentation"}
 """Packaged data sets and formats whose samples allow one task only."""
 
 TASK_OF_SYNTHETIC = {
@@ -47,6 +47,9 @@ def _task_problems(config: TrainingConfig) -> list[str]:
         )
     elif model == "transformer_lm" and task != "language_modelling":
         problems.append(f"model.name={model} must have task.name=language_modelling, not {task}: set it")
+    if ":" not in model and (model == "unet") != (task == "segmentation"):
+        wanted = "task.name=segmentation" if model == "unet" else "model.name=unet"
+        problems.append(f"task.name={task} does not go with model.name={model}: set {wanted}")
     if task == "language_modelling" and model != "transformer_lm" and ":" not in model:
         problems.append(
             f"task.name={task} must have a model of token sequences, not model.name={model}: "

@@ -28,6 +28,7 @@ from trainer.config.observe import ObserveConfig
 from trainer.config.optimizer import AdamOptimizer, OptimizerConfig
 from trainer.config.place import PlaceConfig
 from trainer.config.section import Section
+from trainer.config.segmentation import LesionsData
 from trainer.config.strategy import OF_WORKERS, StrategyConfig
 from trainer.config.task import ClassificationTask, TaskConfig
 from trainer.config.train import TrainConfig
@@ -44,6 +45,7 @@ AnyData = Annotated[
     | TfrecordData
     | ImagesData
     | TextData
+    | LesionsData
     | SyntheticData
     | TfdsData
     | CustomData,

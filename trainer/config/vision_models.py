@@ -78,3 +78,13 @@ class VitModel(ImageModel):
                 f"set model.width={-(-self.width // self.heads) * self.heads}"
             )
         return self
+
+
+class UnetModel(Section):
+    """Encoder and decoder with bridges between them, for a class for each pixel (Ronneberger et al. 2015)."""
+
+    name: Literal["unet"] = "unet"
+    filters: tuple[PositiveInt, ...] = Field(
+        default=(16, 32, 64, 128), min_length=2, description="of each level; each but the first halves the image"
+    )
+    dropout: DropRate = Field(default=0.1, description="share of the lowest level's outputs that a step leaves out")

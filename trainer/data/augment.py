@@ -17,13 +17,16 @@ import tensorflow as tf
 from trainer.config.augmentation import MIXES, parse_augmentation
 from trainer.data.counter_random import from_table, normal, uniform
 from trainer.data.rand_augment import rand_augment
-from trainer.data.source import Schema
+from trainer.data.source import Feature, Schema
 
 ImageChange = Callable[[tf.Tensor, tf.Tensor, int, float], tf.Tensor]
 Batch = dict[str, tf.Tensor]
 
 # Room for the draws of one augmentation before those of the next one in the list.
 DRAWS_EACH = 8
+# What goes with a target that has a class for each pixel: the first are done to it too, the second move nothing.
+OF_IMAGE_AND_MASK = ("flip", "flip_vertical", "shift")
+OF_COLOUR = ("brightness", "contrast", "noise")
 
 
 def build_augmentation(augmentations: Sequence[str], schema: Schema) -> Callable[[Batch, tf.Tensor], Batch] | None:
@@ -43,6 +46,12 @@ def build_augmentation(augmentations: Sequence[str], schema: Schema) -> Callable
     if not parsed:
         return None
     images = image_features(schema)
+    masks = [name for name in [schema.target or ""] if name in schema.features and _is_mask(schema.features[name])]
+    if masks and (moving := [name for name, _ in parsed if name not in (*OF_IMAGE_AND_MASK, *OF_COLOUR)]):
+        raise ValueError(
+            f"data.augment={list(augmentations)} would move the pixels of an image and leave its mask, which "
+            f"{moving[0]} cannot change: use {', '.join((*OF_IMAGE_AND_MASK, *OF_COLOUR))}"
+        )
     if not images:
         raise ValueError(
             f"data.augment={list(augmentations)} needs images of height, width and channels, and the samples hold "
@@ -54,6 +63,9 @@ def build_augmentation(augmentations: Sequence[str], schema: Schema) -> Callable
         for place, (name, amount) in enumerate(parsed):
             for image in images:
                 changed[image] = CHANGES[name](changed[image], keys, place * DRAWS_EACH, amount or 0.0)
+            for mask in masks if name in OF_IMAGE_AND_MASK else ():
+                moved = CHANGES[name](changed[mask][..., None], keys, place * DRAWS_EACH, amount or 0.0)
+                changed[mask] = moved[..., 0]
         return changed
 
     return augment
@@ -62,6 +74,10 @@ def build_augmentation(augmentations: Sequence[str], schema: Schema) -> Callable
 def image_features(schema: Schema) -> list[str]:
     """The features that are images: float32 of height, width and channels."""
     return [name for name, feature in schema.inputs.items() if len(feature.shape) == 3 and feature.dtype == "float32"]
+
+
+def _is_mask(feature: Feature) -> bool:
+    return len(feature.shape) == 2 and feature.dtype.startswith("int")
 
 
 def _flip(images: tf.Tensor, keys: tf.Tensor, draw: int, amount: float) -> tf.Tensor:

@@ -15,7 +15,7 @@ from trainer.config.model import (
     TabularModel,
     TransformerLmModel,
 )
-from trainer.config.vision_models import ConvNextModel, EfficientNetV2Model, MobileNetV3Model, VitModel
+from trainer.config.vision_models import ConvNextModel, EfficientNetV2Model, MobileNetV3Model, UnetModel, VitModel
 from trainer.data.source import Schema
 from trainer.models.building import building
 from trainer.models.cnn import cnn
@@ -25,6 +25,7 @@ from trainer.models.published import convnext, efficientnet_v2, mobilenet_v3
 from trainer.models.resnet import resnet
 from trainer.models.tabular import tabular
 from trainer.models.transformer_lm import transformer_lm
+from trainer.models.unet import unet
 from trainer.models.vit import vit
 from trainer.tasks.task import Task
 
@@ -37,6 +38,7 @@ BUILDERS: dict[type, Any] = {
     MobileNetV3Model: mobilenet_v3,
     ConvNextModel: convnext,
     VitModel: vit,
+    UnetModel: unet,
     TabularModel: tabular,
     TransformerLmModel: transformer_lm,
     CustomModel: custom_model,
