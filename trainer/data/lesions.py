@@ -19,7 +19,7 @@ from trainer.data.source import Feature, Schema
 CLASSES = ("tissue", "smooth", "spiky")
 MOST_LESIONS = 3
 # Of the image's side; far enough apart that a lesion's outline decides and not its size.
-RADII = (0.08, 0.18)
+RADII = (0.12, 0.2)
 SPIKES = (6, 9)
 SPIKE_HEIGHT = 0.35
 CONTRAST = (0.12, 0.3)
