@@ -135,14 +135,6 @@ def test_a_session_learns_and_measures():
     assert session.evaluator.measure().keys() == {"loss", "mean_iou", "foreground_dice", "pixel_accuracy"}
 
 
-def test_a_part_is_measured_alike_by_two_replicas():
-    one, two = (
-        small_session(**TRAINING, train={"virtual_workers": 2}, strategy={"name": name}, **{})
-        for name in ("one_device", "mirrored")
-    )
-    np.testing.assert_allclose(losses(one, 3), losses(two, 3), rtol=2e-5)
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
