@@ -44,12 +44,19 @@ class Zoo(NamedTuple):
 
 
 _IMAGES = ["data.name=synthetic", "data.num_samples=100000"]
+_PHOTOGRAPHS = [*_IMAGES, "data.shape=[224,224,3]", "data.num_classes=1000"]
+_FULL_SIZE = ["model.input_size=null", "data.augment=[]", "optimizer.schedule.warmup=null"]
 ZOO = {
     "mlp": Zoo("mnist", [*_IMAGES, "data.shape=[28,28,1]", "data.num_classes=10"], 128),
     "cnn": Zoo("digits_cnn", [*_IMAGES, "data.shape=[28,28,1]", "data.num_classes=10"], 128),
     "tabular": Zoo("flights_tabular", ["optimizer.schedule.warmup=null"], 512),
     "transformer_lm": Zoo("shakespeare_lm", ["train.epochs=1", "optimizer.schedule.warmup=null"], 32),
-    "resnet": Zoo("resnet50", [*_IMAGES, "data.shape=[224,224,3]", "data.num_classes=1000", "train.accumulate=1"], 64),
+    "resnet": Zoo("resnet50", [*_PHOTOGRAPHS, "train.accumulate=1"], 64),
+    "efficientnet_v2": Zoo("mnist_efficientnet", [*_PHOTOGRAPHS, *_FULL_SIZE], 64),
+    "mobilenet_v3": Zoo("mnist_mobilenet", [*_PHOTOGRAPHS, *_FULL_SIZE], 64),
+    "convnext": Zoo("mnist_convnext", [*_PHOTOGRAPHS, *_FULL_SIZE, "model.variant=tiny"], 64),
+    "vit": Zoo("mnist_vit", [*_PHOTOGRAPHS, *_FULL_SIZE, "model.patch=16", "model.width=384", "model.layers=12"], 64),
+    "unet": Zoo("lesions_unet", ["data.size=256", "data.num_samples=512", "optimizer.schedule.warmup=null"], 16),
 }
 SLICES = {
     "v2:2x2": 8, "v3:2x2": 8, "v4:2x2x1": 8, "v5e:1x1": 1, "v5e:2x2": 4, "v5e:16x16": 256, "v5p:2x2x1": 4, "v6e:2x2": 4,
