@@ -92,7 +92,7 @@ class TpuHosts:
             on_gone=lambda host: self._look_now.set(),
             end_agent=self._is_gone,
         )
-        self._agents.report_to(self._pass_on)
+        self._agents.report_to(on_event)
         self._publish(self._agents.address, self._agents.secret)
         self._thread.start()
         self._known.wait(_OPEN_S)
@@ -157,9 +157,6 @@ class TpuHosts:
         if self._agents is not None:
             self._agents.order(self._host_of.get(worker, ""), kind, worker=worker, **content)
 
-    def _pass_on(self, event: Event) -> None:
-        self._on_event(event)
-
     def _tell(self, reason: str) -> None:
         self._known.set()
         self._announce(f"no slice yet: {reason}")
@@ -206,7 +203,8 @@ class TpuHosts:
     def _guard(self) -> None:
         """Returns when the slice is lost, or not wanted any more."""
         assert self._agents is not None
-        since, healthy_at, has_joined = time.monotonic(), time.monotonic(), False
+        since = healthy_at = time.monotonic()
+        has_joined = has_notice = False
         while True:
             self._look_now.wait(_LOOK_S)
             self._look_now.clear()
@@ -228,9 +226,10 @@ class TpuHosts:
                     state = "gone" if found is None else found.state.value
                     self._announce(f"the slice {self._keeper.name} is {state}: another one is made in its place")
                     return
-                if time.monotonic() - healthy_at > _HEALTH_S:
+                if not has_notice and self._agents.has(found.name) and time.monotonic() - healthy_at > _HEALTH_S:
                     healthy_at = time.monotonic()
-                    if self._provider.health(found.name, found.zone).maintenance and self._agents.has(found.name):
+                    has_notice = self._provider.health(found.name, found.zone).maintenance
+                    if has_notice:
                         self._on_event(HostDraining(time.monotonic(), found.name, self._notice_s))
             except Unavailable as error:
                 _log.warning("the provider of slices does not answer: %s", error)
