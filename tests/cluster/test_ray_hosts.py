@@ -28,8 +28,8 @@ from tests.cluster.ray_workers import storage_in, trains
 
 pytestmark = pytest.mark.processes
 PATIENCE_S = 300.0
-# Long before a silence of ten seconds is one, or Ray itself knows: a few milliseconds on an idle machine.
-AT_ONCE_S = 5.0
+# Before a silence of ten seconds is one, or Ray itself knows: a few milliseconds on an idle machine.
+AT_ONCE_S = 9.0
 NODES = 2
 
 
