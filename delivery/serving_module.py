@@ -19,6 +19,7 @@ from trainer.tasks.classification import Classification
 from trainer.tasks.language_modelling import LanguageModelling
 from trainer.tasks.multi_label import MultiLabel
 from trainer.tasks.regression import Regression
+from trainer.tasks.segmentation import Segmentation
 from trainer.tasks.task import Task
 
 DEFAULT_SIGNATURE = "serving_default"
@@ -26,11 +27,12 @@ _SIGNATURES: tuple[tuple[type[Task], str], ...] = (
     (Classification, "classify"),
     (Regression, "regress"),
     (MultiLabel, "label"),
+    (Segmentation, "segment"),
 )
 
 
 def signature_name(task: Task) -> str:
-    """What the task's signature is called: classify, regress, label, else predict."""
+    """What the task's signature is called: classify, regress, label, segment, else predict."""
     return next((name for kind, name in _SIGNATURES if isinstance(task, kind)), "predict")
 
 
@@ -124,7 +126,7 @@ class ServedModel:
 def answers_of(task: Task, outputs: tf.Tensor) -> dict[str, tf.Tensor]:
     """The task's predictions by name, and the logits that they come from; [B, ...] each."""
     answers = task.predictions(outputs)
-    if isinstance(task, Classification | MultiLabel):
+    if isinstance(task, Classification | MultiLabel | Segmentation):
         answers["logits"] = tf.cast(outputs, tf.float32)
     return answers
 

@@ -7,6 +7,7 @@ from launch.config_keys import IMPORTABLE, Kind, kind_of
 from launch.quiet_start import import_tensorflow
 from launch.run_config import RunConfig
 from trainer.config.choice import accepted_names
+from trainer.config.segmentation import SegmentationTask
 from trainer.config.task import ClassificationTask, LanguageModellingTask
 from trainer.data.source import Feature, Schema
 from trainer.observe.number_text import format_bytes, format_count
@@ -29,6 +30,11 @@ COLUMNS = Schema(
 )
 TOKENS = Schema({"tokens": Feature((129,), "int32", num_values=256)}, None, 1000, 256)
 
+SCANS = Schema(
+    {"image": Feature((64, 64, 1), "float32"), "mask": Feature((64, 64), "int32", num_values=3)}, "mask", 1000, 3
+)
+
+TASKS = {"language_modelling": LanguageModellingTask(), "segmentation": SegmentationTask()}
 SAMPLES = ["classification", "regression", "multi_label"]
 
 
@@ -45,6 +51,11 @@ EXAMPLES = {
     "mlp": Example("images of 28 x 28, 10 classes", SMALL_IMAGES, SAMPLES),
     "cnn": Example("images of 28 x 28, 10 classes", SMALL_IMAGES, SAMPLES),
     "resnet": Example("images of 224 x 224 x 3, 1,000 classes", PHOTOGRAPHS, SAMPLES),
+    "efficientnet_v2": Example("images of 224 x 224 x 3, 1,000 classes", PHOTOGRAPHS, SAMPLES),
+    "mobilenet_v3": Example("images of 224 x 224 x 3, 1,000 classes", PHOTOGRAPHS, SAMPLES),
+    "convnext": Example("images of 224 x 224 x 3, 1,000 classes", PHOTOGRAPHS, SAMPLES),
+    "vit": Example("images of 224 x 224 x 3, 1,000 classes", PHOTOGRAPHS, SAMPLES),
+    "unet": Example("images of 64 x 64, 3 classes of pixels", SCANS, ["segmentation"]),
     "tabular": Example("16 categories and a number, 2 classes", COLUMNS, SAMPLES),
     "transformer_lm": Example("context of 128 bytes", TOKENS, ["language_modelling"]),
 }
@@ -89,12 +100,12 @@ def list_models() -> list[ListedModel]:
         names, _ = accepted_names(section)
         description = (section.__doc__ or "").splitlines()[0]
         if not names:
-            all_tasks = [*SAMPLES, "language_modelling"]
+            all_tasks = [*SAMPLES, *TASKS]
             listed.append(ListedModel(IMPORTABLE, description, all_tasks, None, None, None, {"options": {}}))
             continue
         config: Any = section()
         example = EXAMPLES[names[0]]
-        task = LanguageModellingTask() if "language_modelling" in example.tasks else ClassificationTask()
+        task = TASKS.get(example.tasks[0], ClassificationTask())
         model = build_model(config, example.schema, build_task(task, example.schema))
         size = sum(variable.value.dtype.size * int(variable.value.shape.num_elements()) for variable in model.weights)
         options = config.model_dump(mode="json", exclude={"name"})

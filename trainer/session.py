@@ -26,6 +26,7 @@ from trainer.optimizers.build import build_optimizer
 from trainer.state import TrainState
 from trainer.step.build import Step, build_step, metric_layout
 from trainer.step.evaluation import EvaluationStep
+from trainer.step.freezing import freeze_layers
 from trainer.strategies.build import build_strategy
 from trainer.strategies.choice import Choice, choose_strategy, with_suggestion
 from trainer.strategies.elastic import Elastic
@@ -163,10 +164,11 @@ def build_session(
     task = build_task(config.task, source.schema)
     with strategy.scope():
         model = build_model(config.model, source.schema, task, precision=config.precision, seed=config.train.seed)
+        thawing = freeze_layers(model, config.freeze, order.steps_per_epoch)
         new_optimizer = partial(build_optimizer, config.optimizer, total_steps, order.steps_per_epoch)
         optimizer = new_optimizer(model.trainable_variables)
         metrics = metric_layout(model, task, source.schema)
-        step = build_step(config, model, task, optimizer, metrics, strategy.num_replicas, new_optimizer)
+        step = build_step(config, model, task, optimizer, metrics, strategy.num_replicas, new_optimizer, thawing)
         state = TrainState(
             model,
             optimizer,

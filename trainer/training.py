@@ -110,6 +110,7 @@ def run_training(
                 _start_warm(session, config.warm_start, recorder)
             if regrouping is not None:
                 regrouping.own_state()
+            _say_what_is_frozen(session, recorder)
             recorder.begin(session.total_steps, restored_step)
             loop = Loop(session, recorder, saver, stop, recorder.is_chief, on_progress)
         recorder.event("started" if restored_step is None else "resumed", step=session.state.step)
@@ -145,6 +146,12 @@ def _restore_as_member(place: Place, saver: Saver, recorder: Recorder, regroupin
             place = regrouping.join(saver.carried())
             saver.move_to(place)
             recorder.move_to(place.group)
+
+
+def _say_what_is_frozen(session: Session, recorder: Recorder) -> None:
+    thawing = session.step.gradients.thawing
+    for stage in thawing.stages if thawing else ():
+        recorder.say(f"{len(stage.layers)} layers are frozen until step {stage.thaw}")
 
 
 def _start_warm(session: Session, config: WarmStartConfig, recorder: Recorder) -> None:

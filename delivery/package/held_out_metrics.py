@@ -17,17 +17,26 @@ from trainer.tasks.classification import Classification
 from trainer.tasks.language_modelling import LanguageModelling
 from trainer.tasks.multi_label import MultiLabel
 from trainer.tasks.regression import Regression
+from trainer.tasks.segmentation import Segmentation
 from trainer.tasks.task import Task, f1_scores, ratio
 
 # The answer that is the model's own output, of which the others are made.
-_OUTPUTS = ((Classification, "logits"), (MultiLabel, "logits"), (LanguageModelling, "logits"), (Regression, "values"))
+_OUTPUTS = (
+    (Classification, "logits"),
+    (MultiLabel, "logits"),
+    (Segmentation, "logits"),
+    (LanguageModelling, "logits"),
+    (Regression, "values"),
+)
+# Where the hits, predictions and occurrences of each class are among the sums.
+_COUNTS = ((Classification, "classes"), (MultiLabel, "labels"), (Segmentation, "pixels"))
 
 
 def held_out_metrics(task: Task, answered: Iterable[Answered], class_names: Sequence[str] | None) -> dict[str, Any]:
     """The task's metrics over the answered samples, exact whatever their batches.
 
     Returns:
-        `samples`; `metrics` by name, and for a classification `by_class`: precision, recall, f1 and support of each.
+        `samples`; `metrics` by name, and for tasks of classes `by_class`: precision, recall, f1 and support.
         A metric that has nothing to divide by is None. Without `metrics` for a task of one's own, whose answers need
         not hold the outputs that its metrics are made of.
     """
@@ -45,9 +54,9 @@ def held_out_metrics(task: Task, answered: Iterable[Answered], class_names: Sequ
         return {"samples": samples}
     metrics = {name: finite(value) for name, value in task.metrics(sums).items()}
     result: dict[str, Any] = {"samples": samples, "metrics": metrics}
-    if isinstance(task, Classification | MultiLabel):
-        counts = sums["classes" if isinstance(task, Classification) else "labels"].reshape(3, -1)
-        result["by_class"] = _by_class(counts, class_names)
+    counts = next((name for kind, name in _COUNTS if isinstance(task, kind)), None)
+    if counts is not None:
+        result["by_class"] = _by_class(sums[counts].reshape(3, -1), class_names)
     return result
 
 

@@ -20,10 +20,8 @@ import numpy as np
 
 from trainer.config.model import (
     CnnModel,
-    CustomModel,
     MlpModel,
     ModelConfig,
-    ResnetModel,
     TabularModel,
     TransformerLmModel,
 )
@@ -151,7 +149,7 @@ def _narrowed(
     that fits the large one starves it. The factor, the root of the share of weights that are left, is that of Han et
     al., "Learning both weights and connections for efficient neural networks", 2015."""
     widths = {unit.group: len(kept[unit.layer]) for unit in units}
-    assert not isinstance(config, ResnetModel | CustomModel), "units_of refuses them"
+    assert isinstance(config, MlpModel | CnnModel | TabularModel | TransformerLmModel), "units_of refuses others"
     changed: dict[str, Any] = {"dropout": round(config.dropout * dropout, 4)}
     if isinstance(config, TransformerLmModel):
         changed["feed_forward"] = widths["feed_forward"]

@@ -16,7 +16,19 @@ def test_every_section_is_there_and_closed():
 def test_a_section_chosen_by_name_offers_each_name_once():
     variants = [resolve(item) for item in SCHEMA["properties"]["model"]["oneOf"]]
     names = [variant["properties"]["name"].get("const") for variant in variants]
-    assert names == ["mlp", "cnn", "resnet", "tabular", "transformer_lm", None]
+    assert names == [
+        "mlp",
+        "cnn",
+        "resnet",
+        "efficientnet_v2",
+        "mobilenet_v3",
+        "convnext",
+        "vit",
+        "unet",
+        "tabular",
+        "transformer_lm",
+        None,
+    ]
     assert all("name" in variant["required"] for variant in variants)
     assert variants[-1]["properties"]["name"]["pattern"]
 

@@ -20,11 +20,21 @@ AUGMENTATIONS = {
     "flip_vertical": AmountRange("mirrors top and bottom in half of the samples"),
     "shift": AmountRange("moves by up to this many pixels each way, filling with 0", 2, 1, 512, True),
     "crop": AmountRange("cuts out this fraction of each side at a random place and scales it back", 0.9, 0.1, 1.0),
+    "resized_crop": AmountRange(
+        "cuts out a random share of the area, at least this, 3:4 to 4:3 wide, and scales it back", 0.35, 0.01, 1.0
+    ),
+    "rand_augment": AmountRange("makes two of fourteen changes, drawn anew for each sample, this strong", 5, 0, 10),
     "brightness": AmountRange("adds one number from [-amount, amount] to a sample", 0.1),
     "contrast": AmountRange("scales the distance from mid-grey by a factor from [1 - amount, 1 + amount]", 0.2),
     "noise": AmountRange("adds Gaussian noise of this standard deviation", 0.05, 0.0, 10.0),
     "erase": AmountRange("sets a random square of this fraction of each side to 0", 0.25, 0.01, 0.9),
+    "mixup": AmountRange("adds a share of its neighbour to a sample, drawn from Beta(amount, amount)", 0.2, 0.01, 10.0),
+    "cutmix": AmountRange(
+        "replaces a rectangle by its neighbour's, its share from Beta(amount, amount)", 1, 0.01, 10.0
+    ),
 }
+MIXES = ("mixup", "cutmix")
+"""Those that change the target too; they come last, and a sample undergoes one of them."""
 
 
 def parse_augmentation(text: str) -> tuple[str, float | None]:

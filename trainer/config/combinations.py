@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from trainer.config.augmentation import MIXES, parse_augmentation
 from trainer.config.data import DataConfig, SyntheticData, TableData
 from trainer.config.interval import Interval
 
 if TYPE_CHECKING:
     from trainer.config.training import TrainingConfig
 
-TASK_OF_DATA = {"text": "language_modelling", "flights": "classification"}
+TASK_OF_DATA = {"text": "language_modelling", "flights": "classification", "lesions": "segmentation"}
 """Packaged data sets and formats whose samples allow one task only."""
 
 TASK_OF_SYNTHETIC = {
@@ -26,6 +27,8 @@ def problems_of(config: TrainingConfig) -> list[str]:
     return [
         *_task_problems(config),
         *batch_problems(config, config.strategy.known_replicas or 1),
+        *_mixing_problems(config),
+        *_freeze_problems(config),
         *_asynchronous_problems(config),
         *_schedule_problems(config),
         *_record_problems(config),
@@ -44,6 +47,9 @@ def _task_problems(config: TrainingConfig) -> list[str]:
         )
     elif model == "transformer_lm" and task != "language_modelling":
         problems.append(f"model.name={model} must have task.name=language_modelling, not {task}: set it")
+    if ":" not in model and (model == "unet") != (task == "segmentation"):
+        wanted = "task.name=segmentation" if model == "unet" else "model.name=unet"
+        problems.append(f"task.name={task} does not go with model.name={model}: set {wanted}")
     if task == "language_modelling" and model != "transformer_lm" and ":" not in model:
         problems.append(
             f"task.name={task} must have a model of token sequences, not model.name={model}: "
@@ -97,6 +103,41 @@ def batch_problems(config: TrainingConfig, replicas: int, cause: str = "strategy
             "set data.remainder=pad, which weights the padding with zero, or drop"
         )
     return problems
+
+
+def _mixing_problems(config: TrainingConfig) -> list[str]:
+    """What stands against training samples that are mixed in pairs."""
+    names = [parse_augmentation(text)[0] for text in config.data.augment]
+    mixes = [name for name in names if name in MIXES]
+    if not mixes:
+        return []
+    problems = []
+    setting = f"data.augment={list(config.data.augment)}"
+    if config.task.name != "classification":
+        problems.append(
+            f"{setting} mixes classes and must have task.name=classification, not {config.task.name}: "
+            f"leave out {' and '.join(mixes)}"
+        )
+    if names[-len(mixes) :] != mixes:
+        problems.append(f"{setting} changes samples after they are mixed: write {' and '.join(mixes)} at the end")
+    if len(mixes) > len(set(mixes)):
+        problems.append(f"{setting} has {mixes[0]} twice, and a sample is mixed once: leave one of them out")
+    parts = config.train.virtual_workers or config.strategy.known_replicas or 1
+    if config.data.batch_size % parts == 0 and config.data.batch_size // parts % 2:
+        problems.append(
+            f"{setting} mixes neighbours within each of the {parts} parts of a batch, and a part has "
+            f"{config.data.batch_size // parts} samples: set data.batch_size to a multiple of {2 * parts}"
+        )
+    return problems
+
+
+def _freeze_problems(config: TrainingConfig) -> list[str]:
+    if config.strategy.name == "parameter_server" and any(entry.until for entry in config.freeze):
+        return [
+            "freeze with until does not go with strategy.name=parameter_server, which sends weights in pieces: set "
+            "until to null, or choose another strategy.name"
+        ]
+    return []
 
 
 def _asynchronous_problems(config: TrainingConfig) -> list[str]:

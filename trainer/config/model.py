@@ -6,6 +6,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from trainer.config.choice import ChosenByName
 from trainer.config.section import Section
+from trainer.config.vision_models import ConvNextModel, EfficientNetV2Model, MobileNetV3Model, UnetModel, VitModel
 
 IMPORTABLE = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
 """Pattern of `package.module:function`."""
@@ -94,5 +95,16 @@ class CustomModel(Section):
 
 
 ModelConfig = Annotated[
-    MlpModel | CnnModel | ResnetModel | TabularModel | TransformerLmModel | CustomModel, ChosenByName()
+    MlpModel
+    | CnnModel
+    | ResnetModel
+    | EfficientNetV2Model
+    | MobileNetV3Model
+    | ConvNextModel
+    | VitModel
+    | UnetModel
+    | TabularModel
+    | TransformerLmModel
+    | CustomModel,
+    ChosenByName(),
 ]

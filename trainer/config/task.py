@@ -7,6 +7,7 @@ from pydantic import Field, PositiveInt
 from trainer.config.choice import ChosenByName
 from trainer.config.model import IMPORTABLE
 from trainer.config.section import Section
+from trainer.config.segmentation import SegmentationTask
 
 
 class ClassificationTask(Section):
@@ -51,6 +52,6 @@ class CustomTask(Section):
 
 
 TaskConfig = Annotated[
-    ClassificationTask | RegressionTask | LanguageModellingTask | MultiLabelTask | CustomTask,
+    ClassificationTask | RegressionTask | LanguageModellingTask | MultiLabelTask | SegmentationTask | CustomTask,
     ChosenByName(default="classification"),
 ]

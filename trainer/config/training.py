@@ -22,11 +22,13 @@ from trainer.config.data import (
 from trainer.config.data_streams import ImagesData, TextData, TfdsData, TfrecordData
 from trainer.config.evaluate import EvaluateConfig
 from trainer.config.export import ExportConfig
+from trainer.config.freeze import FreezeConfig
 from trainer.config.model import ModelConfig
 from trainer.config.observe import ObserveConfig
 from trainer.config.optimizer import AdamOptimizer, OptimizerConfig
 from trainer.config.place import PlaceConfig
 from trainer.config.section import Section
+from trainer.config.segmentation import LesionsData
 from trainer.config.strategy import OF_WORKERS, StrategyConfig
 from trainer.config.task import ClassificationTask, TaskConfig
 from trainer.config.train import TrainConfig
@@ -43,6 +45,7 @@ AnyData = Annotated[
     | TfrecordData
     | ImagesData
     | TextData
+    | LesionsData
     | SyntheticData
     | TfdsData
     | CustomData,
@@ -67,6 +70,7 @@ class TrainingConfig(Section):
     strategy: StrategyConfig = Field(default=StrategyConfig(), description="over which devices a step is spread")
     observe: ObserveConfig = Field(default=ObserveConfig(), description="what is recorded")
     warm_start: WarmStartConfig | None = Field(default=None, description="weights that the model begins with")
+    freeze: tuple[FreezeConfig, ...] = Field(default=(), description="layers that are not trained, or not yet")
     export: ExportConfig = Field(default=ExportConfig(), description="the SavedModel at the end")
 
     def for_one_process(self) -> Self:

@@ -11,24 +11,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import tensorflow as tf
 
-from trainer.config.augmentation import parse_augmentation
-from trainer.data.counter_random import normal, uniform
-from trainer.data.source import Schema
+from trainer.config.augmentation import MIXES, parse_augmentation
+from trainer.data.counter_random import from_table, normal, uniform
+from trainer.data.rand_augment import rand_augment
+from trainer.data.source import Feature, Schema
 
 ImageChange = Callable[[tf.Tensor, tf.Tensor, int, float], tf.Tensor]
 Batch = dict[str, tf.Tensor]
 
 # Room for the draws of one augmentation before those of the next one in the list.
 DRAWS_EACH = 8
+# What goes with a target that has a class for each pixel: the first are done to it too, the second move nothing.
+OF_IMAGE_AND_MASK = ("flip", "flip_vertical", "shift")
+OF_COLOUR = ("brightness", "contrast", "noise")
 
 
 def build_augmentation(augmentations: Sequence[str], schema: Schema) -> Callable[[Batch, tf.Tensor], Batch] | None:
     """Makes the function that applies the augmentations in their order.
 
     Args:
-        augmentations: As in `data.augment`: "flip", "shift=2".
+        augmentations: As in `data.augment`: "flip", "shift=2". Those that mix samples are not made here.
         schema: Says which features are images: float32 [H, W, C].
 
     Returns:
@@ -37,10 +42,16 @@ def build_augmentation(augmentations: Sequence[str], schema: Schema) -> Callable
     Raises:
         ValueError: An augmentation does not exist, or the samples have no image.
     """
-    if not augmentations:
+    parsed = [parsed for text in augmentations if (parsed := parse_augmentation(text))[0] not in MIXES]
+    if not parsed:
         return None
-    parsed = [parse_augmentation(text) for text in augmentations]
-    images = [name for name, feature in schema.inputs.items() if len(feature.shape) == 3 and feature.dtype == "float32"]
+    images = image_features(schema)
+    masks = [name for name in [schema.target or ""] if name in schema.features and _is_mask(schema.features[name])]
+    if masks and (moving := [name for name, _ in parsed if name not in (*OF_IMAGE_AND_MASK, *OF_COLOUR)]):
+        raise ValueError(
+            f"data.augment={list(augmentations)} would move the pixels of an image and leave its mask, which "
+            f"{moving[0]} cannot change: use {', '.join((*OF_IMAGE_AND_MASK, *OF_COLOUR))}"
+        )
     if not images:
         raise ValueError(
             f"data.augment={list(augmentations)} needs images of height, width and channels, and the samples hold "
@@ -52,9 +63,21 @@ def build_augmentation(augmentations: Sequence[str], schema: Schema) -> Callable
         for place, (name, amount) in enumerate(parsed):
             for image in images:
                 changed[image] = CHANGES[name](changed[image], keys, place * DRAWS_EACH, amount or 0.0)
+            for mask in masks if name in OF_IMAGE_AND_MASK else ():
+                moved = CHANGES[name](changed[mask][..., None], keys, place * DRAWS_EACH, amount or 0.0)
+                changed[mask] = moved[..., 0]
         return changed
 
     return augment
+
+
+def image_features(schema: Schema) -> list[str]:
+    """The features that are images: float32 of height, width and channels."""
+    return [name for name, feature in schema.inputs.items() if len(feature.shape) == 3 and feature.dtype == "float32"]
+
+
+def _is_mask(feature: Feature) -> bool:
+    return len(feature.shape) == 2 and feature.dtype.startswith("int")
 
 
 def _flip(images: tf.Tensor, keys: tf.Tensor, draw: int, amount: float) -> tf.Tensor:
@@ -82,6 +105,18 @@ def _shift(images: tf.Tensor, keys: tf.Tensor, draw: int, amount: float) -> tf.T
 def _crop(images: tf.Tensor, keys: tf.Tensor, draw: int, amount: float) -> tf.Tensor:
     top, left = (uniform(keys, draw + i) * (1.0 - amount) for i in range(2))
     boxes = tf.stack([top, left, top + amount, left + amount], axis=1)
+    return tf.ensure_shape(
+        tf.image.crop_and_resize(images, boxes, tf.range(tf.shape(images)[0]), tf.shape(images)[1:3]), images.shape
+    )
+
+
+def _resized_crop(images: tf.Tensor, keys: tf.Tensor, draw: int, amount: float) -> tf.Tensor:
+    # Roots and powers are looked up: TensorFlow's own may differ in the last bit by where an element lies.
+    share = from_table(keys, draw, lambda u: np.sqrt(amount + (1 - amount) * u))
+    stretch = from_table(keys, draw + 1, lambda u: (3 / 4) ** (0.5 - u))
+    height, width = tf.minimum(share / stretch, 1.0), tf.minimum(share * stretch, 1.0)
+    top, left = uniform(keys, draw + 2) * (1.0 - height), uniform(keys, draw + 3) * (1.0 - width)
+    boxes = tf.stack([top, left, top + height, left + width], axis=1)
     return tf.ensure_shape(
         tf.image.crop_and_resize(images, boxes, tf.range(tf.shape(images)[0]), tf.shape(images)[1:3]), images.shape
     )
@@ -130,6 +165,8 @@ CHANGES: dict[str, ImageChange] = {
     "flip_vertical": _flip_vertical,
     "shift": _shift,
     "crop": _crop,
+    "resized_crop": _resized_crop,
+    "rand_augment": rand_augment,
     "brightness": _brightness,
     "contrast": _contrast,
     "noise": _noise,

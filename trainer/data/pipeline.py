@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from trainer.data.augment import build_augmentation
 from trainer.data.counter_random import sample_keys
+from trainer.data.mixing import build_mixing
 from trainer.data.order import SampleOrder
 from trainer.data.shard import WHOLE, Shard
 from trainer.data.source import Schema, Source
@@ -101,6 +102,7 @@ class _Reader:
         self._source, self._order, self._seed = source, order, seed
         self._rows = shard.rows(order.batch_size)
         self._change = build_augmentation(augment, source.schema)
+        self._mix = build_mixing(augment, source.schema, order.batch_size // shard.num_parts)
         self._position = tf.range(order.batch_size, dtype=tf.int64)[self._rows]
         self._weighted = order.weighted or source.may_skip
         self.reads_blocks = source.in_memory and order.full_batches
@@ -124,7 +126,7 @@ class _Reader:
             return {name: tf.reshape(values, (*size, *values.shape[1:])) for name, values in batch.items()}
 
         first_steps = tf.data.Dataset.range(first_step, first_step + num_steps, block_steps)
-        return first_steps.map(read, num_parallel_calls=tf.data.AUTOTUNE if self._change else None)
+        return first_steps.map(read, num_parallel_calls=tf.data.AUTOTUNE if self._change or self._mix else None)
 
     @tf.autograph.experimental.do_not_convert
     def _read_step(self, step: tf.Tensor) -> dict:
@@ -135,10 +137,14 @@ class _Reader:
 
     def _finish(self, batch: dict, weight: tf.Tensor, step: tf.Tensor, position: tf.Tensor) -> dict:
         skipped = batch.pop(WEIGHT, None)
-        if self._change is not None:
-            batch = self._change(batch, sample_keys(self._seed ^ AUGMENTATION_SALT, step, position))
+        if skipped is not None:
+            weight *= skipped
+        if self._change is not None or self._mix is not None:
+            keys = sample_keys(self._seed ^ AUGMENTATION_SALT, step, position)
+            batch = self._change(batch, keys) if self._change else batch
+            batch = self._mix(batch, keys, weight) if self._mix else batch
         if self._weighted:
-            batch[WEIGHT] = weight if skipped is None else weight * skipped
+            batch[WEIGHT] = weight
         return batch
 
 

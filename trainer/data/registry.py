@@ -16,6 +16,7 @@ OPENERS = {
     "digits": "trainer.data.packaged:open_digits",
     "flights": "trainer.data.flights:open_flights",
     "images": "trainer.data.images:open_images",
+    "lesions": "trainer.data.lesions:open_lesions",
     "mnist": "trainer.data.packaged:open_mnist",
     "mnist_sample": "trainer.data.packaged:open_mnist_sample",
     "parquet": "trainer.data.tables:open_table",

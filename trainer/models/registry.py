@@ -15,14 +15,18 @@ from trainer.config.model import (
     TabularModel,
     TransformerLmModel,
 )
+from trainer.config.vision_models import ConvNextModel, EfficientNetV2Model, MobileNetV3Model, UnetModel, VitModel
 from trainer.data.source import Schema
 from trainer.models.building import building
 from trainer.models.cnn import cnn
 from trainer.models.custom import custom_model
 from trainer.models.mlp import mlp
+from trainer.models.published import convnext, efficientnet_v2, mobilenet_v3
 from trainer.models.resnet import resnet
 from trainer.models.tabular import tabular
 from trainer.models.transformer_lm import transformer_lm
+from trainer.models.unet import unet
+from trainer.models.vit import vit
 from trainer.tasks.task import Task
 
 # Each is a plain function (config, schema, task) -> keras.Model; adding a model is adding a line, and a section.
@@ -30,6 +34,11 @@ BUILDERS: dict[type, Any] = {
     MlpModel: mlp,
     CnnModel: cnn,
     ResnetModel: resnet,
+    EfficientNetV2Model: efficientnet_v2,
+    MobileNetV3Model: mobilenet_v3,
+    ConvNextModel: convnext,
+    VitModel: vit,
+    UnetModel: unet,
     TabularModel: tabular,
     TransformerLmModel: transformer_lm,
     CustomModel: custom_model,

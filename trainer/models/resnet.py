@@ -13,7 +13,8 @@ from keras import layers
 
 from trainer.config.model import ResnetModel
 from trainer.data.source import Schema
-from trainer.models.inputs import as_logits, image_input
+from trainer.models.inputs import as_logits
+from trainer.models.photographs import normalised, photographs
 from trainer.tasks.task import Task
 
 SMALLEST_SIDE = 32
@@ -25,10 +26,6 @@ BOTTLENECK_NETWORKS: dict[int, Any] = {
 }
 BASIC_BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 
-# Of ImageNet's training images in [0, 1], by channel; the values that published ResNets are trained with.
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-
 
 def resnet(config: ResnetModel, schema: Schema, task: Task) -> keras.Model:
     """A residual network on images in [0, 1], trained from scratch.
@@ -36,15 +33,8 @@ def resnet(config: ResnetModel, schema: Schema, task: Task) -> keras.Model:
     Raises:
         ValueError: The data is no images, or they are smaller than 32 pixels.
     """
-    inputs, x = image_input(task, config.name)
-    if config.input_size is not None and tuple(x.shape[1:3]) != (config.input_size, config.input_size):
-        x = layers.Resizing(config.input_size, config.input_size, name="resize")(x)
-    if min(x.shape[1:3]) < SMALLEST_SIDE:
-        raise ValueError(
-            f"model.name=resnet halves the image five times and needs at least {SMALLEST_SIDE} pixels a side, but it "
-            f"has {x.shape[1]} x {x.shape[2]}: set model.input_size={SMALLEST_SIDE}, or model.name=cnn"
-        )
-    x = _normalised(x)
+    inputs, x = photographs(task, config.name, config.input_size, halvings=5, smallest_side=SMALLEST_SIDE)
+    x = normalised(x)
     num_outputs = task.output_shape[-1]
     if config.depth in BASIC_BLOCKS:
         x = _basic_network(x, BASIC_BLOCKS[config.depth])
@@ -53,13 +43,6 @@ def resnet(config: ResnetModel, schema: Schema, task: Task) -> keras.Model:
         x = network(include_top=False, weights=None, input_tensor=x, pooling="avg").output
     x = layers.Dense(num_outputs, name="output")(x)
     return keras.Model(inputs, as_logits(x), name=f"resnet{config.depth}")
-
-
-def _normalised(x: Any) -> Any:
-    mean, std = (IMAGENET_MEAN, IMAGENET_STD) if x.shape[-1] == 3 else ([0.5] * x.shape[-1], [0.25] * x.shape[-1])
-    # In float32, so that neighbouring shades stay apart in 16 bits.
-    variance = [value**2 for value in std]
-    return layers.Normalization(mean=mean, variance=variance, dtype="float32", name="normalise")(x)
 
 
 def _basic_network(x: Any, num_blocks: tuple[int, ...]) -> Any:

@@ -8,6 +8,7 @@ step's, which does them once and in the right order. The update rules themselves
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import keras
 import tensorflow as tf
@@ -40,12 +41,25 @@ def make_functional(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.O
     return optimizer
 
 
+class Frozen(NamedTuple):
+    """Variables that are not changed yet.
+
+    Attributes:
+        thaws: For each variable, the first step that changes it.
+        step: int64 scalar, the number of this step.
+    """
+
+    thaws: Sequence[int]
+    step: tf.Tensor
+
+
 def apply_update(
     optimizer: keras.optimizers.Optimizer,
     variables: Sequence[keras.Variable],
     values: Sequence[tf.Tensor],
     optimizer_values: Sequence[tf.Tensor],
     gradients: Sequence[tf.Tensor],
+    frozen: Frozen | None = None,
 ) -> tuple[tuple[tf.Tensor, ...], tuple[tf.Tensor, ...], tf.Tensor]:
     """One update, without side effects.
 
@@ -55,6 +69,8 @@ def apply_update(
         values: Their values.
         optimizer_values: Values of `optimizer.variables`.
         gradients: One a variable, reduced and clipped.
+        frozen: Variables that keep their value and slots; None where all are changed. Once thawed, a variable is
+            updated as if its first step were the optimizer's: a rule that corrects young moments must know their age.
 
     Returns:
         New values, new optimizer values, and the learning rate used, float32 scalar.
@@ -63,9 +79,37 @@ def apply_update(
     with keras.StatelessScope(state_mapping=mapping) as scope:
         rate = optimizer.learning_rate
         optimizer._apply_weight_decay(list(variables))
-        for gradient, variable in zip(gradients, variables, strict=True):
-            optimizer.update_step(gradient, variable, rate)
+        for i, (gradient, variable) in enumerate(zip(gradients, variables, strict=True)):
+            if frozen is None or not frozen.thaws[i]:
+                optimizer.update_step(gradient, variable, rate)
+            else:
+                _update_once_thawed(scope, optimizer, variable, values[i], gradient, rate, frozen.thaws[i], frozen.step)
         optimizer.iterations.assign_add(1)  # type: ignore[union-attr]
         new_values: tuple = tuple(scope.get_current_value(v) for v in variables)
         new_optimizer_values: tuple = tuple(scope.get_current_value(v) for v in optimizer.variables)
     return new_values, new_optimizer_values, tf.cast(tf.convert_to_tensor(rate), tf.float32)
+
+
+def _update_once_thawed(
+    scope: keras.StatelessScope,
+    optimizer: keras.optimizers.Optimizer,
+    variable: keras.Variable,
+    value: tf.Tensor,
+    gradient: tf.Tensor,
+    rate: tf.Tensor,
+    thaw: int,
+    step: tf.Tensor,
+) -> None:
+    """Updates a variable and its slots from step `thaw` on; before it they stay, whatever weight decay would do."""
+    iterations = optimizer.iterations
+    count = scope.get_current_value(iterations)
+    before = [scope.get_current_value(slot) for slot in optimizer.variables]
+    scope.add_update((iterations, tf.maximum(count - thaw, 0)))
+    optimizer.update_step(gradient, variable, rate)
+    scope.add_update((iterations, count))
+    is_frozen = step < thaw
+    scope.add_update((variable, tf.where(is_frozen, value, scope.get_current_value(variable))))
+    for slot, old in zip(optimizer.variables, before, strict=True):
+        new = scope.get_current_value(slot)
+        if new is not old:
+            scope.add_update((slot, tf.where(is_frozen, old, new)))

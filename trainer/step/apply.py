@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import keras
 import tensorflow as tf
 
-from trainer.optimizers.functional import apply_update
+from trainer.optimizers.functional import Frozen, apply_update
 from trainer.step import loss_scale
 from trainer.step.state_tensors import Contribution, StateTensors
 from trainer.step.window import LOSS, WEIGHT, WindowLayout
@@ -44,6 +44,7 @@ class Apply:
         clip_norm: Largest global norm, or None.
         clip_value: Largest absolute value of an element, or None.
         ema_decay: Of the averaged weights, or None.
+        thaws: For each trainable variable, the first step that changes it; empty where all are trained from the start.
     """
 
     model: keras.Model
@@ -55,6 +56,7 @@ class Apply:
     clip_norm: float | None
     clip_value: float | None
     ema_decay: float | None
+    thaws: Sequence[int] = ()
 
     @property
     def looks_at_norm(self) -> bool:
@@ -124,7 +126,12 @@ class Apply:
 
     def _update(self, state: StateTensors, gradients: list[tf.Tensor]):
         trainable, optimizer, rate = apply_update(
-            self.optimizer, self.model.trainable_variables, state.trainable, state.optimizer, gradients
+            self.optimizer,
+            self.model.trainable_variables,
+            state.trainable,
+            state.optimizer,
+            gradients,
+            Frozen(self.thaws, state.step) if self.thaws else None,
         )
         rest = 1.0 - (self.ema_decay or 0.0)
         ema = tuple(

@@ -14,6 +14,7 @@ from trainer.config.training import TrainingConfig
 from trainer.data.source import Schema
 from trainer.step.apply import Applied, Apply
 from trainer.step.compilation import Scope, compiled_scope
+from trainer.step.freezing import Thawing
 from trainer.step.gradients import Gradients
 from trainer.step.state_tensors import Contribution, StateTensors
 from trainer.step.window import MetricLayout, WindowLayout
@@ -72,6 +73,7 @@ def build_step(
     metrics: MetricLayout,
     num_replicas: int,
     new_optimizer: Callable[[Sequence[keras.Variable]], keras.optimizers.Optimizer],
+    thawing: Thawing | None = None,
 ) -> Step:
     """The step of a config.
 
@@ -83,6 +85,7 @@ def build_step(
         metrics: Layout of the task's sums.
         num_replicas: Slices that the strategy cuts the global batch into.
         new_optimizer: Has built `optimizer` on the model's trainable variables.
+        thawing: The layers that are frozen at first.
     """
     tree_parts = max(1, (config.train.virtual_workers or 1) // num_replicas)
     num_contributions = num_replicas * tree_parts * config.train.accumulate
@@ -96,6 +99,7 @@ def build_step(
         tree_parts=tree_parts,
         accumulate=config.train.accumulate,
         whole=num_contributions == 1,
+        thawing=thawing,
     )
     apply = Apply(
         model=model,
@@ -107,6 +111,7 @@ def build_step(
         clip_norm=config.optimizer.clip_norm,
         clip_value=config.optimizer.clip_value,
         ema_decay=config.train.ema,
+        thaws=thawing.thaws(model.trainable_variables) if thawing else (),
     )
     is_users = isinstance(config.task, CustomTask) or isinstance(config.model, CustomModel)
     return Step(gradients, apply, window, compiled_scope(config.train, model), new_optimizer, converts=is_users)

@@ -5,12 +5,14 @@ Shape legend: B samples of the slice, M samples of a micro-batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import keras
 import tensorflow as tf
 
+from trainer.step.freezing import Thawing, frozen
 from trainer.step.randomness import keyed_randomness
 from trainer.step.state_tensors import Contribution, StateTensors, add
 from trainer.step.window import MetricLayout
@@ -33,6 +35,7 @@ class Gradients:
             fixed tree, so that the sum does not depend on where they were computed.
         accumulate: Micro-batches of a part, computed one after the other.
         whole: The slice is the global batch and is not cut: the mean is taken here, before the gradient.
+        thawing: The layers that are frozen at first; their gradients are zero then.
     """
 
     model: keras.Model
@@ -43,6 +46,7 @@ class Gradients:
     tree_parts: int
     accumulate: int
     whole: bool
+    thawing: Thawing | None = None
     changed: list[int] = field(default_factory=list, init=False)
 
     def __call__(self, state: StateTensors, batch: Batch, first_sample: tf.Tensor) -> Contribution:
@@ -91,6 +95,49 @@ class Gradients:
         return total
 
     def _micro_batch(
+        self, state: StateTensors, batch: Batch, first_sample: tf.Tensor, num_samples: int | None
+    ) -> Contribution:
+        thawing = self.thawing
+        if thawing is None:
+            return self._contribution(state, batch, first_sample, num_samples)
+        # Nothing is frozen in the first branch, which is traced first: it finds out what the forward pass changes.
+        branches = [
+            partial(self._staged_contribution, state, batch, first_sample, num_samples, thawing.frozen_layers(i))
+            for i in range(len(thawing.stages) + 1)
+        ]
+        return tf.switch_case(thawing.num_frozen(state.step), branches)  # type: ignore[return-value]
+
+    def _staged_contribution(
+        self,
+        state: StateTensors,
+        batch: Batch,
+        first_sample: tf.Tensor,
+        num_samples: int | None,
+        layers: Sequence[keras.layers.Layer],
+    ) -> Contribution:
+        """The same with some layers frozen, in the layout of one without: what they lack is zero."""
+        if not layers:
+            return self._contribution(state, batch, first_sample, num_samples)
+        trainable, others = self.model.trainable_variables, self.model.non_trainable_variables
+        names = [id(v) for v in (*trainable, *others)]
+        values = dict(zip(names, (*state.trainable, *state.non_trainable), strict=True))
+        changed = self.changed
+        with frozen(layers):
+            left, rest = self.model.trainable_variables, self.model.non_trainable_variables
+            partly = state._replace(
+                trainable=tuple(values[id(v)] for v in left), non_trainable=tuple(values[id(v)] for v in rest)
+            )
+            found = self._contribution(partly, batch, first_sample, num_samples)
+        gradients = dict(zip(map(id, left), found.gradients, strict=True))
+        statistics = {id(rest[i]): value for i, value in zip(self.changed, found.statistics, strict=True)}
+        self.changed = changed
+        return Contribution(
+            tuple(gradients.get(id(v), tf.zeros_like(values[id(v)])) for v in trainable),
+            tuple(statistics.get(id(others[i]), tf.zeros_like(state.non_trainable[i])) for i in changed),
+            found.sums,
+        )
+
+    def _contribution(
         self, state: StateTensors, batch: Batch, first_sample: tf.Tensor, num_samples: int | None
     ) -> Contribution:
         trainable = list(state.trainable)

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainer.config.task import ClassificationTask
+from trainer.data.mixing import MIXED_SHARE, MIXED_TARGET
 from trainer.data.source import Schema
 from trainer.tasks.ranking import roc_auc
 from trainer.tasks.task import Batch, Task, describe_target, f1_scores, ratio, sample_weight
@@ -43,32 +44,49 @@ class Classification(Task):
 
     def loss(self, outputs: tf.Tensor, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
         """Cross-entropies in nats, and the weights of the samples."""
-        logits, labels = tf.cast(outputs, tf.float32), batch[self._target]
-        if smoothing := self._config.label_smoothing:
-            spread = smoothing / self._num_classes
-            targets = tf.one_hot(labels, self._num_classes, 1.0 - smoothing + spread, spread)
+        logits, smoothing = tf.cast(outputs, tf.float32), self._config.label_smoothing
+        if smoothing or MIXED_SHARE in batch:
+            targets = self._shares(batch) * (1.0 - smoothing) + smoothing / self._num_classes
             losses = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
         else:
-            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(batch[self._target], logits)
         weights = sample_weight(batch, losses)
         return losses * weights, weights
 
     def metric_sums(self, outputs: tf.Tensor, batch: Batch) -> dict[str, tf.Tensor]:
-        """`classes`, [3C]: hits, predictions and occurrences of each class; `top_k`, [1]: hits."""
-        labels = tf.cast(batch[self._target], tf.int32)
+        """`classes`, [3C]: hits, predictions and occurrences of each class; `top_k`, [1]: hits.
+
+        A mixed sample occurs in both of its classes, with the share that it has of each.
+        """
         predicted = tf.argmax(outputs, -1, output_type=tf.int32)
         weights = sample_weight(batch, outputs)[:, None]
         is_predicted = tf.one_hot(predicted, self._num_classes) * weights
-        is_actual = tf.one_hot(labels, self._num_classes)
+        is_actual = self._shares(batch)
         counts = [is_predicted * is_actual, is_predicted, is_actual * weights]
         sums = {"classes": tf.concat([tf.reduce_sum(count, 0) for count in counts], 0)}
         if self._config.top_k is not None:
-            logits = tf.cast(outputs, tf.float32)
-            true_logit = tf.reduce_sum(tf.where(is_actual > 0, logits, 0.0), -1, keepdims=True)
-            num_above = tf.reduce_sum(tf.cast(logits > true_logit, tf.int32), -1)
-            is_hit = tf.cast(num_above < self._config.top_k, tf.float32)
-            sums["top_k"] = tf.reduce_sum(is_hit * weights[:, 0])[None]
+            hits = self._is_in_top(outputs, batch[self._target], self._config.top_k)
+            if MIXED_SHARE in batch:
+                others = self._is_in_top(outputs, batch[MIXED_TARGET], self._config.top_k)
+                hits = batch[MIXED_SHARE] * hits + (1.0 - batch[MIXED_SHARE]) * others
+            sums["top_k"] = tf.reduce_sum(hits * weights[:, 0])[None]
         return sums
+
+    def _is_in_top(self, outputs: tf.Tensor, labels: tf.Tensor, top_k: int) -> tf.Tensor:
+        """Whether each label is among the k most likely ones, [B]."""
+        logits = tf.cast(outputs, tf.float32)
+        is_label = tf.one_hot(tf.cast(labels, tf.int32), self._num_classes) > 0
+        logit = tf.reduce_sum(tf.where(is_label, logits, 0.0), -1, keepdims=True)
+        num_above = tf.reduce_sum(tf.cast(logits > logit, tf.int32), -1)
+        return tf.cast(num_above < top_k, tf.float32)
+
+    def _shares(self, batch: Batch) -> tf.Tensor:
+        """What each sample has of each class, [B, C]: all of one, or a part of two where samples were mixed."""
+        of_class = tf.one_hot(tf.cast(batch[self._target], tf.int32), self._num_classes)
+        if MIXED_SHARE not in batch:
+            return of_class
+        share = batch[MIXED_SHARE][:, None]
+        return share * of_class + (1.0 - share) * tf.one_hot(tf.cast(batch[MIXED_TARGET], tf.int32), self._num_classes)
 
     def metrics(self, sums: Mapping[str, np.ndarray]) -> dict[str, float]:
         """`accuracy`, `macro_recall` (over classes that occur), `macro_f1` (over those that occur or are predicted)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from trainer.config.segmentation import SegmentationTask
 from trainer.config.task import (
     ClassificationTask,
     CustomTask,
@@ -16,6 +17,7 @@ from trainer.tasks.custom import custom_task
 from trainer.tasks.language_modelling import LanguageModelling
 from trainer.tasks.multi_label import MultiLabel
 from trainer.tasks.regression import Regression
+from trainer.tasks.segmentation import Segmentation
 from trainer.tasks.task import Task
 
 
@@ -34,5 +36,7 @@ def build_task(config: TaskConfig, schema: Schema) -> Task:
             return LanguageModelling(config, schema)
         case MultiLabelTask():
             return MultiLabel(config, schema)
+        case SegmentationTask():
+            return Segmentation(config, schema)
         case CustomTask():
             return custom_task(config, schema)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainer.config.augmentation import AUGMENTATIONS, parse_augmentation
+from trainer.config.augmentation import AUGMENTATIONS, MIXES, parse_augmentation
 from trainer.data.augment import CHANGES, build_augmentation
 from trainer.data.counter_random import hash_word, hash_words, normal, sample_keys, uniform
 from trainer.data.source import Feature, Schema
@@ -19,10 +19,10 @@ def apply(*augmentations: str) -> np.ndarray:
 
 
 def test_every_name_of_the_config_is_built():
-    assert CHANGES.keys() == AUGMENTATIONS.keys()
+    assert CHANGES.keys() == AUGMENTATIONS.keys() - set(MIXES)
 
 
-@pytest.mark.parametrize("name", AUGMENTATIONS)
+@pytest.mark.parametrize("name", CHANGES)
 def test_changes_keep_shape_and_range_and_differ_by_sample(name):
     changed = apply(name)
     assert changed.shape == IMAGES.shape and changed.dtype == np.float32
@@ -58,6 +58,21 @@ def test_shift_moves_whole_pixels_both_ways():
 
 def test_crop_of_everything_is_the_image():
     assert np.allclose(apply("crop=1.0"), IMAGES, atol=1e-6)
+
+
+def test_resized_crop_keeps_a_share_of_the_area():
+    # Where pixels say their place, the differences of the result are the zoom.
+    rows, columns = np.meshgrid(np.linspace(0, 1, 33), np.linspace(0, 1, 33), indexing="ij")
+    places = np.tile(np.stack([rows, columns], -1).astype(np.float32), (64, 1, 1, 1))
+    augment = build_augmentation(["resized_crop=0.3"], Schema({"image": Feature((33, 33, 2), "float32")}, None, 64))
+    assert augment is not None
+    cropped = augment({"image": tf.constant(places)}, KEYS)["image"].numpy()
+    height = cropped[:, -1, 0, 0] - cropped[:, 0, 0, 0]
+    width = cropped[:, 0, -1, 1] - cropped[:, 0, 0, 1]
+    assert cropped.min() >= -1e-6 and cropped.max() <= 1 + 1e-6
+    assert (height * width).min() >= 0.3 * 0.99 and (height * width).max() > 0.8
+    assert 0.74 < (width / height).min() < 0.8 and 1.25 < (width / height).max() < 1.34
+    assert len(set(cropped[:, 0, 0, 0].tolist())) > 30
 
 
 def test_erase_clears_one_square():
