@@ -44,7 +44,7 @@ bench: $(INSTALLED) ## Measure training speed beside its peers (long; benchmarks
 	$(BIN)/python -m benchmarks.single
 
 chaos: $(INSTALLED) ## Kill runs at random moments and compare their curves to the bit (long)
-	PHALANX_CHAOS_TABLE=benchmarks/chaos-ray-$$(date +%F).md $(BIN)/python -m pytest tests/chaos --chaos-long
+	PHALANX_CHAOS_TABLE=benchmarks/chaos-ray-$$(date +%F).md $(BIN)/python -m pytest tests/chaos tests/launch/test_parameter_server.py --chaos-long
 
 browser: ## Install Chromium (Debian) and LiteRT.js for the page that runs a model in the browser
 	command -v chromium || apt-get install -y --no-install-recommends chromium

@@ -67,7 +67,7 @@ class Effort:
     starts: int = 3
     rounds: int = 3
     turn_s: float = 0.5
-    checkpoint_rounds: int = 24
+    checkpoint_rounds: int = 72
     checkpoint_turn_s: float = 3.0
 
 

@@ -152,13 +152,66 @@ class RayConfig(BaseModel):
         return address
 
 
+class TpuConfig(BaseModel):
+    """The Cloud TPU slice that a run makes for itself, and gives back at its end."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    accelerator: tuple[str, ...] = Field(
+        default=(), description="types of slice, such as v5litepod-4, or a list of them, tried in this order"
+    )
+    zones: tuple[str, ...] = Field(
+        default=(),
+        description="such as us-central1-a; several are tried in this order, each with every type; none: "
+        "CLOUDSDK_COMPUTE_ZONE",
+    )
+    project: str | None = Field(default=None, description="Google Cloud project; null: GOOGLE_CLOUD_PROJECT")
+    runtime_version: str = Field(default="tpu-ubuntu2204-base", description="of the hosts' software")
+    purchase: Literal["on-demand", "spot", "reserved"] = Field(
+        default="on-demand", description="how it is paid for; spot is cheaper, and may be taken away"
+    )
+    reservation: str | None = Field(default=None, description="full name of the reservation, with purchase=reserved")
+    queued: bool = Field(default=True, description="whether the request waits in a queue where there is no room")
+    network: str | None = Field(default=None, description="of the hosts")
+    subnetwork: str | None = Field(default=None, description="of the hosts")
+    external_ips: bool = Field(default=True, description="whether hosts have public addresses")
+    service_account: str | None = Field(default=None, description="that the hosts act as")
+    setup: str = Field(
+        default="", description="shell commands that a host runs before it joins, such as those that mount run.dir"
+    )
+    package: str | None = Field(
+        default="auto",
+        description="what pip installs as Phalanx on a host: auto is this version, else a wheel's path there; null: "
+        "nothing, the hosts' software has it",
+    )
+    python: str = Field(default="/opt/phalanx/bin/python", description="the interpreter on a host that has Phalanx")
+    listen: str | None = Field(
+        default=None,
+        description="address of this machine that the hosts reach, and nobody else should; null: the one that this "
+        "machine reaches others from",
+    )
+    max_run: Hours = Field(
+        default=24.0, description="after which a slice is deleted, by its own hosts where nobody else does"
+    )
+    wait: Seconds | None = Field(
+        default=3600.0, description="how long the run waits for a slice before it gives up; null: for ever"
+    )
+
+    @field_validator("accelerator", "zones", mode="before")
+    @classmethod
+    def _is_a_list(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+
 class ClusterConfig(BaseModel):
     """One process on this machine, or several, there or on a Ray cluster, that a supervisor watches."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["local", "ray"] = Field(
-        default="local", description="where workers run: on this machine, or on the nodes of a Ray cluster"
+    kind: Literal["local", "ray", "tpu"] = Field(
+        default="local",
+        description="where workers run: on this machine, on the nodes of a Ray cluster, or on a Cloud TPU slice that "
+        "the run makes and gives back",
     )
     workers: Workers = Field(
         default=1, description="training processes: a number, or {min: 1, max: 4} for as many as there is room for"
@@ -222,6 +275,27 @@ class ClusterConfig(BaseModel):
     )
     metrics_address: str = Field(default="127.0.0.1", description="where metrics_port listens; 0.0.0.0: everywhere")
     ray: RayConfig = Field(default=RayConfig(), description="the Ray cluster, with kind=ray")
+    tpu: TpuConfig = Field(default=TpuConfig(), description="the slice, with kind=tpu")
+
+    @model_validator(mode="after")
+    def _has_a_slice(self) -> "ClusterConfig":
+        if self.kind != "tpu":
+            return self
+        problems = []
+        if not self.tpu.accelerator:
+            problems.append("cluster.kind=tpu must know a type of slice: set cluster.tpu.accelerator=v5litepod-4")
+        if self.max_workers > 1:
+            problems.append(
+                f"cluster.workers={self.max_workers} must be 1 with cluster.kind=tpu, where one process drives all "
+                "chips of the slice: remove it, and choose a larger cluster.tpu.accelerator"
+            )
+        if self.tpu.reservation is not None and self.tpu.purchase != "reserved":
+            problems.append(
+                f"cluster.tpu.reservation={self.tpu.reservation} must go with cluster.tpu.purchase=reserved: set it"
+            )
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
 
     @property
     def min_workers(self) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 
 from cluster.assignment import Assignment, SnapshotPlace
 from cluster.config import RayConfig
-from cluster.process import ProcessIdentity
+from cluster.process import ProcessIdentity, is_alive
 from cluster.ray_agent import AgentPlan, HostStorage, RayAgent, end_process, installed_version
 from cluster.ray_cluster import RayCluster, RayClusterError, seconds_until
 from cluster.ray_nodes import Node, choose, names_of, resources, shortage, suffices
@@ -38,7 +38,12 @@ class NoResources(Exception):
 
 @dataclass
 class _Placed:
-    """An agent on a node, from the request for it on."""
+    """An agent on a node, from the request for it on.
+
+    Attributes:
+        is_here: whether the launcher's kernel runs the agent and shows it: being in one container's network, or having
+            one host name, does not mean that.
+    """
 
     node: Node
     host: str
@@ -47,6 +52,7 @@ class _Placed:
     begun: Any
     since: float
     process: ProcessIdentity | None = None
+    is_here: bool = False
     is_draining: bool = False
 
 
@@ -336,6 +342,7 @@ class RayHosts:
                 self._drop(node)
             elif begun is not None:
                 placed.process = begun.process
+                placed.is_here = begun.process.is_local and is_alive(begun.process)
             elif time.monotonic() - placed.since > _OPEN_S:
                 self._drop(node)  # somebody else was faster: another node may have room
 
@@ -379,7 +386,7 @@ class RayHosts:
     # Ending agents, and moving what hosts hold in memory.
 
     def _end_agent(self, host: str) -> bool:
-        """Has an agent's process killed by another process of its node, which also knows when it is gone."""
+        """Has an agent's process killed by its node, which also knows when it is gone."""
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -387,6 +394,8 @@ class RayHosts:
             placed = next((one for one in self._placed.values() if one.host == host), None)
         if placed is None or placed.process is None:
             return False
+        if placed.is_here:  # needs no raylet, which may be what was killed
+            return end_process(placed.process)
         there = NodeAffinitySchedulingStrategy(placed.node.id, soft=False)
         try:
             task = ray.remote(end_process).options(num_cpus=0, scheduling_strategy=there, max_retries=0)

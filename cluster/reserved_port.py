@@ -85,6 +85,21 @@ def split_address(address: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def own_address(towards: str = "192.0.2.1") -> str:
+    """The address of this machine that another one sees. Nothing is sent; without a network it is this host's own.
+
+    Args:
+        towards: the other's name or address.
+    """
+    family, place = _resolve(towards)
+    with socket.socket(family, socket.SOCK_DGRAM) as unused:
+        try:
+            unused.connect((place[0], 9, *place[2:]))
+        except OSError:
+            return socket.gethostbyname(socket.gethostname())
+        return unused.getsockname()[0]
+
+
 def _resolve(host: str) -> tuple[socket.AddressFamily, tuple]:
     try:
         family, *_, place = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]

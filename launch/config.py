@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from launch.config_errors import ConfigError, location_of, sentences, setting_of
 from launch.config_keys import kind_of, section_at, takes_text, written_out
 from launch.overrides import apply_overrides
-from launch.run_config import RunConfig
+from launch.run_config import RunConfig, with_strategy_of_slice
 from launch.yaml_text import Location, dotted, read_document, write_yaml
 from trainer.config.choice import chosen
 
@@ -139,7 +139,7 @@ def _check(values: dict[str, Any], origins: Mapping[Location, str]) -> tuple[Run
     while True:
         try:
             # Through JSON, because only there strict types and lists for tuples go together.
-            config = RunConfig.model_validate_json(json.dumps(remaining), strict=True)
+            config = RunConfig.model_validate_json(json.dumps(with_strategy_of_slice(remaining)), strict=True)
             return (None if problems else config), problems
         except ValidationError as error:
             errors = error.errors(include_url=False)

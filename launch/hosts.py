@@ -13,6 +13,7 @@ from launch.group_key import new_group_key
 from launch.host_memory import HOST, HostMemory
 from launch.local_hosts import local_hosts, part_threads
 from launch.run_config import RunConfig
+from launch.tpu_run import check_wishes, tpu_hosts
 from trainer.run_folder import RunFolder
 
 
@@ -21,9 +22,12 @@ def check_backend(config: RunConfig) -> None:
 
     Raises:
         RayClusterError: Ray is asked for and not installed.
+        ValueError: a slice is asked for that cannot be, or the client of Cloud TPU is not installed.
     """
     if config.cluster.kind == "ray":
         check_installed()
+    if config.cluster.kind == "tpu":
+        check_wishes(config)
 
 
 def hosts_of(
@@ -47,6 +51,8 @@ def hosts_of(
         may_restore: whether the run may go on from a snapshot of this generation and step that is found in a host's
             memory.
     """
+    if config.cluster.kind == "tpu":
+        return tpu_hosts(config, folder, new_group_key(), on_output, announce)
     if config.cluster.kind != "ray":
         environment = new_group_key() | part_threads(config)
         program = python_program("-m", "launch.worker", str(folder.path), environment=environment)

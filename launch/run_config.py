@@ -1,5 +1,7 @@
 """The whole config of a run: the training and the cluster that it runs on."""
 
+from typing import Any
+
 from pydantic import Field, model_validator
 
 from cluster.config import ClusterConfig, WorkerRange
@@ -25,7 +27,7 @@ class RunConfig(TrainingConfig):
     @property
     def is_elastic(self) -> bool:
         """Whether its workers form one group after another in the same processes."""
-        several = self.cluster.max_workers > 1 or self.cluster.kind != "local"
+        several = self.cluster.max_workers > 1 or self.cluster.kind == "ray"
         one_gpu = self.cluster.kind != "ray" or self.cluster.ray.gpus_per_worker <= 1
         return self.strategy.name == "elastic" or (self.strategy.name == "auto" and several and one_gpu)
 
@@ -110,3 +112,19 @@ class RunConfig(TrainingConfig):
         usable = ", ".join(map(str, self.sizes)) or "none"
         hint = f" (of {cluster.min_workers} to {cluster.max_workers} workers these can be used: {usable})"
         return [problem + hint for problem in problems[:1]]
+
+
+def with_strategy_of_slice(values: dict[str, Any]) -> dict[str, Any]:
+    """Of a config as it is read: with `cluster.kind=tpu`, strategy.name=auto is tpu, whose rules then apply.
+
+    >>> with_strategy_of_slice({"cluster": {"kind": "tpu"}})["strategy"]
+    {'name': 'tpu'}
+    >>> with_strategy_of_slice({"cluster": {"kind": "tpu"}, "strategy": {"name": "one_device"}})["strategy"]
+    {'name': 'one_device'}
+    """
+    cluster, strategy = values.get("cluster"), values.get("strategy", {})
+    if not isinstance(cluster, dict) or not isinstance(strategy, dict) or cluster.get("kind") != "tpu":
+        return values
+    if strategy.get("name", "auto") != "auto":
+        return values
+    return {**values, "strategy": {**strategy, "name": "tpu"}}

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import typer
 
-from cluster.config import WorkerRange
+from cluster.config import ClusterConfig, WorkerRange
 from cluster.runtime import Runtime
 from cluster.supervisor.commands import Command, Finish
 from cluster.supervisor.events import Event
@@ -61,13 +61,18 @@ def settings_of(config: RunConfig, last_generation: int) -> Settings:
             replace_stragglers=cluster.replace_stragglers,
         ),
         standbys=standbys if cluster.standbys is None else cluster.standbys,
-        patience=Patience(
-            spare_s=_SPARE_S, resources_s=cluster.ray.wait if cluster.kind == "ray" else Patience.resources_s
-        ),
+        patience=Patience(spare_s=_SPARE_S, resources_s=_wait_s(cluster)),
         reform=is_elastic,
         replaceable_from=1 + strategy.parameter_servers if is_served else None,
         last_generation=last_generation,
     )
+
+
+def _wait_s(cluster: ClusterConfig) -> float | None:
+    """How long a run waits for hosts with enough room; None: for ever."""
+    if cluster.kind == "local":
+        return Patience.resources_s
+    return cluster.ray.wait if cluster.kind == "ray" else cluster.tpu.wait
 
 
 def _parts(config: RunConfig) -> int:

@@ -1,4 +1,4 @@
-"""In which order the tests run, and storage that misbehaves for real, for every test that needs it."""
+"""In which order and length the tests run, and storage that misbehaves for real, for every test that needs it."""
 
 import os
 import resource
@@ -23,6 +23,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     if processes > 1:
         items[:] = longest_first(items, processes)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--chaos-long", action="store_true", help="what takes minutes, in full length: twenty kills ...")
+
+
+@pytest.fixture
+def chaos_long(request: pytest.FixtureRequest) -> bool:
+    """Whether the long forms are asked for."""
+    return bool(request.config.getoption("--chaos-long"))
 
 
 @pytest.fixture

@@ -53,7 +53,7 @@ class CloudTpuApi:
     """
 
     def __init__(self, project: str, credentials: Any = None, timeout_s: float = 60.0) -> None:
-        _check_installed()
+        check_installed()
         self._project, self._timeout_s = project, timeout_s
         self._credentials = credentials or _default_credentials()
         self._services: dict[str, Any] = {}
@@ -235,7 +235,12 @@ class CloudTpuApi:
         return Client(name, zone, self._project, credentials=self._credentials, service=service)
 
 
-def _check_installed() -> None:
+def check_installed() -> None:
+    """Makes sure that the clients of the API are installed.
+
+    Raises:
+        NotInstalled: The extra is not installed.
+    """
     try:
         import cloud_tpu_client
         import googleapiclient  # noqa: F401

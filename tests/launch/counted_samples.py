@@ -46,7 +46,7 @@ def samples(split: str):
 
     def read(index: np.ndarray) -> dict[str, np.ndarray]:
         if not fast.exists():
-            time.sleep(0.1)
+            time.sleep(0.25)
         return {"x": x[index], "y": y[index]}
 
     return NUM_SAMPLES, read

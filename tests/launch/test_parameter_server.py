@@ -41,7 +41,7 @@ def generations(folder: Path) -> int:
     return max((assignment["generation"] for assignment in formed(folder)), default=0)
 
 
-def test_killed_and_frozen_members_cost_nothing_that_can_be_seen_in_the_curve(tmp_path):
+def test_killed_and_frozen_members_cost_nothing_that_can_be_seen_in_the_curve(tmp_path, chaos_long):
     config, folder = tmp_path / "served.yaml", tmp_path / "served"
     config.write_text(CONFIG + SERVED + f"run: {{dir: {tmp_path}}}\n")
     with started("train", str(config)) as process:
@@ -59,9 +59,10 @@ def test_killed_and_frozen_members_cost_nothing_that_can_be_seen_in_the_curve(tm
         os.kill(pid_of(folder, 2), signal.SIGKILL)  # a parameter server: a new generation, from memory
         wait_until(lambda: generations(folder) == 2, process)
         goes_on()
-        os.kill(pid_of(folder, 4), signal.SIGSTOP)  # a worker that TensorFlow would wait for without end
-        wait_until(lambda: len(formed(folder, rank=4)) == 3, process)
-        goes_on()
+        if chaos_long:  # TensorFlow's own waiting takes most of a minute
+            os.kill(pid_of(folder, 4), signal.SIGSTOP)  # a worker that TensorFlow would wait for without end
+            wait_until(lambda: len(formed(folder, rank=4)) == 3, process)
+            goes_on()
         # The coordinator, which waits for it within TensorFlow, may be silent as well; then all begin anew from memory.
         assert generations(folder) in (2, 3)
         assert run(["stop", str(folder)]) == ExitCode.DONE

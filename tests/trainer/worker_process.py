@@ -13,6 +13,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def main() -> None:
+    from launch.quiet_start import import_tensorflow
+
+    import_tensorflow()
     from tests.trainer.sessions import small_config
     from trainer.group import Group
     from trainer.parameter_server.roles import Roles

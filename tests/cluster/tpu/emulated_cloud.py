@@ -84,6 +84,11 @@ class EmulatedCloud:
         self._settle()
         return [f"{zone}/{name}" for zone, name in self._slices]
 
+    def nodes(self) -> list[dict[str, Any]]:
+        """All nodes, as the API shows them."""
+        self._settle()
+        return [node for made in list(self._slices.values()) for node in self._nodes_of(made)]
+
     def preempt(self) -> None:
         """Takes all slices away, now."""
         self._settle()

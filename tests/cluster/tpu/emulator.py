@@ -47,6 +47,7 @@ class Emulator:
 
     Attributes:
         cloud: What is behind it.
+        lock: Guards the cloud.
         requests: Method and path of each, without those for discovery.
     """
 
@@ -58,7 +59,7 @@ class Emulator:
     ) -> None:
         self.cloud = EmulatedCloud(clock.now, zones)
         self.fault, self.requests = fault, list[tuple[str, str]]()
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
         emulator = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -125,7 +126,7 @@ class Emulator:
             return
         version, _, resource = path.partition("/")
         assert version in ("v1", "v2"), path
-        with self._lock:
+        with self.lock:
             self.requests.append((request.command, resource))
             fault = self.fault(request.command, resource)
         kind, _, token = request.headers.get("Authorization", "").partition(" ")
@@ -144,7 +145,7 @@ class Emulator:
                 raise Refused(503, "UNAVAILABLE", "The service is currently unavailable.")
             if fault == "denied":
                 raise Refused(403, "PERMISSION_DENIED", "Permission 'tpu.nodes.create' denied.")
-            with self._lock:
+            with self.lock:
                 told = self.cloud.handle(request.command, resource, dict(parse_qsl(address.query)), body)
                 text = json.dumps(told)
         except Refused as refused:
