@@ -124,9 +124,12 @@ class ServedModel:
 
 
 def answers_of(task: Task, outputs: tf.Tensor) -> dict[str, tf.Tensor]:
-    """The task's predictions by name, and the logits that they come from; [B, ...] each."""
+    """The task's predictions by name, and the logits that they come from; [B, ...] each.
+
+    Not the logits of every pixel: they double what travels, and say what the probabilities say.
+    """
     answers = task.predictions(outputs)
-    if isinstance(task, Classification | MultiLabel | Segmentation):
+    if isinstance(task, Classification | MultiLabel):
         answers["logits"] = tf.cast(outputs, tf.float32)
     return answers
 

@@ -20,11 +20,11 @@ from trainer.tasks.regression import Regression
 from trainer.tasks.segmentation import Segmentation
 from trainer.tasks.task import Task, f1_scores, ratio
 
-# The answer that is the model's own output, of which the others are made.
+# The answer that is the model's own output, of which the others are made; for pixels, one that gives the same metrics.
 _OUTPUTS = (
     (Classification, "logits"),
     (MultiLabel, "logits"),
-    (Segmentation, "logits"),
+    (Segmentation, "probabilities"),
     (LanguageModelling, "logits"),
     (Regression, "values"),
 )
