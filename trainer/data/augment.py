@@ -42,7 +42,7 @@ def build_augmentation(augmentations: Sequence[str], schema: Schema) -> Callable
     Raises:
         ValueError: An augmentation does not exist, or the samples have no image.
     """
-    parsed = [parsed for text in augmentations if (parsed := parse_augmentation(text))[0] not in MIXES]
+    parsed = [(name, amount) for name, amount in map(parse_augmentation, augmentations) if name not in MIXES]
     if not parsed:
         return None
     images = image_features(schema)
@@ -64,8 +64,8 @@ def build_augmentation(augmentations: Sequence[str], schema: Schema) -> Callable
             for image in images:
                 changed[image] = CHANGES[name](changed[image], keys, place * DRAWS_EACH, amount or 0.0)
             for mask in masks if name in OF_IMAGE_AND_MASK else ():
-                moved = CHANGES[name](changed[mask][..., None], keys, place * DRAWS_EACH, amount or 0.0)
-                changed[mask] = moved[..., 0]
+                moved = CHANGES[name](tf.expand_dims(changed[mask], -1), keys, place * DRAWS_EACH, amount or 0.0)
+                changed[mask] = tf.squeeze(moved, -1)
         return changed
 
     return augment

@@ -158,7 +158,8 @@ def _equalise(images: tf.Tensor, signs: tf.Tensor, strength: float) -> tf.Tensor
     """Spreads the levels of each channel evenly, as Pillow does."""
     height, width = _sides(images)
     levels = tf.transpose(_levels(images), [0, 3, 1, 2])
-    shape, rows = tf.shape(levels), tf.shape(levels)[0] * levels.shape[1]
+    shape = tf.shape(levels)
+    rows = shape[0] * shape[1]
     levels = tf.reshape(levels, [-1, height * width])
     place = tf.reshape(levels + 256 * tf.range(rows)[:, None], [-1])
     counts = tf.reshape(tf.math.unsorted_segment_sum(tf.ones_like(place), place, 256 * rows), [-1, 256])
@@ -173,7 +174,7 @@ def _equalise(images: tf.Tensor, signs: tf.Tensor, strength: float) -> tf.Tensor
 def _grey(images: tf.Tensor) -> tf.Tensor:
     if images.shape[-1] != len(LUMA):
         return images
-    red, green, blue = (images[..., i : i + 1] * weight for i, weight in enumerate(LUMA))
+    red, green, blue = (images[:, :, :, i : i + 1] * weight for i, weight in enumerate(LUMA))
     return red + green + blue
 
 

@@ -102,7 +102,7 @@ def _update_once_thawed(
 ) -> None:
     """Updates a variable and its slots from step `thaw` on; before it they stay, whatever weight decay would do."""
     iterations = optimizer.iterations
-    count = scope.get_current_value(iterations)
+    count: tf.Tensor = scope.get_current_value(iterations)  # type: ignore[assignment]
     before = [scope.get_current_value(slot) for slot in optimizer.variables]
     scope.add_update((iterations, tf.maximum(count - thaw, 0)))
     optimizer.update_step(gradient, variable, rate)

@@ -47,8 +47,8 @@ class Segmentation(Task):
 
     def _dice_losses(self, logits: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
         """1 less the overlap of probabilities and mask, averaged over the classes but the first, the background."""
-        share = tf.nn.softmax(logits)[..., 1:]
-        actual = tf.one_hot(mask, self._num_classes)[..., 1:]
+        share = tf.nn.softmax(logits)[:, :, :, 1:]
+        actual = tf.one_hot(mask, self._num_classes)[:, :, :, 1:]
         both, either = tf.reduce_sum(share * actual, [1, 2]), tf.reduce_sum(share + actual, [1, 2])
         # One pixel more of each, so that a class that is neither there nor found costs nothing.
         return 1.0 - tf.reduce_mean((2.0 * both + 1.0) / (either + 1.0), -1)
