@@ -36,7 +36,7 @@ def problems(*overrides) -> tuple[str, ...]:
         ("data.name=mnist_sampel", "data.name=mnist_sampel must be one of .*: did you mean mnist_sample?"),
         ("optimizer.schedule.name=cosin", "optimizer.schedule.name=cosin must be .*: did you mean cosine?"),
         ("precision=fp32", "precision=fp32 must be one of float32, mixed_bfloat16, mixed_float16: .*"),
-        ("cluster.kind=yarn", "cluster.kind=yarn must be one of local, ray: choose one of these"),
+        ("cluster.kind=yarn", "cluster.kind=yarn must be one of local, ray, tpu: choose one of these"),
         (
             "strategy.name=one_device cluster.workers=2",
             "cluster.workers=2 must have a strategy that spreads a step over workers, not .*",
