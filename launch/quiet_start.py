@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 # What Keras and TensorFlow import where it happens to be installed, and use only for plots, for scikit-learn's
-# interface and for converting JAX functions. It is 40 % of the import's time (5.5 instead of 9.3 s of a CPU), which
-# every worker of every generation would pay.
+# interface and for converting JAX functions: a third or more of the import's processor time, which every worker of
+# every generation would pay (benchmarks/startup.py).
 _NOT_NEEDED = ("jax", "matplotlib", "sklearn")
 
 
