@@ -1,6 +1,7 @@
 """Runs that make their own slice, in an emulated cloud whose hosts are processes that run the real startup script."""
 
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,8 @@ from tests.cluster.tpu.emulated_cloud import Zone
 from tests.cluster.tpu.emulated_machines import EmulatedMachines, machines_of
 from tests.cluster.tpu.emulator import Emulator
 from tests.launch import counted_samples
-from tests.launch.supervised_runs import PATIENCE_S, curve, events, last_step, started, wait_until
+from tests.launch.supervised_runs import PATIENCE_S, curve, events, started, wait_until
+from trainer.checkpoint.store import CheckpointStore
 
 pytest.importorskip("cloud_tpu_client", reason="cloud-tpu-client is an extra")
 # One device plays the slice's chips: what is tested is everything around the step.
@@ -57,13 +59,19 @@ def write_config(folder: Path) -> str:
     return str(path)
 
 
+def wait_for_checkpoint(folder: Path, process: subprocess.Popen) -> None:
+    """Waits until there is a newer one than now: what a slice has not saved goes with it."""
+    store = CheckpointStore(folder / "checkpoints")
+    before = max(store.steps(), default=0)
+    wait_until(lambda: max(store.steps(), default=0) > before, process)
+
+
 def test_a_slice_that_is_taken_away_twice_leaves_no_trace_in_the_curve(emulator, machines, tmp_path, monkeypatch):
     config, folder, fast = write_config(tmp_path), tmp_path / "sliced", tmp_path / "fast"
     monkeypatch.setenv("FAST", str(fast))
     with started("train", config, *SLICE) as process:
         for times in (1, 2):
-            reached = last_step(folder)
-            wait_until(lambda reached=reached: last_step(folder) >= reached + 20, process)
+            wait_for_checkpoint(folder, process)
             with emulator.lock:
                 emulator.cloud.preempt()
             wait_until(lambda times=times: len(events(folder, "resumed")) == times, process)
@@ -89,7 +97,7 @@ def test_ctrl_c_saves_the_state_and_gives_the_slice_back_and_a_killed_launcher_f
     config, folder = write_config(tmp_path), tmp_path / "sliced"
     monkeypatch.setenv("FAST", str(tmp_path / "fast"))
     with started("train", config, *SLICE) as process:
-        wait_until(lambda: last_step(folder) >= 20, process)
+        wait_for_checkpoint(folder, process)
         process.kill()
         process.wait()
     assert emulator.cloud.alive() == [f"zone-b/{slice_name(folder)}"]
