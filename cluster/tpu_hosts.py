@@ -75,6 +75,7 @@ class TpuHosts:
         self._on_event: Callable[[Event], object] = lambda event: None
         self._agents: RemoteHosts | None = None
         self._host_of: dict[str, str] = {}
+        self._zones = {request.zone for request in requests}
         self._known, self._look_now, self._unwanted = threading.Event(), threading.Event(), threading.Event()
         self._refusal: TpuError | None = None
         self._thread = threading.Thread(target=self._keep, name="tpu-slice", daemon=True)
@@ -121,10 +122,6 @@ class TpuHosts:
         """Has a worker write its stacks to its log."""
         self._order(worker, "dump_stacks")
 
-    def profile(self, worker: str, steps: int) -> None:
-        """Has a worker profile its next steps."""
-        self._order(worker, "profile", steps=steps)
-
     def release(self, host: str) -> None:
         """Gives the slice back, and makes another."""
         if self._agents is not None:
@@ -163,11 +160,11 @@ class TpuHosts:
 
     def _is_gone(self, host: str) -> bool:
         """Whether a host has ended for certain: its slice has."""
-        try:
-            found = self._last_keeper.look()
+        try:  # once: the lease of an agent that nobody can tell about is over long before a keeper gives up
+            found = [self._provider.find(self._keeper.name, zone) for zone in self._zones]
         except TpuError:
             return False
-        return found is None or found.state.is_dead
+        return all(each is None or each.state.is_dead for each in found)
 
     # On a thread of its own.
 

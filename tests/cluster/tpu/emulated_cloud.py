@@ -201,12 +201,12 @@ class EmulatedCloud:
             elif place.room == "no" and age > 3:
                 message = f'There is no more capacity in the zone "{made.zone}"; you can try in another zone.'
                 operation |= {"done": True, "error": {"code": 8, "message": message}}
-                del self._slices[key]
+                self._slices.pop(key, None)
                 continue
             elif age > place.create_s:
                 operation["done"] = True
             if made.deleting is not None and self.now() >= made.deleting + place.delete_s:
-                del self._slices[key]
+                self._slices.pop(key, None)
 
     def _queued(self, made: _Made) -> dict[str, Any]:
         state: dict[str, Any] = {"state": self._queue_state(made)}
