@@ -134,7 +134,14 @@ class RayConfig(BaseModel):
     )
     spare_nodes: NonNegativeInt = Field(
         default=1,
-        description="nodes that may be lost without a wait for others: so many more are taken, if there are any",
+        description="nodes that may be lost without a wait for others: so many more are taken, if there are any; of "
+        "slices, none",
+    )
+    slice: str | None = Field(
+        default=None,
+        min_length=1,
+        description="type of a Cloud TPU slice, such as v5litepod-16, that the run takes whole: all its nodes or none, "
+        "with the worker on the first one",
     )
     wait: Seconds | None = Field(
         default=600.0,
@@ -276,6 +283,25 @@ class ClusterConfig(BaseModel):
     metrics_address: str = Field(default="127.0.0.1", description="where metrics_port listens; 0.0.0.0: everywhere")
     ray: RayConfig = Field(default=RayConfig(), description="the Ray cluster, with kind=ray")
     tpu: TpuConfig = Field(default=TpuConfig(), description="the slice, with kind=tpu")
+
+    @model_validator(mode="after")
+    def _one_process_drives_a_slice_of_ray(self) -> "ClusterConfig":
+        problems = []
+        if self.kind != "ray" or self.ray.slice is None:
+            return self
+        if self.max_workers > 1:
+            problems.append(
+                f"cluster.workers={self.max_workers} must be 1 with cluster.ray.slice, where one process drives all "
+                "chips: remove it, and choose a larger slice"
+            )
+        if self.ray.gpus_per_worker:
+            problems.append(
+                f"cluster.ray.gpus_per_worker={self.ray.gpus_per_worker} must be 0 with cluster.ray.slice, whose nodes "
+                "have TPU chips: remove it"
+            )
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
 
     @model_validator(mode="after")
     def _has_a_slice(self) -> "ClusterConfig":

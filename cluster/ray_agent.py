@@ -19,7 +19,7 @@ from cluster.parent_death import die_with_parent
 from cluster.process import NoSuchProcess, ProcessIdentity, send_signal, this_process, wait_until_gone
 from cluster.remote_agent import RemoteAgent
 from cluster.shared_folder import answer_probe
-from cluster.worker_environment import Share, WorkerProgram
+from cluster.worker_environment import Share, WorkerProgram, on_slice
 
 _END_S = 10.0
 
@@ -63,6 +63,7 @@ class AgentPlan:
         storage: gives the host's memory; called on the node.
         takes_over: whether what an earlier launcher has left in the host's memory is told and kept.
         outlives: whether the host's memory stays for a while when the agent is killed.
+        tpu: name of the slice of several nodes that this one is the first of; None: it is alone.
     """
 
     host: str
@@ -78,6 +79,7 @@ class AgentPlan:
     storage: Callable[[str], HostStorage]
     takes_over: bool = False
     outlives: bool = False
+    tpu: str | None = None
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ class RayAgent:
                 plan.launcher,
                 plan.secret,
                 plan.host,
-                plan.program(plan.host),
+                on_slice(plan.program(plan.host), plan.tpu),
                 Path(plan.logs),
                 shares=_shares(plan, [str(gpu) for gpu in ray.get_gpu_ids()]),
                 address=ray.util.get_node_ip_address(),

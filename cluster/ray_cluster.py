@@ -132,6 +132,7 @@ class RayCluster:
                 # A node that has just come has not said yet what it has left.
                 available=available.get(node["NodeID"], node["Resources"]),
                 leaves_at=draining[node["NodeID"]] / 1000 if node["NodeID"] in draining else None,
+                labels=node.get("Labels") or {},
             )
             for node in ray.nodes()
             if node["Alive"]

@@ -15,8 +15,9 @@ from cluster.process import ProcessIdentity, is_alive
 from cluster.ray_agent import AgentPlan, HostStorage, RayAgent, end_process, installed_version
 from cluster.ray_cluster import RayCluster, RayClusterError, seconds_until
 from cluster.ray_nodes import Node, choose, names_of, resources, shortage, suffices
+from cluster.ray_slices import RaySlice, free_slices, slice_shortage, whole_slices
 from cluster.remote_agent import GIVEN_UP_S
-from cluster.remote_hosts import RemoteHosts
+from cluster.remote_hosts import RemoteHosts, WorkersOfAgents
 from cluster.shared_folder import Probe
 from cluster.supervisor.events import Event, HostDraining, HostJoined, SnapshotTaken
 from cluster.supervisor.settings import BackOff
@@ -41,6 +42,8 @@ class _Placed:
     """An agent on a node, from the request for it on.
 
     Attributes:
+        slice: that the node is the first one of.
+        reservation: of all nodes of the slice: Ray's placement group.
         is_here: whether the launcher's kernel runs the agent and shows it: being in one container's network, or having
             one host name, does not mean that.
     """
@@ -51,9 +54,16 @@ class _Placed:
     actor: Any
     begun: Any
     since: float
+    slice: RaySlice | None = None
+    reservation: Any = None
     process: ProcessIdentity | None = None
     is_here: bool = False
     is_draining: bool = False
+
+    @property
+    def nodes(self) -> set[str]:
+        """All that it needs, by Ray's ids."""
+        return {node.id for node in self.slice.nodes} if self.slice else {self.node.id}
 
 
 @dataclass
@@ -65,7 +75,7 @@ class _Trouble:
     problem: str | None = None
 
 
-class RayHosts:
+class RayHosts(WorkersOfAgents):
     """Takes nodes of a Ray cluster for a run, and others for those that it loses.
 
     Args:
@@ -103,7 +113,6 @@ class RayHosts:
         self._lock = threading.RLock()
         self._placed: dict[str, _Placed] = {}  # by Ray's node id
         self._troubles: dict[str, _Trouble] = {}
-        self._host_of: dict[str, str] = {}
         self._held: dict[str, tuple[int, int]] = {}  # generation and step of each host's own snapshot
         self._fetches: dict[tuple[int, str, str], Any] = {}
         self._first_joins: list[HostJoined | SnapshotTaken] | None = []
@@ -113,7 +122,6 @@ class RayHosts:
         self._closing = threading.Event()
         self._fetching = ThreadPoolExecutor(8, "snapshots")
         self._cluster: RayCluster | None = None
-        self._agents: RemoteHosts | None = None
         self._watch_thread: threading.Thread | None = None
         self._probe = Probe(self._run)
 
@@ -152,42 +160,22 @@ class RayHosts:
         self._watch_thread = threading.Thread(target=self._watch, name="ray-nodes", daemon=True)
         self._watch_thread.start()
 
-    def start(self, worker: str, host: str) -> None:
-        """Starts a worker on a host."""
-        self._host_of[worker] = host
-        self._order(worker, "start")
-
     def form(self, worker: str, assignment: Assignment) -> None:
         """Hands a worker its part in a generation, after the snapshot that it goes on from, if that is elsewhere."""
-        host, place = self._host_of.get(worker), assignment.restore
-        if host is None:
+        agents, place = self._agents, assignment.restore
+        host = agents.host_of(worker) if agents else None
+        if agents is None or host is None:
             return
         if place is None or place.host == host:
-            self._form(host, worker, assignment)
+            agents.form(worker, assignment)
         elif place.step == self._held.get(host, (0, -1))[1] and self._held.get(host) == self._held.get(place.host):
             # All hosts of a generation keep the same state, and its own is nearest.
-            self._form(host, worker, replace(assignment, restore=SnapshotPlace(place.step, host)))
+            agents.form(worker, replace(assignment, restore=SnapshotPlace(place.step, host)))
         else:
             key = (assignment.generation, place.host, host)
             if key not in self._fetches:
                 self._fetches[key] = self._fetching.submit(self._fetch, place, host)
-            self._fetches[key].add_done_callback(lambda _: self._form(host, worker, assignment))
-
-    def stop(self, worker: str, reason: str) -> None:
-        """Asks a worker to save its state and end."""
-        self._order(worker, "stop", reason=reason)
-
-    def kill(self, worker: str, reason: str) -> None:
-        """Ends a worker at once."""
-        self._order(worker, "kill", reason=reason)
-
-    def dump_stacks(self, worker: str) -> None:
-        """Has a worker write its stacks to its log."""
-        self._order(worker, "dump_stacks")
-
-    def profile(self, worker: str, steps: int) -> None:
-        """Has a worker profile its next steps."""
-        self._order(worker, "profile", steps=steps)
+            self._fetches[key].add_done_callback(lambda _: agents.form(worker, assignment))
 
     def release(self, host: str) -> None:
         """Gives a node back: its workers end, its agent too, and it is reported as lost."""
@@ -205,18 +193,10 @@ class RayHosts:
             self._fetching.shutdown(wait=False, cancel_futures=True)
             with self._lock:
                 for placed in self._placed.values():  # those that have not joined
-                    _kill(placed.actor)
+                    _give_back(placed)
             self._probe.__exit__()
         if self._cluster is not None:
             self._cluster.close()
-
-    def _order(self, worker: str, kind: str, **content: Any) -> None:
-        if self._agents is not None:
-            self._agents.order(self._host_of.get(worker, ""), kind, worker=worker, **content)
-
-    def _form(self, host: str, worker: str, assignment: Assignment) -> None:
-        if self._agents is not None:
-            self._agents.form(host, worker, assignment)
 
     def _pass_on(self, event: Event) -> None:
         if isinstance(event, HostDraining):
@@ -267,22 +247,30 @@ class RayHosts:
         with self._lock:
             self._check_starts()
             self._tell_of_notices(nodes)
+            self._give_up_torn_slices(nodes)
             if self._closing.is_set():
                 return
-            now, names = time.monotonic(), names_of(nodes)
-            free = [node for node in nodes if node.id not in self._placed and self._may_take(node.id, now)]
+            now, names, slices = time.monotonic(), names_of(nodes), {}
+            offered = nodes
+            if self._config.slice:
+                slices = {one.head.id: one for one in free_slices(self._whole_slices(nodes), self._config)}
+                offered, names = [one.head for one in slices.values()], {id: one.name for id, one in slices.items()}
+            free = [node for node in offered if node.id not in self._placed and self._may_take(node.id, now)]
             held = [placed.slots for placed in self._placed.values() if not placed.is_draining]
             for node, slots in choose(self._config, free, held, self._max_workers):
-                self._place(node, names[node.id], slots)
+                self._place(node, names[node.id], slots, slices.get(node.id))
             self._say_what_is_missing(nodes)
+
+    def _whole_slices(self, nodes: list[Node]) -> list[RaySlice]:
+        return whole_slices(nodes, self._config.slice or "")
 
     def _may_take(self, node: str, now: float) -> bool:
         trouble = self._troubles.get(node)
         return trouble is None or (trouble.problem is None and trouble.not_before <= now)
 
-    def _place(self, node: Node, host: str, slots: int) -> None:
+    def _place(self, node: Node, host: str, slots: int, slice: RaySlice | None) -> None:
         import ray
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
         assert self._agents is not None
         plan = AgentPlan(
@@ -300,7 +288,14 @@ class RayHosts:
             # Of a host that is lost and comes back, the supervisor has given the memory up.
             takes_over=host not in self._known,
             outlives=self._cluster is not None and self._cluster.is_own,
+            tpu=slice.name if slice and len(slice.nodes) > 1 else None,
         )
+        reservation, there = None, NodeAffinitySchedulingStrategy(node.id, soft=False)
+        if slice:  # in one act: two runs that each hold half of a slice would wait for ever
+            reservation = ray.util.placement_group(
+                slice.bundles(self._config), "STRICT_SPREAD", bundle_label_selector=slice.selectors()
+            )
+            there = PlacementGroupSchedulingStrategy(reservation, placement_group_bundle_index=0)
         amounts = resources(self._config, slots)
         actor = (
             ray.remote(RayAgent)
@@ -308,11 +303,13 @@ class RayHosts:
                 num_cpus=amounts.get("CPU", 0),
                 num_gpus=amounts.get("GPU", 0),
                 max_restarts=0,
-                scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False),
+                scheduling_strategy=there,
             )
             .remote(plan, installed_version())
         )
-        self._placed[node.id] = _Placed(node, host, slots, actor, actor.begin.remote(), time.monotonic())
+        self._placed[node.id] = _Placed(
+            node, host, slots, actor, actor.begin.remote(), time.monotonic(), slice, reservation
+        )
 
     def _is_starting(self, waited_s: float) -> bool:
         """Whether more hosts are about to join; what Ray says about its nodes is a moment old."""
@@ -348,7 +345,7 @@ class RayHosts:
 
     def _drop(self, node: str) -> None:
         placed = self._placed.pop(node)
-        _kill(placed.actor)
+        _give_back(placed)
         trouble, now = self._troubles.setdefault(node, _Trouble()), time.monotonic()
         # One that has served for long had a good start.
         trouble.failures = 1 if now - placed.since > _OPEN_S else trouble.failures + 1
@@ -363,25 +360,39 @@ class RayHosts:
                 self._look_now.set()
 
     def _tell_of_notices(self, nodes: list[Node]) -> None:
+        holder = {node: placed for placed in self._placed.values() for node in placed.nodes}
         for node in nodes:
-            placed = self._placed.get(node.id)
+            placed = holder.get(node.id)
             if node.leaves_at is None or placed is None or placed.process is None or placed.is_draining:
                 continue
             notice_s = seconds_until(node.leaves_at) if node.leaves_at else self._notice_s
             self._pass_on(HostDraining(time.monotonic(), placed.host, notice_s))
 
+    def _give_up_torn_slices(self, nodes: list[Node]) -> None:
+        """A slice that has lost a node computes nothing any more, and its first node may not know."""
+        assert self._agents is not None
+        alive = {node.id for node in nodes}
+        for placed in self._placed.values():
+            if placed.slice and placed.node.id in alive and not placed.nodes <= alive:
+                self._agents.release(placed.host, "a node of its slice is gone")
+
     def _check_placement(self) -> None:
         """A cluster of our own gets no more nodes: what does not fit now never will."""
         assert self._cluster is not None
-        if self._cluster.is_own and (missing := shortage(self._config, self._cluster.nodes(), self._min_workers)):
+        if self._cluster.is_own and (missing := self._shortage(self._cluster.nodes())):
             raise NoResources(missing)
 
     def _say_what_is_missing(self, nodes: list[Node]) -> None:
-        missing = shortage(self._config, nodes, self._min_workers) or ""
+        missing = self._shortage(nodes) or ""
         if missing != self._said:
             self._said = missing
             if missing:
                 self._announce(missing)
+
+    def _shortage(self, nodes: list[Node]) -> str | None:
+        if self._config.slice:
+            return slice_shortage(self._config, self._whole_slices(nodes), nodes)
+        return shortage(self._config, nodes, self._min_workers)
 
     # Ending agents, and moving what hosts hold in memory.
 
@@ -420,10 +431,12 @@ class RayHosts:
             _log.warning("the snapshot in the memory of %s did not reach %s: %r", place.host, host, error)
 
 
-def _kill(actor: Any) -> None:
+def _give_back(placed: _Placed) -> None:
     import ray
 
     try:
-        ray.kill(actor, no_restart=True)
+        ray.kill(placed.actor, no_restart=True)
+        if placed.reservation is not None:
+            ray.util.remove_placement_group(placed.reservation)
     except Exception as error:  # it is gone, or Ray is
         _log.info("an actor could not be ended: %r", error)

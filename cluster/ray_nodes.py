@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cluster.config import RayConfig
 
@@ -18,6 +18,7 @@ class Node:
         total: what it has, by Ray's names of resources.
         available: what nobody has taken of it.
         leaves_at: seconds since 1970 when it goes; 0: it goes at a time that nobody said; None: it stays.
+        labels: by Ray's names of labels.
     """
 
     id: str
@@ -26,6 +27,7 @@ class Node:
     total: Mapping[str, float]
     available: Mapping[str, float]
     leaves_at: float | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 def resources(config: RayConfig, slots: int) -> dict[str, float]:
@@ -53,7 +55,8 @@ def slots_within(config: RayConfig, room: Mapping[str, float], most: int) -> int
         math.floor(room.get(name, 0.0) / amount + 1e-9)  # ten tenths of a CPU are one
         for name, amount in resources(config, 1).items()
     ]
-    return min([*fits, most, config.workers_per_node or most])
+    # One process drives all chips of a slice.
+    return min([*fits, most, 1 if config.slice else config.workers_per_node or most])
 
 
 def names_of(nodes: Sequence[Node]) -> dict[str, str]:
@@ -96,7 +99,8 @@ def suffices(config: RayConfig, slots: Sequence[int], workers: int) -> bool:
     >>> suffices(RayConfig(spare_nodes=1), [2, 2], workers=2), suffices(RayConfig(spare_nodes=1), [2], workers=2)
     (True, False)
     """
-    return sum(sorted(slots, reverse=True)[config.spare_nodes :]) >= workers
+    spare = 0 if config.slice else config.spare_nodes
+    return sum(sorted(slots, reverse=True)[spare:]) >= workers
 
 
 def shortage(config: RayConfig, nodes: Sequence[Node], workers: int) -> str | None:

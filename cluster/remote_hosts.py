@@ -56,6 +56,7 @@ class RemoteHosts:
         self.secret = new_secret()
         self._lock = threading.Condition()
         self._agents: dict[str, _Connected] = {}
+        self._host_of: dict[str, str] = {}
         self._is_closing = False
         family = socket.getaddrinfo(bind, 0, type=socket.SOCK_STREAM)[0][0]
         self._listener = socket.create_server((bind, 0), family=family)
@@ -71,16 +72,25 @@ class RemoteHosts:
         with self._lock:
             return host in self._agents
 
-    def order(self, host: str, kind: str, **content: Any) -> None:
-        """Gives an agent an order; one that is gone does nothing with it."""
-        with self._lock:
-            agent = self._agents.get(host)
-        if agent is not None:
-            agent.channel.send({"type": kind, **content})
+    def host_of(self, worker: str) -> str | None:
+        """The host that a worker was started on."""
+        return self._host_of.get(worker)
 
-    def form(self, host: str, worker: str, assignment: Assignment) -> None:
+    def start(self, worker: str, host: str) -> None:
+        """Starts a worker on a host."""
+        self._host_of[worker] = host
+        self.order(worker, "start")
+
+    def form(self, worker: str, assignment: Assignment) -> None:
         """Hands a worker its part in a generation."""
-        self.order(host, "form", worker=worker, assignment=assignment.to_json())
+        self.order(worker, "form", assignment=assignment.to_json())
+
+    def order(self, worker: str, kind: str, **content: Any) -> None:
+        """Gives the agent of a worker's host an order; one that is gone does nothing with it."""
+        with self._lock:
+            agent = self._agents.get(self._host_of.get(worker, ""))
+        if agent is not None:
+            agent.channel.send({"type": kind, "worker": worker, **content})
 
     def release(self, host: str, reason: str = "it was given back") -> None:
         """Has an agent end its workers and itself. `HostLost` follows, also when it does not answer."""
@@ -179,6 +189,42 @@ class RemoteHosts:
             self._lock.notify_all()
         self._on_gone(agent.host)
         self._on_event(HostLost(time.monotonic(), agent.host, agent.reason or "its agent has ended"))
+
+
+class WorkersOfAgents:
+    """What all kinds of hosts have in common whose agents connect: how their workers get orders."""
+
+    _agents: RemoteHosts | None = None  # until the hosts are opened
+
+    def start(self, worker: str, host: str) -> None:
+        """Starts a worker on a host."""
+        if self._agents is not None:
+            self._agents.start(worker, host)
+
+    def form(self, worker: str, assignment: Assignment) -> None:
+        """Hands a worker its part in a generation."""
+        if self._agents is not None:
+            self._agents.form(worker, assignment)
+
+    def stop(self, worker: str, reason: str) -> None:
+        """Asks a worker to save its state and end."""
+        self._order(worker, "stop", reason=reason)
+
+    def kill(self, worker: str, reason: str) -> None:
+        """Ends a worker at once."""
+        self._order(worker, "kill", reason=reason)
+
+    def dump_stacks(self, worker: str) -> None:
+        """Has a worker write its stacks to its log."""
+        self._order(worker, "dump_stacks")
+
+    def profile(self, worker: str, steps: int) -> None:
+        """Has a worker profile its next steps."""
+        self._order(worker, "profile", steps=steps)
+
+    def _order(self, worker: str, kind: str, **content: Any) -> None:
+        if self._agents is not None:
+            self._agents.order(worker, kind, **content)
 
 
 class _Connected:

@@ -4,10 +4,8 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
-from cluster.assignment import Assignment
-from cluster.remote_hosts import RemoteHosts
+from cluster.remote_hosts import RemoteHosts, WorkersOfAgents
 from cluster.supervisor.events import Event, HostDraining
 from cluster.tpu.patience import Clock, Patience, WallClock
 from cluster.tpu.provider import SliceRequest, State, TpuError, TpuProvider, Unavailable
@@ -23,7 +21,7 @@ _JOIN_S = 900.0
 _OPEN_S = 60.0
 
 
-class TpuHosts:
+class TpuHosts(WorkersOfAgents):
     """One slice, whose first host has an agent: that host's worker drives all chips of the slice.
 
     The slice outlives neither the run nor its own hour. What comes to the hosts' program is left in the run folder by
@@ -73,8 +71,6 @@ class TpuHosts:
         self._keeper, self._last_keeper = keeper(self._clock), keeper(patience.clock)
         self._patience = patience
         self._on_event: Callable[[Event], object] = lambda event: None
-        self._agents: RemoteHosts | None = None
-        self._host_of: dict[str, str] = {}
         self._zones = {request.zone for request in requests}
         self._known, self._look_now, self._unwanted = threading.Event(), threading.Event(), threading.Event()
         self._refusal: TpuError | None = None
@@ -99,28 +95,6 @@ class TpuHosts:
         self._known.wait(_OPEN_S)
         if self._refusal is not None:
             raise self._refusal
-
-    def start(self, worker: str, host: str) -> None:
-        """Starts a worker on the host."""
-        self._host_of[worker] = host
-        self._order(worker, "start")
-
-    def form(self, worker: str, assignment: Assignment) -> None:
-        """Hands a worker its part in a generation."""
-        if self._agents is not None:
-            self._agents.form(self._host_of.get(worker, ""), worker, assignment)
-
-    def stop(self, worker: str, reason: str) -> None:
-        """Asks a worker to save its state and end."""
-        self._order(worker, "stop", reason=reason)
-
-    def kill(self, worker: str, reason: str) -> None:
-        """Ends a worker at once."""
-        self._order(worker, "kill", reason=reason)
-
-    def dump_stacks(self, worker: str) -> None:
-        """Has a worker write its stacks to its log."""
-        self._order(worker, "dump_stacks")
 
     def release(self, host: str) -> None:
         """Gives the slice back, and makes another."""
@@ -149,10 +123,6 @@ class TpuHosts:
         except TpuError:
             if self._refusal is None:  # which has said already that there is no way to the provider
                 raise
-
-    def _order(self, worker: str, kind: str, **content: Any) -> None:
-        if self._agents is not None:
-            self._agents.order(self._host_of.get(worker, ""), kind, worker=worker, **content)
 
     def _tell(self, reason: str) -> None:
         self._known.set()

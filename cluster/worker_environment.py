@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cluster.reserved_port import TENSORFLOW_SHARES_PORTS
 
@@ -12,6 +12,9 @@ LINK_DESCRIPTOR = "PHALANX_LINK_FD"
 AGENT_PID = "PHALANX_AGENT_PID"
 WORKER_NAME = "PHALANX_WORKER"
 HOST_ADDRESS = "PHALANX_HOST_ADDRESS"
+
+TPU_SLICE = "PHALANX_TPU_SLICE"
+"""The name of the slice of several hosts whose first one runs the worker; set where there is one."""
 
 _THREAD_SETTINGS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
 
@@ -116,3 +119,10 @@ def worker_environment(
 def python_program(*arguments: str, environment: Mapping[str, str] | None = None) -> WorkerProgram:
     """A program that the interpreter of this process runs."""
     return WorkerProgram((sys.executable, *arguments), environment or {})
+
+
+def on_slice(program: WorkerProgram, name: str | None) -> WorkerProgram:
+    """The same program on the first host of a slice of several; None: on a host with all the chips of its slice."""
+    if name is None:
+        return program
+    return replace(program, environment={**program.environment, TPU_SLICE: name})

@@ -115,16 +115,30 @@ class RunConfig(TrainingConfig):
 
 
 def with_strategy_of_slice(values: dict[str, Any]) -> dict[str, Any]:
-    """Of a config as it is read: with `cluster.kind=tpu`, strategy.name=auto is tpu, whose rules then apply.
+    """Of a config as it is read: on a Cloud TPU slice strategy.name=auto is tpu, whose rules then apply.
 
     >>> with_strategy_of_slice({"cluster": {"kind": "tpu"}})["strategy"]
+    {'name': 'tpu'}
+    >>> with_strategy_of_slice({"cluster": {"kind": "ray", "ray": {"slice": "v6e-8"}}})["strategy"]
     {'name': 'tpu'}
     >>> with_strategy_of_slice({"cluster": {"kind": "tpu"}, "strategy": {"name": "one_device"}})["strategy"]
     {'name': 'one_device'}
     """
     cluster, strategy = values.get("cluster"), values.get("strategy", {})
-    if not isinstance(cluster, dict) or not isinstance(strategy, dict) or cluster.get("kind") != "tpu":
+    if not isinstance(cluster, dict) or not isinstance(strategy, dict) or strategy.get("name", "auto") != "auto":
         return values
-    if strategy.get("name", "auto") != "auto":
-        return values
-    return {**values, "strategy": {**strategy, "name": "tpu"}}
+    ray = cluster.get("ray")
+    of_ray = cluster.get("kind") == "ray" and isinstance(ray, dict) and ray.get("slice") is not None
+    return {**values, "strategy": {**strategy, "name": "tpu"}} if of_ray or cluster.get("kind") == "tpu" else values
+
+
+def with_hosts_of_slice(config: RunConfig, name: str | None) -> RunConfig:
+    """The config of the worker on the first host of a slice.
+
+    Args:
+        config: of the run.
+        name: of a slice of several hosts, which are reached by its name; None: this host has all its chips.
+    """
+    if name is None or config.strategy.tpu != "local":
+        return config
+    return config.model_copy(update={"strategy": config.strategy.model_copy(update={"tpu": name})})

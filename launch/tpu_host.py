@@ -1,6 +1,8 @@
 """The agent on the first host of a slice, started at its boot and again whenever it has ended.
 
-python -m launch.tpu_host RUN_FOLDER
+python -m launch.tpu_host RUN_FOLDER [SLICE]
+
+SLICE is the name of a slice of several hosts, which the worker reaches by that name.
 """
 
 import os
@@ -12,7 +14,7 @@ from cluster.mutual_proof import ProofFailed
 from cluster.remote_agent import RemoteAgent
 from cluster.reserved_port import own_address, split_address
 from cluster.shared_folder import answer_probe
-from cluster.worker_environment import Share
+from cluster.worker_environment import Share, on_slice
 from launch.exit_code import ExitCode
 from launch.host_memory import HostMemory
 from launch.hosts import program_on
@@ -22,7 +24,7 @@ from trainer.run_folder import RunFolder
 
 def main() -> int:
     """Serves the run whose folder this is, until its launcher is gone or needs this host no longer."""
-    folder = RunFolder(sys.argv[1])
+    folder, slice = RunFolder(sys.argv[1]), next(iter(sys.argv[2:]), None)
     plan = HostPlan.read(folder.path)
     if plan is None:
         print(f"no launcher waits for hosts in {folder.path}", file=sys.stderr)
@@ -35,7 +37,7 @@ def main() -> int:
             plan.launcher,
             plan.secret,
             plan.host,
-            program_on(str(folder.path), plan.folder, plan.key, plan.host),
+            on_slice(program_on(str(folder.path), plan.folder, plan.key, plan.host), slice),
             folder.logs,
             shares=[Share(os.cpu_count() or 1, ())],
             address=own_address(split_address(plan.launcher)[0]),

@@ -21,14 +21,27 @@ from launch.run_config import RunConfig
 from trainer.run_folder import RunFolder
 
 _PLAN = "tpu-host.json"
-# One process drives the chips of all hosts of a slice: the first one's.
-_ONLY_FIRST = """\
-number=$(curl -sf -H 'Metadata-Flavor: Google' \\
-  http://metadata.google.internal/computeMetadata/v1/instance/attributes/agent-worker-number || echo 0)
-[ "$number" = 0 ] || exit 0
+# A host's number in its slice, and where the servers of all of its hosts are.
+_METADATA = """\
+metadata() {
+  curl -sf -H 'Metadata-Flavor: Google' "http://metadata.google.internal/computeMetadata/v1/instance/attributes/$1"
+}
+number=$(metadata agent-worker-number || echo 0)
+endpoints=$(metadata worker-network-endpoints || echo)
 """
-# Until the slice is deleted: a launcher that was killed is started again, and finds its slice waiting.
-_JOIN = "while :; do {python} -m launch.tpu_host {run}; sleep 2; done"
+# One process on the first host drives the chips of all, through a server on each. Until the slice is deleted: one
+# that waits serves the launcher that is started again after it was killed.
+_JOIN = """\
+case "$endpoints" in
+*,*)
+  tpu={name}
+  while :; do {python} -m launch.tpu_server "$number" "$endpoints"; sleep 2; done &
+  ;;
+esac
+if [ "$number" = 0 ]; then
+  while :; do {python} -m launch.tpu_host {run} $tpu; sleep 2; done
+fi
+wait"""
 
 
 @dataclass(frozen=True)
@@ -97,7 +110,7 @@ def requests_of(config: RunConfig, expires: float) -> list[SliceRequest]:
     tpu, run = config.cluster.tpu, RunFolder(config.run.folder).path.absolute()
     name, project = slice_name(run), _project(tpu)
     resource = f"queuedResources/{name}?force=true" if tpu.queued else f"nodes/{name}"
-    join = _JOIN.format(python=shlex.quote(tpu.python), run=shlex.quote(str(run)))
+    join = _JOIN.format(python=shlex.quote(tpu.python), run=shlex.quote(str(run)), name=name)
     setup = tpu.setup and tpu.setup.rstrip("\n") + "\n"
     return [
         SliceRequest(
@@ -113,7 +126,7 @@ def requests_of(config: RunConfig, expires: float) -> list[SliceRequest]:
             service_account=tpu.service_account,
             reservation=tpu.reservation,
             startup_script=startup_script(
-                _ONLY_FIRST + setup + join,
+                _METADATA + setup + join,
                 expires=expires,
                 resource=f"projects/{project}/locations/{zone}/{resource}",
                 package=f"phalanx=={version('phalanx')}" if tpu.package == "auto" else tpu.package,

@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Any
 from cluster.assignment import Assignment, ErrorReport
 from cluster.reserved_port import ReservedPort
 from cluster.termination_notice import on_termination
+from cluster.worker_environment import TPU_SLICE
 from cluster.worker_link import WorkerLink
-from launch.config import RunConfig, load_config
+from launch.config import load_config
 from launch.elastic_membership import NoMoreGroups
 from launch.exit_code import ExitCode, explanation_of, is_ours
 from launch.group_key import group_key
 from launch.host_memory import HOST, HostMemory, takes_snapshots
 from launch.quiet_start import import_tensorflow
+from launch.run_config import RunConfig, with_hosts_of_slice
 from launch.snapshot_state import state_of
 from launch.standby import wait_well
 from trainer.run_folder import RunFolder
@@ -51,7 +53,7 @@ def _serve(link: WorkerLink, folder: RunFolder, stop: StopRequest, progress: "_P
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ["KERAS_BACKEND"] = "tensorflow"
     try:
-        config = load_config(folder.config)
+        config = with_hosts_of_slice(load_config(folder.config), os.environ.get(TPU_SLICE))
         progress.notice_s = config.cluster.notice
         import_tensorflow()
         import trainer.training  # noqa: F401  everything that a training needs, while there is time

@@ -1,9 +1,9 @@
 """What is assumed of each generation of TPU chips.
 
 Peak figures of a chip are those that Google publishes: v2 and v3 in Jouppi et al., "A domain-specific supercomputer for
-training deep neural networks" (CACM 2020), v4 in Jouppi et al., "TPU v4" (ISCA 2023), later ones on the pages of Cloud
-TPU's documentation about each version. The HBM that a program may use is what the compiler of `constraints.txt` says
-when a program needs more.
+training deep neural networks" (CACM 2020), v4 and the links of v3 in Jouppi et al., "TPU v4" (ISCA 2023), later ones on
+the pages of Cloud TPU's documentation about each version, whose links count both directions. The HBM that a program may
+use is what the compiler of `constraints.txt` says when a program needs more.
 """
 
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ CHIPS = {
         Chip("v4", 275e12, 1200e9, 6 * 50e9, int(15.25 * _GIB), "v4:2x2x1"),
         Chip("v5e", 197e12, 819e9, 200e9, int(15.75 * _GIB), "v5e:2x2"),
         Chip("v5p", 459e12, 2765e9, 600e9, int(95.73 * _GIB), "v5p:2x2x1"),
-        Chip("v6e", 918e12, 1640e9, 448e9, int(31.24 * _GIB), "v6e:2x2"),
+        Chip("v6e", 918e12, 1638e9, 400e9, int(31.24 * _GIB), "v6e:2x2"),
     )
 }
 

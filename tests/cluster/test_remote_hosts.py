@@ -85,15 +85,15 @@ def test_orders_and_events_cross_the_network(hosts, join, recorder: Recorder, tm
     script = OBEY.replace("stop.wait()", "print('hello'); link.progressed(1, 5, 'step'); stop.wait(); os._exit(7)")
     join(here, script)
     assert recorder.first(HostJoined).slots == 1
-    here.order("node1", "start", worker="w1")
+    here.start("w1", "node1")
     assert recorder.first(WorkerReady).host == "node1"
-    here.form("node1", "w1", assignment("w1"))
+    here.form("w1", assignment("w1"))
     assert recorder.first(Progressed).step == 5
-    here.order("node1", "stop", worker="w1", reason="enough")
+    here.order("w1", "stop", reason="enough")
     assert recorder.exit_of("w1").code == 7
     assert "hello" in lines
-    here.order("node1", "nonsense")
-    here.order("node1", "kill")  # without the worker's name
+    here.order("w1", "nonsense")
+    here.order("w1", "kill")  # without a reason
     here.release("node1")
     assert recorder.first(HostLost).reason == "it was given back"
     assert not (tmp_path / "memory").exists()
@@ -103,7 +103,7 @@ def test_a_killed_agent_is_lost_at_once_with_its_workers_and_its_memory(hosts, j
     here = hosts()
     process = join(here, SAYS_PID + OBEY)
     recorder.first(HostJoined)
-    here.order("node1", "start", worker="w1")
+    here.start("w1", "node1")
     worker = pid_in(tmp_path / "pid")
     process.kill()
     assert recorder.first(HostLost).host == "node1"
@@ -114,7 +114,7 @@ def test_a_launcher_that_is_gone_takes_the_workers_along_and_not_the_memory(host
     here = hosts()
     process = join(here, SAYS_PID + OBEY)
     recorder.first(HostJoined)
-    here.order("node1", "start", worker="w1")
+    here.start("w1", "node1")
     worker = pid_in(tmp_path / "pid")
     here._agents["node1"].channel.cut()
     assert process.wait(LIMIT_S) == 0
@@ -144,7 +144,7 @@ import threading
 from cluster.remote_hosts import RemoteHosts
 from cluster.supervisor.events import HostJoined
 hosts = RemoteHosts("127.0.0.1")
-hosts.report_to(lambda event: isinstance(event, HostJoined) and hosts.order("node1", "start", worker="w1"))
+hosts.report_to(lambda event: isinstance(event, HostJoined) and hosts.start("w1", "node1"))
 print(hosts.address, hosts.secret, flush=True)
 threading.Event().wait()
 """

@@ -64,6 +64,8 @@ class EmulatedCloud:
         zones: By name; another one is refused.
         made: Names of the slices that were made, one entry for each time.
         together: The most slices of one run that were there at once.
+        hosts_of_node: How many there are of each node.
+        host_ports: Of the hosts' servers, where the hosts are on this machine; None: they are nowhere.
     """
 
     now: Callable[[], float]
@@ -71,6 +73,7 @@ class EmulatedCloud:
     project: str = "p"
     remembers: bool = True
     hosts_of_node: int = 1
+    host_ports: list[int] | None = None
     health: str = "HEALTHY"
     symptoms: list[dict[str, str]] = field(default_factory=list)
     made: list[str] = field(default_factory=list)
@@ -250,6 +253,8 @@ class EmulatedCloud:
     def _node(self, made: _Made, name: str, body: dict[str, Any], state: str, number: int) -> dict[str, Any]:
         hosts = range(self.hosts_of_node if state == "READY" else 0)
         endpoints = [{"ipAddress": f"10.0.{number}.{2 + host}", "port": 8470} for host in hosts]
+        if self.host_ports is not None:
+            endpoints = [{"ipAddress": "127.0.0.1", "port": self.host_ports[host]} for host in hosts]
         return {
             **body,
             "name": self._path(made.zone, "nodes", name),

@@ -12,12 +12,13 @@ import pytest
 import yaml
 
 from cluster.config import ClusterConfig
+from cluster.tpu.startup_script import startup_script
 from launch.config import load_config
 
 ROOT = Path(__file__).parents[3]
 CLUSTERS = ROOT / "launch" / "clusters"
 RAY = ["gcp", "aws"]
-SCRIPTS = [CLUSTERS / "slurm" / "phalanx.sbatch", CLUSTERS / "ssh" / "cluster.sh"]
+SCRIPTS = [CLUSTERS / "slurm" / "phalanx.sbatch", CLUSTERS / "ssh" / "cluster.sh", CLUSTERS / "tpu" / "ray-node.sh"]
 SHELLCHECK = shutil.which("shellcheck")
 
 
@@ -70,6 +71,19 @@ def test_the_ray_job_is_of_the_documented_form() -> None:
     (memory,) = [volume for volume in pod["volumes"] if "emptyDir" in volume]
     mounts = {mount["mountPath"]: mount["name"] for mount in pod["containers"][0]["volumeMounts"]}
     assert memory["emptyDir"]["medium"] == "Memory" and mounts["/dev/shm"] == memory["name"]
+
+
+def test_a_slice_installs_what_a_run_of_its_own_does_and_the_ray_of_the_cluster() -> None:
+    script = (CLUSTERS / "tpu" / "ray-node.sh").read_text()
+    pinned = re.search(r"^ray==(\S+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    assert pinned and f"ray=${{RAY_PACKAGE-ray=={pinned[1]}}}" in script
+
+    def words(text: str) -> set[str]:
+        lines = text.replace("\\\n", " ").splitlines()
+        return {word for line in lines if "pip install" in line for word in line.split()}
+
+    own = startup_script("", package="$package").replace("/opt/phalanx/bin/", "").replace("'$package'", '"$package"')
+    assert words(script) - words(own) == {'"$ray"'} and words(own) <= words(script)
 
 
 def test_the_ray_job_lets_nobody_else_in() -> None:

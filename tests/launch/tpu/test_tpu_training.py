@@ -3,20 +3,17 @@
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
-from cluster.tpu.patience import WallClock
+from cluster.reserved_port import ReservedPort
 from launch.cli import run
 from launch.exit_code import ExitCode
 from launch.tpu_run import slice_name
-from tests.cluster.tpu.emulated_cloud import Zone
-from tests.cluster.tpu.emulated_machines import EmulatedMachines, machines_of
-from tests.cluster.tpu.emulator import Emulator
 from tests.launch import counted_samples
-from tests.launch.supervised_runs import PATIENCE_S, curve, events, started, wait_until
+from tests.launch.supervised_runs import PATIENCE_S, curve, events, started, wait_until, workers_of
 from trainer.checkpoint.store import CheckpointStore
 
 pytest.importorskip("cloud_tpu_client", reason="cloud-tpu-client is an extra")
@@ -32,25 +29,17 @@ export: {{enabled: false}}
 SLICE = ["cluster.kind=tpu", "cluster.tpu.accelerator=[v5litepod-4]", "cluster.tpu.zones=[zone-a,zone-b]"]
 SLICE += ["cluster.tpu.purchase=spot", "cluster.tpu.package=null", "cluster.tpu.listen=127.0.0.1"]
 SLICE += [f"cluster.tpu.python={sys.executable}", "cluster.tpu.project=p", "cluster.standbys=0"]
+REACH = """
+import sys, tensorflow as tf
+from trainer.config.strategy import StrategyConfig
+from trainer.strategies.tpu import resolver_of
+
+where = StrategyConfig(name="tpu", tpu=sys.argv[1], tpu_zone="zone-b", tpu_project="p")
+tf.config.experimental_connect_to_cluster(resolver_of(where))
+print(*(device.name.split("/replica")[0] + "/task" + device.name.split("task")[1].split("/")[0]
+    for device in tf.config.list_logical_devices("CPU") if "worker" in device.name))
+"""
 pytestmark = pytest.mark.processes
-
-
-@pytest.fixture
-def emulator(tmp_path, monkeypatch) -> Iterator[Emulator]:
-    """A cloud in whose first zone there is no room, and in the second soon."""
-    quick = Zone(queue_s=1.0, create_s=0.5, delete_s=0.2)
-    emulator = Emulator(WallClock(), {"zone-a": Zone(room="no quota"), "zone-b": quick})
-    monkeypatch.setenv("TPU_API_DISCOVERY_URL", emulator.discovery_url)
-    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(emulator.write_key(tmp_path / "key.json")))
-    yield emulator
-    emulator.close()
-
-
-@pytest.fixture
-def machines(emulator, tmp_path) -> Iterator[EmulatedMachines]:
-    (tmp_path / "machines").mkdir()
-    with machines_of(emulator.cloud, emulator.lock, tmp_path / "machines") as machines:
-        yield machines
 
 
 def write_config(folder: Path) -> str:
@@ -66,12 +55,23 @@ def wait_for_checkpoint(folder: Path, process: subprocess.Popen) -> None:
     wait_until(lambda: max(store.steps(), default=0) > before, process)
 
 
+def agent_on(machine: int) -> psutil.Process:
+    """The agent of the machine whose startup script this is."""
+    family = psutil.Process(machine).children(recursive=True)
+    return next(each for each in family if "launch.tpu_host" in each.cmdline())
+
+
 def test_a_slice_that_is_taken_away_twice_leaves_no_trace_in_the_curve(emulator, machines, tmp_path, monkeypatch):
     config, folder, fast = write_config(tmp_path), tmp_path / "sliced", tmp_path / "fast"
     monkeypatch.setenv("FAST", str(fast))
     with started("train", config, *SLICE) as process:
         for times in (1, 2):
             wait_for_checkpoint(folder, process)
+            if times == 2:  # a machine that is shut down tells its processes first
+                ended = len(events(folder, "worker_exited"))
+                agent_on(machines.pid(slice_name(folder), 0)).terminate()
+                wait_until(lambda ended=ended: len(events(folder, "worker_exited")) > ended, process)
+                saved = max(CheckpointStore(folder / "checkpoints").steps())
             with emulator.lock:
                 emulator.cloud.preempt()
             wait_until(lambda times=times: len(events(folder, "resumed")) == times, process)
@@ -83,7 +83,8 @@ def test_a_slice_that_is_taken_away_twice_leaves_no_trace_in_the_curve(emulator,
     assert emulator.cloud.alive() == [] and emulator.cloud.together == 1
     for part in ("no slice yet", "zone-a: Quota", f"the slice {name} in zone-b is ready", "is preempted"):
         assert part in output
-    assert all(event["step"] > 0 for event in events(folder, "resumed"))
+    assert [event["step"] for event in events(folder, "resumed")][1:] == [saved] and events(folder, "host_draining")
+    assert events(folder, "resumed")[0]["step"] > 0
     assert not list(folder.glob("*tpu-host*")) and not list(folder.glob(".probe*"))
     assert run(["replay", str(folder)]) == ExitCode.DONE
     # The same on this machine, undisturbed.
@@ -91,19 +92,27 @@ def test_a_slice_that_is_taken_away_twice_leaves_no_trace_in_the_curve(emulator,
     assert curve(folder) == curve(tmp_path / "whole")
 
 
-def test_ctrl_c_saves_the_state_and_gives_the_slice_back_and_a_killed_launcher_finds_its_own(
+def test_ctrl_c_gives_a_slice_of_two_hosts_back_and_a_killed_launcher_finds_its_own(
     emulator, machines, tmp_path, monkeypatch
 ):
     config, folder = write_config(tmp_path), tmp_path / "sliced"
     monkeypatch.setenv("FAST", str(tmp_path / "fast"))
+    with ReservedPort("127.0.0.1") as one, ReservedPort("127.0.0.1") as other:
+        emulator.cloud.hosts_of_node, emulator.cloud.host_ports = 2, [one.port, other.port]
     with started("train", config, *SLICE) as process:
         wait_for_checkpoint(folder, process)
         process.kill()
         process.wait()
-    assert emulator.cloud.alive() == [f"zone-b/{slice_name(folder)}"]
+    name = slice_name(folder)
+    assert emulator.cloud.alive() == [f"zone-b/{name}"]
+    # What the strategy would do with the chips of both hosts, from the first one.
+    reached = subprocess.run([sys.executable, "-c", REACH, name], capture_output=True, text=True, timeout=PATIENCE_S)
+    assert reached.stdout.split() == ["/job:worker/task:0", "/job:worker/task:1"], reached.stderr
     with started("resume", str(folder)) as process:
         wait_until(lambda: events(folder, "resumed"), process)
-        assert machines.booted == 1, "the slice of the first launcher serves"
+        assert machines.booted == 2, "the slice of the first launcher serves"
+        (worker,) = workers_of(folder)
+        assert worker.environ()["PHALANX_TPU_SLICE"] == name
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == ExitCode.STOPPED, output
