@@ -13,7 +13,7 @@ from cluster.message_channel import End, MessageChannel
 from cluster.mutual_proof import ProofFailed, accept, new_secret
 from cluster.remote_agent import GIVEN_UP_S
 from cluster.reserved_port import format_address
-from cluster.supervisor.events import Event, HostLost, SnapshotTaken
+from cluster.supervisor.events import Event, HostLost, SnapshotTaken, WorkerExited
 from cluster.supervisor.records import from_record
 from cluster.worker_output import OutputLines, Sink
 
@@ -156,6 +156,8 @@ class RemoteHosts:
             event = None
         if message.get("type") == "left" and isinstance(event, SnapshotTaken):
             self._on_left(event)
+        elif isinstance(event, WorkerExited) and agent.is_released:
+            pass  # the loss of the host says it all
         elif isinstance(event, Event):
             self._on_event(event)
         else:

@@ -14,7 +14,7 @@ from cluster.config import TpuConfig
 from cluster.reserved_port import own_address
 from cluster.runtime import Hosts
 from cluster.tpu.provider import SliceRequest
-from cluster.tpu.startup_script import startup_script
+from cluster.tpu.wishes import in_order
 from cluster.worker_output import Sink
 from launch.exit_code import RequestError
 from launch.run_config import RunConfig
@@ -108,33 +108,25 @@ def requests_of(config: RunConfig, expires: float) -> list[SliceRequest]:
         expires: seconds since 1970 when the hosts delete their slice.
     """
     tpu, run = config.cluster.tpu, RunFolder(config.run.folder).path.absolute()
-    name, project = slice_name(run), _project(tpu)
-    resource = f"queuedResources/{name}?force=true" if tpu.queued else f"nodes/{name}"
+    name, zones = slice_name(run), _zones(tpu)
     join = _JOIN.format(python=shlex.quote(tpu.python), run=shlex.quote(str(run)), name=name)
     setup = tpu.setup and tpu.setup.rstrip("\n") + "\n"
-    return [
-        SliceRequest(
-            name,
-            zone,
-            accelerator,
-            tpu.runtime_version,
-            tpu.purchase,
-            queued=tpu.queued,
-            network=tpu.network,
-            subnetwork=tpu.subnetwork,
-            external_ips=tpu.external_ips,
-            service_account=tpu.service_account,
-            reservation=tpu.reservation,
-            startup_script=startup_script(
-                _METADATA + setup + join,
-                expires=expires,
-                resource=f"projects/{project}/locations/{zone}/{resource}",
-                package=f"phalanx=={version('phalanx')}" if tpu.package == "auto" else tpu.package,
-            ),
-        )
-        for zone in _zones(tpu)
-        for accelerator in tpu.accelerator
-    ]
+    wish = SliceRequest(
+        name,
+        zones[0],
+        tpu.accelerator[0],
+        tpu.runtime_version,
+        tpu.purchase,
+        queued=tpu.queued,
+        network=tpu.network,
+        subnetwork=tpu.subnetwork,
+        external_ips=tpu.external_ips,
+        service_account=tpu.service_account,
+        reservation=tpu.reservation,
+        startup_script=_METADATA + setup + join,
+    )
+    package = f"phalanx=={version('phalanx')}" if tpu.package == "auto" else tpu.package
+    return in_order(wish, _project(tpu), zones, tpu.accelerator, expires, package)
 
 
 def slice_name(run: Path) -> str:

@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import typer
@@ -11,91 +11,37 @@ import typer
 from cluster.tpu.cloud_api import CloudTpuApi
 from cluster.tpu.orphans import orphans_of
 from cluster.tpu.patience import Patience
-from cluster.tpu.provider import Purchase, Slice, SliceRequest, State, TpuProvider
+from cluster.tpu.provider import Slice, SliceRequest, State, TpuProvider
 from cluster.tpu.slice_keeper import NoResources, SliceKeeper
-from cluster.tpu.startup_script import startup_script
+from cluster.tpu.wishes import in_order
 from launch.exit_code import ExitCode, RequestError
 from trainer.observe.number_text import format_duration
 
 
-@dataclass(frozen=True)
-class SliceWish:
-    """A slice as it is asked for on the command line; see `cluster.tpu.provider.SliceRequest`.
-
-    Attributes:
-        zones: tried in this order.
-        types: tried in this order in each zone.
-        labels: "key=value" each.
-        startup_script: of the user; a limit to the slice's life comes before it.
-        max_run_hours: after which the slice is to be gone.
-    """
-
-    name: str
-    project: str
-    zones: Sequence[str]
-    types: Sequence[str]
-    runtime_version: str
-    purchase: Purchase
-    reservation: str | None
-    queued: bool
-    num_slices: int
-    network: str | None
-    subnetwork: str | None
-    external_ips: bool
-    service_account: str | None
-    labels: Sequence[str]
-    startup_script: str
-    max_run_hours: float
-
-    def requests(self, expires: float) -> list[SliceRequest]:
-        """What to ask for, the first that works.
-
-        Args:
-            expires: seconds since 1970 when hosts delete their slice.
-        """
-        return [self._request(zone, kind, expires) for zone in self.zones for kind in self.types]
-
-    def _request(self, zone: str, kind: str, expires: float) -> SliceRequest:
-        labels = {}
-        for label in self.labels:
-            key, equals, value = label.partition("=")
-            if not equals:
-                raise RequestError(f"--label {label} must be KEY=VALUE: add what it is")
-            labels[key] = value
-        resource = f"queuedResources/{self.name}?force=true" if self.queued else f"nodes/{self.name}"
-        return SliceRequest(
-            self.name,
-            zone,
-            kind,
-            self.runtime_version,
-            self.purchase,
-            self.num_slices,
-            self.queued,
-            self.network,
-            self.subnetwork,
-            self.external_ips,
-            self.service_account,
-            self.reservation,
-            labels,
-            startup_script(
-                self.startup_script, expires=expires, resource=f"projects/{self.project}/locations/{zone}/{resource}"
-            ),
-        )
-
-
-def create_slice(wish: SliceWish, wait_s: float | None, as_json: bool, patience: Patience | None = None) -> int:
+def create_slice(
+    wish: SliceRequest,
+    project: str,
+    zones: Sequence[str],
+    types: Sequence[str],
+    max_run_hours: float,
+    wait_s: float | None,
+    as_json: bool,
+    patience: Patience | None = None,
+) -> int:
     """Makes a slice; what was asked for is taken back when it does not become ready, or on Ctrl-C.
 
     Args:
-        wish: what is asked for.
+        wish: what is asked for in each zone, in their order, and of each type, in theirs.
+        project: of Google Cloud.
+        max_run_hours: after which the slice is to be gone.
         wait_s: seconds until it must be ready; None: it is only asked for.
         as_json: whether programs read the answer.
         patience: with the provider.
     """
     patience = patience or Patience()
-    max_run_s = 3600 * wish.max_run_hours
-    requests = wish.requests(patience.clock.now() + max_run_s)
-    keeper = SliceKeeper(CloudTpuApi(wish.project), requests, wish.name, max_run_s, patience, _note)
+    max_run_s = 3600 * max_run_hours
+    requests = in_order(wish, project, zones, types, patience.clock.now() + max_run_s)
+    keeper = SliceKeeper(CloudTpuApi(project), requests, wish.name, max_run_s, patience, _note)
     if wait_s is None:
         found = keeper.ask()
     else:
@@ -107,6 +53,21 @@ def create_slice(wish: SliceWish, wait_s: float | None, as_json: bool, patience:
             raise
     _print(found, as_json)
     return ExitCode.DONE
+
+
+def labels_of(texts: Sequence[str]) -> dict[str, str]:
+    """Labels as they are given on the command line.
+
+    Raises:
+        RequestError: one is not KEY=VALUE.
+    """
+    labels = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise RequestError(f"--label {text} must be KEY=VALUE: add what it is")
+        labels[key] = value
+    return labels
 
 
 def list_slices(

@@ -44,32 +44,31 @@ def create(
     as_json: AsJson = False,
 ) -> int:
     """Make a slice, once, in the first zone that has room; a repeated command finds the one that is there."""
+    from cluster.tpu.provider import SliceRequest
     from launch.exit_code import RequestError
-    from launch.tpu_slices import SliceWish, create_slice
+    from launch.tpu_slices import create_slice, labels_of
 
     if spot and reserved:
         raise RequestError(
             "--spot and --reserved must not be given together: a slice is paid for in one way, so remove one"
         )
-    wish = SliceWish(
-        name=name,
-        project=project,
-        zones=tuple(zone),
-        types=tuple(types),
-        runtime_version=runtime_version,
+    wish = SliceRequest(
+        name,
+        zone[0],
+        types[0],
+        runtime_version,
         purchase="spot" if spot else "reserved" if reserved or reservation else "on-demand",
-        reservation=reservation,
-        queued=queued,
         num_slices=slices,
+        queued=queued,
         network=network,
         subnetwork=subnetwork,
         external_ips=external_ips,
         service_account=service_account,
-        labels=tuple(label or ()),
+        reservation=reservation,
+        labels=labels_of(label or ()),
         startup_script=script.read_text(encoding="utf-8") if script else "",
-        max_run_hours=max_run_hours,
     )
-    return create_slice(wish, wait_limit if wait else None, as_json)
+    return create_slice(wish, project, zone, types, max_run_hours, wait_limit if wait else None, as_json)
 
 
 @app.command("list")

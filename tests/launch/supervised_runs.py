@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 
+from trainer.checkpoint.store import CheckpointStore
 from trainer.observe.json_lines import decode_line
 from trainer.observe.metrics_log import read_metrics
 
@@ -118,6 +119,13 @@ def pid_of_rank(run_folder: Path, generation: int, rank: int) -> int:
 def said(run_folder: Path) -> list[str]:
     """What the supervisor has told the person."""
     return [event["text"] for event in events(run_folder, "command") if event["command"] == "announce"]
+
+
+def wait_for_checkpoint(folder: Path, process: subprocess.Popen) -> None:
+    """Waits until there is a newer one than now."""
+    store = CheckpointStore(folder / "checkpoints")
+    before = max(store.steps(), default=0)
+    wait_until(lambda: max(store.steps(), default=0) > before, process)
 
 
 def workers_of(folder: Path) -> list[psutil.Process]:

@@ -13,7 +13,7 @@ from launch.cli import run
 from launch.exit_code import ExitCode
 from launch.tpu_run import slice_name
 from tests.launch import counted_samples
-from tests.launch.supervised_runs import PATIENCE_S, curve, events, started, wait_until, workers_of
+from tests.launch.supervised_runs import PATIENCE_S, curve, events, started, wait_for_checkpoint, wait_until, workers_of
 from trainer.checkpoint.store import CheckpointStore
 
 pytest.importorskip("cloud_tpu_client", reason="cloud-tpu-client is an extra")
@@ -46,13 +46,6 @@ def write_config(folder: Path) -> str:
     path = folder / "sliced.yaml"
     path.write_text(CONFIG + f"run: {{dir: {folder}}}\n")
     return str(path)
-
-
-def wait_for_checkpoint(folder: Path, process: subprocess.Popen) -> None:
-    """Waits until there is a newer one than now: what a slice has not saved goes with it."""
-    store = CheckpointStore(folder / "checkpoints")
-    before = max(store.steps(), default=0)
-    wait_until(lambda: max(store.steps(), default=0) > before, process)
 
 
 def agent_on(machine: int) -> psutil.Process:
