@@ -12,12 +12,18 @@ from contextlib import contextmanager
 _NOT_NEEDED = ("jax", "matplotlib", "sklearn")
 
 
-def import_tensorflow() -> None:
+def import_tensorflow(compile_cache: str | None = None) -> None:
     """Import TensorFlow and let it look for devices, with the notes of both kept off the terminal.
 
     The notes come from C++ before any log level is read, so the descriptor itself is turned away meanwhile. They are
     shown after all when the import fails.
+
+    Args:
+        compile_cache: Folder for programs that XLA has compiled. TensorFlow reads this once in a process.
     """
+    if compile_cache is not None:
+        flag = f"--tf_xla_persistent_cache_directory={compile_cache}"
+        os.environ["TF_XLA_FLAGS"] = f"{os.environ.get('TF_XLA_FLAGS', '')} {flag}".strip()
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as notes, _absent(_NOT_NEEDED):

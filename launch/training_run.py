@@ -78,7 +78,7 @@ class _End(NamedTuple):
 
 
 def _train(config: RunConfig, folder: RunFolder, stop: StopRequest) -> _End:
-    import_tensorflow()
+    import_tensorflow(config.train.compile_cache)
     from delivery.run_export import export_run, is_exported
     from trainer.intervals.interruptions import Exposure
     from trainer.training import run_training

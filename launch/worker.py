@@ -55,7 +55,7 @@ def _serve(link: WorkerLink, folder: RunFolder, stop: StopRequest, progress: "_P
     try:
         config = with_hosts_of_slice(load_config(folder.config), os.environ.get(TPU_SLICE))
         progress.notice_s = config.cluster.notice
-        import_tensorflow()
+        import_tensorflow(config.train.compile_cache)
         import trainer.training  # noqa: F401  everything that a training needs, while there is time
 
         train = _train_elastic if config.is_elastic else _train

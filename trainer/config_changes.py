@@ -57,6 +57,7 @@ _FREE: list[tuple[str, Callable[[Mapping[str, Any]], bool], str]] = [
     ("train.steps", _rate_ignores_length, "a longer or shorter run has the same curve up to there"),
     ("train.epochs", _rate_ignores_length, "a longer or shorter run has the same curve up to there"),
     ("train.steps_per_loop", _always, "the numbers do not depend on it"),
+    ("train.compile_cache", _always, "where programs are kept does not change them"),
     ("train.on_nan", _always, "it matters only when a loss is not finite"),
     ("train.max_rollbacks", _always, "it matters only when a loss is not finite"),
     ("data.cache", _always, "where samples are kept does not change them"),

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
+from trainer.config.path_text import PathText
 from trainer.config.section import Section
 
 
@@ -29,6 +30,12 @@ class TrainConfig(Section):
         description="what train.xla compiles as one program: a step; a loop of steps, which saves the hand-over "
         "between them and pays for small models without convolutions; or the update alone, where TensorFlow's own "
         "kernels are faster; auto: the update for convolutions on a CPU with AVX-512, else a step",
+    )
+    compile_cache: PathText | None = Field(
+        default=None,
+        pattern=r"^\S+$",
+        description="folder for programs that XLA has compiled, from which a run that starts again on the same kind of "
+        "machine takes them; null: none",
     )
     accumulate: PositiveInt = Field(default=1, description="micro-batches that a step adds up, to save memory")
     ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(

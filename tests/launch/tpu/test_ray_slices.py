@@ -32,7 +32,7 @@ checkpoint: {{every: 20st, max_overhead: null}}
 observe: {{tensorboard: false}}
 export: {{enabled: false}}
 strategy: {{name: one_device}}
-cluster: {{kind: ray, standbys: 0, ray: {{slice: {KIND}}}}}
+cluster: {{kind: ray, standbys: 0, shrink_after: 2s, ray: {{slice: {KIND}}}}}
 """
 LOOK = """
 import json, ray, sys

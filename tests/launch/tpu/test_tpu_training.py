@@ -29,6 +29,7 @@ export: {{enabled: false}}
 SLICE = ["cluster.kind=tpu", "cluster.tpu.accelerator=[v5litepod-4]", "cluster.tpu.zones=[zone-a,zone-b]"]
 SLICE += ["cluster.tpu.purchase=spot", "cluster.tpu.package=null", "cluster.tpu.listen=127.0.0.1"]
 SLICE += [f"cluster.tpu.python={sys.executable}", "cluster.tpu.project=p", "cluster.standbys=0"]
+SLICE += ["cluster.shrink_after=2s"]
 REACH = """
 import sys, tensorflow as tf
 from trainer.config.strategy import StrategyConfig
@@ -54,12 +55,20 @@ def agent_on(machine: int) -> psutil.Process:
     return next(each for each in family if "launch.tpu_host" in each.cmdline())
 
 
+def times_of(folder: Path) -> dict[str, int]:
+    """When each file of a folder was written."""
+    return {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+
+
 def test_a_slice_that_is_taken_away_twice_leaves_no_trace_in_the_curve(emulator, machines, tmp_path, monkeypatch):
     config, folder, fast = write_config(tmp_path), tmp_path / "sliced", tmp_path / "fast"
+    compiled = tmp_path / "xla"
     monkeypatch.setenv("FAST", str(fast))
-    with started("train", config, *SLICE) as process:
+    with started("train", config, *SLICE, "train.xla=true", f"train.compile_cache={compiled}") as process:
         for times in (1, 2):
             wait_for_checkpoint(folder, process)
+            # A run that resumes numbers its functions otherwise than one that begins: the second slice still compiles.
+            programs = times_of(compiled)
             if times == 2:  # a machine that is shut down tells its processes first
                 ended = len(events(folder, "worker_exited"))
                 agent_on(machines.pid(slice_name(folder), 0)).terminate()
@@ -80,8 +89,9 @@ def test_a_slice_that_is_taken_away_twice_leaves_no_trace_in_the_curve(emulator,
     assert events(folder, "resumed")[0]["step"] > 0
     assert not list(folder.glob("*tpu-host*")) and not list(folder.glob(".probe*"))
     assert run(["replay", str(folder)]) == ExitCode.DONE
+    assert programs and programs == times_of(compiled), "the third slice compiled again"
     # The same on this machine, undisturbed.
-    assert run(["train", config, "run.name=whole"]) == ExitCode.DONE
+    assert run(["train", config, "run.name=whole", "train.xla=true"]) == ExitCode.DONE
     assert curve(folder) == curve(tmp_path / "whole")
 
 
