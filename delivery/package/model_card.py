@@ -58,6 +58,7 @@ def model_card(
         },
         "signatures": facts["signatures"],
         "evaluation": evaluation,
+        "decision": facts.get("decision"),
         "held_out": dict(held_out),
         "parity": {"largest_difference": facts["largest_difference"], "samples": facts["num_samples"]},
         "limits": _limits(config, facts, held_out, num_held_out),
@@ -97,6 +98,13 @@ def card_text(card: Mapping[str, Any]) -> str:
     if evaluation := card["evaluation"]:
         lines += [
             f"The run's evaluation at step {evaluation['step']} ({_cell(evaluation['split'])}): {_metrics(evaluation)}",
+            "",
+        ]
+    if decision := card["decision"]:
+        lines += [
+            f"A sample counts as {_cell(decision['class'])} from the probability {decision['threshold']:.4g} on. The "
+            "threshold was found on one half of the held-out samples; on the other half its precision is "
+            f"{_figure(decision['precision'])} and its recall {_figure(decision['recall'])}.",
             "",
         ]
     if metrics := held_out.get("metrics"):

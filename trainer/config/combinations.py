@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from trainer.config.augmentation import MIXES, parse_augmentation
 from trainer.config.data import DataConfig, SyntheticData, TableData
 from trainer.config.interval import Interval
+from trainer.config.task import ClassificationTask
 
 if TYPE_CHECKING:
     from trainer.config.training import TrainingConfig
@@ -118,6 +119,17 @@ def _mixing_problems(config: TrainingConfig) -> list[str]:
             f"{setting} mixes classes and must have task.name=classification, not {config.task.name}: "
             f"leave out {' and '.join(mixes)}"
         )
+    if isinstance(config.task, ClassificationTask):
+        weighs = {
+            f"task.focal_gamma={config.task.focal_gamma:g}": config.task.focal_gamma,
+            f"task.class_weights={config.task.class_weights}": config.task.class_weights,
+        }
+        problems += [
+            f"{setting} gives a sample shares of two classes and does not go with {weighing}, which goes by the one "
+            f"class of a sample: leave out {' and '.join(mixes)}, or {weighing.partition('=')[0]}"
+            for weighing, is_set in weighs.items()
+            if is_set
+        ]
     if names[-len(mixes) :] != mixes:
         problems.append(f"{setting} changes samples after they are mixed: write {' and '.join(mixes)} at the end")
     if len(mixes) > len(set(mixes)):
