@@ -57,6 +57,8 @@ EXAMPLES = {
     "vit": Example("images of 224 x 224 x 3, 1,000 classes", PHOTOGRAPHS, SAMPLES),
     "unet": Example("images of 64 x 64, 3 classes of pixels", SCANS, ["segmentation"]),
     "tabular": Example("16 categories and a number, 2 classes", COLUMNS, SAMPLES),
+    "wide_and_deep": Example("16 categories and a number, 2 classes", COLUMNS, SAMPLES),
+    "dcn": Example("16 categories and a number, 2 classes", COLUMNS, SAMPLES),
     "transformer_lm": Example("context of 128 bytes", TOKENS, ["language_modelling"]),
 }
 

@@ -11,6 +11,8 @@ from trainer.config.section import Section
 
 Remainder = Literal["pad", "drop", "keep"]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+HashBuckets = dict[str, Annotated[int, Field(ge=2, le=2**31 - 2)]]
+HASH_BUCKETS = "columns of categories without a vocabulary: the hash of a name, one of so many numbers"
 
 
 class DataConfig(Section):
@@ -59,6 +61,7 @@ class FlightsData(DataConfig):
     late_minutes: float = Field(
         default=15.0, description="a flight is late when it arrives more than this after schedule"
     )
+    hash_buckets: HashBuckets = Field(default={}, description=HASH_BUCKETS)
 
 
 class ArraysData(DataConfig):
@@ -94,6 +97,7 @@ class TableData(DataConfig):
     max_vocabulary: PositiveInt = Field(
         default=1000, description="most frequent categories kept; all others are unknown"
     )
+    hash_buckets: HashBuckets = Field(default={}, description=HASH_BUCKETS)
 
     @model_validator(mode="after")
     def _columns_have_one_role(self) -> "TableData":

@@ -6,6 +6,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from trainer.config.choice import ChosenByName
 from trainer.config.section import Section
+from trainer.config.table_models import DcnModel, WideAndDeepModel
 from trainer.config.vision_models import ConvNextModel, EfficientNetV2Model, MobileNetV3Model, UnetModel, VitModel
 
 IMPORTABLE = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
@@ -104,6 +105,8 @@ ModelConfig = Annotated[
     | VitModel
     | UnetModel
     | TabularModel
+    | WideAndDeepModel
+    | DcnModel
     | TransformerLmModel
     | CustomModel,
     ChosenByName(),

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from tests.trainer.models.example_data import COLUMNS, IMAGES, PHOTOGRAPHS, SMALL_IMAGES, TEXT, batch_of
 from trainer.config.model import CnnModel, MlpModel, ResnetModel, TabularModel, TransformerLmModel
+from trainer.config.table_models import DcnModel, WideAndDeepModel
 from trainer.config.task import ClassificationTask, LanguageModellingTask, RegressionTask
 from trainer.data.source import Feature, Schema
 from trainer.models.registry import build_model
@@ -18,6 +19,8 @@ CASES = {
     "resnet18": (ResnetModel(depth=18), PHOTOGRAPHS, CLASSES),
     "resnet50": (ResnetModel(depth=50), PHOTOGRAPHS, CLASSES),
     "tabular": (TabularModel(), COLUMNS, CLASSES),
+    "wide_and_deep": (WideAndDeepModel(crosses=(("carrier", "month"),)), COLUMNS, CLASSES),
+    "dcn": (DcnModel(low_rank=2), COLUMNS, CLASSES),
     "transformer_lm": (TransformerLmModel(layers=2, width=32, heads=2), TEXT, TOKENS),
     "transformer_lm_rotary": (
         TransformerLmModel(layers=2, width=32, heads=2, positions="rotary", tie_embedding=False),
@@ -31,6 +34,8 @@ PARAMETERS = {
     "cnn": 10 * 32 + (9 * 32 + 1) * 64 + (7 * 7 * 64 + 1) * 128 + 129 * 10,
     "cnn_without_channel": 10 * 32 + (9 * 32 + 1) * 64 + (2 * 2 * 64 + 1) * 128 + 129 * 10,
     "tabular": 4 * 3 + 13 * 8 + (3 + 8 + 2 + 1) * 128 + 129 * 64 + 65 * 2,
+    "wide_and_deep": 2 * (4 + 13 + 4 * 13 + 2) + 4 * 3 + 13 * 8 + (3 + 8 + 2 + 1) * 128 + 129 * 64 + 65 * 2,
+    "dcn": 4 * 3 + 13 * 8 + 2 * (13 * 2 + 2 * 13 + 13) + (13 + 1) * 128 + 129 * 64 + 65 * 2,
     "transformer_lm": (64 + 16) * 32 + 2 * (2 * 64 + 33 * 96 + 33 * 32 + 33 * 128 + 129 * 32) + 64,
     "transformer_lm_rotary": 2 * 64 * 32 + 2 * (2 * 64 + 33 * 96 + 33 * 32 + 33 * 128 + 129 * 32) + 64,
 }
