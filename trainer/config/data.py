@@ -82,7 +82,9 @@ class ArraysData(DataConfig):
 class TableData(DataConfig):
     """What CSV and Parquet have in common: columns of categories and of numbers."""
 
-    path: PathText = Field(description="a file, or a pattern of files with the same columns")
+    path: PathText = Field(
+        description="a file, or a pattern of files with the same columns; package:NAME/FILE for those in a package"
+    )
     held_out_path: PathText | None = Field(default=None, description="other files; without it, a fraction of the rows")
     held_out_fraction: Fraction = 0.1
     target: str = Field(description="the column to predict")
