@@ -47,7 +47,7 @@ def test_crossings_remember_what_columns_alone_do_not_say(most):
     config = CROSSED.model_copy(update={"cross_buckets": most})
     crossed = accuracy_after_training(config, features, {"a": a, "b": b}, labels)
     alone = accuracy_after_training(config.model_copy(update={"crosses": ()}), features, {"a": a, "b": b}, labels)
-    assert crossed == 1.0 if most == 64 else 0.8 < crossed < 1.0
+    assert crossed == 1.0 if most == 64 else alone + 0.05 < crossed < 1.0
     assert alone < 0.75
 
 
