@@ -29,7 +29,7 @@ def halves(features: Mapping[str, tf.Tensor]) -> tf.Tensor:
     for name in sorted(features):
         values = features[name]
         bits = tf.bitcast(values, tf.int32) if values.dtype == tf.float32 else tf.cast(values, tf.int32)
-        count = math.prod(bits.shape.as_list()[1:])
+        count = int(tf.TensorShape(values.shape[1:]).num_elements() or 1)
         bits = tf.reshape(bits, [tf.shape(bits)[0], count])
         total += tf.reduce_sum(bits * tf.constant(_odd_numbers(name, count)), -1)
     # The lowest bits of a number reach the highest ones by the first product, the highest ones by the second.
