@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from trainer.config.augmentation import MIXES, parse_augmentation
 from trainer.config.data import DataConfig, SyntheticData, TableData
 from trainer.config.interval import Interval
+from trainer.config.recommendation import MovielensData
 from trainer.config.task import ClassificationTask
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ TASK_OF_SYNTHETIC = {
     "classification": "classification",
     "regression": "regression",
 }
+TASK_OF_MOVIELENS = {"retrieval": "retrieval", "ranking": "classification"}
 TASK_OF_COLUMN = {"class": "classification", "number": "regression"}
 
 
@@ -51,6 +53,9 @@ def _task_problems(config: TrainingConfig) -> list[str]:
     if ":" not in model and (model == "unet") != (task == "segmentation"):
         wanted = "task.name=segmentation" if model == "unet" else "model.name=unet"
         problems.append(f"task.name={task} does not go with model.name={model}: set {wanted}")
+    if ":" not in model and (model == "two_tower") != (task == "retrieval"):
+        wanted = "task.name=retrieval" if model == "two_tower" else "model.name=two_tower"
+        problems.append(f"task.name={task} does not go with model.name={model}: set {wanted}")
     if task == "language_modelling" and model != "transformer_lm" and ":" not in model:
         problems.append(
             f"task.name={task} must have a model of token sequences, not model.name={model}: "
@@ -63,6 +68,8 @@ def _samples_for(data: DataConfig) -> tuple[str, str | None]:
     """The settings that say what the samples are, and the one task that they allow, None where that is open."""
     if isinstance(data, SyntheticData):
         return f"data.name={data.name} with data.kind={data.kind}", TASK_OF_SYNTHETIC[data.kind]
+    if isinstance(data, MovielensData):
+        return f"data.name={data.name} with data.kind={data.kind}", TASK_OF_MOVIELENS[data.kind]
     if isinstance(data, TableData):
         return f"data.name={data.name} with data.target_kind={data.target_kind}", TASK_OF_COLUMN[data.target_kind]
     return f"data.name={data.name}", TASK_OF_DATA.get(data.name)

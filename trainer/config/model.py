@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveInt, model_validator
 
 from trainer.config.choice import ChosenByName
+from trainer.config.recommendation import DlrmModel, TwoTowerModel
 from trainer.config.section import Section
 from trainer.config.table_models import DcnModel, WideAndDeepModel
 from trainer.config.vision_models import ConvNextModel, EfficientNetV2Model, MobileNetV3Model, UnetModel, VitModel
@@ -107,6 +108,8 @@ ModelConfig = Annotated[
     | TabularModel
     | WideAndDeepModel
     | DcnModel
+    | TwoTowerModel
+    | DlrmModel
     | TransformerLmModel
     | CustomModel,
     ChosenByName(),

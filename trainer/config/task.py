@@ -6,6 +6,7 @@ from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_v
 
 from trainer.config.choice import ChosenByName
 from trainer.config.model import IMPORTABLE
+from trainer.config.recommendation import RetrievalTask
 from trainer.config.section import Section
 from trainer.config.segmentation import SegmentationTask
 
@@ -83,6 +84,12 @@ class CustomTask(Section):
 
 
 TaskConfig = Annotated[
-    ClassificationTask | RegressionTask | LanguageModellingTask | MultiLabelTask | SegmentationTask | CustomTask,
+    ClassificationTask
+    | RegressionTask
+    | LanguageModellingTask
+    | MultiLabelTask
+    | SegmentationTask
+    | RetrievalTask
+    | CustomTask,
     ChosenByName(default="classification"),
 ]

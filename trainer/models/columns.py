@@ -6,6 +6,7 @@ Shape legend: B batch, D width of an embedding.
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -13,14 +14,14 @@ from keras import layers
 
 from trainer.data.source import Feature
 from trainer.models.inputs import is_category, model_input, num_categories
-from trainer.tasks.task import Task
 
 
 class Columns:
     """The inputs of a model of tables.
 
     Args:
-        task: Names the features.
+        features: By name.
+        label: Begins the names of the layers, where a model has several such groups of columns.
 
     Attributes:
         inputs: A symbolic batch of each feature, by name.
@@ -28,8 +29,8 @@ class Columns:
         numbers: All others.
     """
 
-    def __init__(self, task: Task) -> None:
-        features = task.input_features
+    def __init__(self, features: Mapping[str, Feature], label: str = "") -> None:
+        self._label = label
         self.inputs = {name: model_input(name, feature) for name, feature in features.items()}
         self.categories = {name: feature for name, feature in features.items() if is_category(feature)}
         self.numbers = {name: feature for name, feature in features.items() if not is_category(feature)}
@@ -38,7 +39,7 @@ class Columns:
         """Embeddings of at most this width, and then the normalised numbers, side by side: [B, features]."""
         columns = [self.embedded(name, narrowed(feature, embedding)) for name, feature in self.categories.items()]
         columns += [self.normalised] if self.numbers else []
-        return layers.Concatenate(name="columns")(columns) if len(columns) > 1 else columns[0]
+        return layers.Concatenate(name=f"{self._label}columns")(columns) if len(columns) > 1 else columns[0]
 
     def embedded(self, name: str, width: int, prefix: str = "embed", zero: bool = False) -> Any:
         """Learned numbers for a category, [B, width]; all 0 at first where it is said."""
@@ -60,8 +61,12 @@ class Columns:
             columns.append(layers.Reshape((-1,), dtype="float32", name=f"column_{name}")(self.inputs[name]))
             means += [feature.mean or 0.0] * columns[-1].shape[-1]
             variances += [(feature.std or 1.0) ** 2] * columns[-1].shape[-1]
-        x = layers.Concatenate(dtype="float32", name="numbers")(columns) if len(columns) > 1 else columns[0]
-        return layers.Normalization(mean=means, variance=variances, dtype="float32", name="normalise")(x)
+        x = (
+            layers.Concatenate(dtype="float32", name=f"{self._label}numbers")(columns)
+            if len(columns) > 1
+            else columns[0]
+        )
+        return layers.Normalization(mean=means, variance=variances, dtype="float32", name=f"{self._label}normalise")(x)
 
     def model(self, outputs: Any, name: str) -> keras.Model:
         """The model from the inputs to these outputs; of one input it takes the tensor itself."""

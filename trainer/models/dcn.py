@@ -27,7 +27,7 @@ def dcn(config: DcnModel, schema: Schema, task: Task) -> keras.Model:
     Raises:
         ValueError: `model.low_rank` saves nothing.
     """
-    columns = Columns(task)
+    columns = Columns(task.input_features)
     x_0 = columns.joined(config.embedding)
     width = x_0.shape[-1]
     if config.low_rank is not None and 2 * config.low_rank >= width:

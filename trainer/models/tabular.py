@@ -19,7 +19,7 @@ def tabular(config: TabularModel, schema: Schema, task: Task) -> keras.Model:
     Categories come as numbers, since a look-up of strings cannot be compiled; `delivery.serving_inputs` puts one
     in front of an exported model.
     """
-    columns = Columns(task)
+    columns = Columns(task.input_features)
     x = hidden_layers(columns.joined(config.embedding), config.hidden, config.activation, config.dropout)
     x = layers.Dense(task.output_shape[-1], name="output")(x)
     return columns.model(as_logits(x), config.name)

@@ -74,7 +74,7 @@ def wide_and_deep(config: WideAndDeepModel, schema: Schema, task: Task) -> keras
     Raises:
         ValueError: A crossing names a column that is no category.
     """
-    columns = Columns(task)
+    columns = Columns(task.input_features)
     outputs = task.output_shape[-1]
     # A weight for each category and output, 0 at first: a table of embeddings is a linear model without the zeros.
     wide = [columns.embedded(name, outputs, "wide", zero=True) for name in columns.categories]
