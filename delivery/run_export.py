@@ -9,7 +9,8 @@ from typing import Literal
 import numpy as np
 import tensorflow as tf
 
-from delivery.package.assembly import PackageRequest
+from delivery.package.assembly import PackageRequest, evaluation_at
+from delivery.package.decision import decision_of
 from delivery.package.signing_keys import SigningKey
 from delivery.saved_model import ExportResult, export_saved_model
 from trainer.checkpoint.format import Checkpoint, DamagedCheckpoint, read_checkpoint
@@ -82,6 +83,7 @@ def export_run(
             "task": config.task.name,
             "step": session.state.step,
             "weights": "averaged" if averaged else "trained",
+            **decision_of(session.task, session.schema, evaluation_at(folder, session.state.step)),
         },
         complete=PackageRequest(config, folder, session, held_out, name, version, key).complete,
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import tensorflow as tf
 
+from trainer.data.hashing import hashed, names_of_buckets
 from trainer.data.source import Feature
 
 UNKNOWN_CATEGORY = ""
@@ -76,6 +77,23 @@ def category_input(name: str, feature: Feature) -> ServedInput:
     )
 
 
+def hashed_input(name: str, feature: Feature) -> ServedInput:
+    """Names of categories as strings, [B, ...], of which the number is a hash; an empty name is a missing one."""
+    buckets, known = feature.hash_buckets, dict(feature.bucket_names or {})
+    assert buckets is not None, "only features whose names are hashed come here"
+
+    def encode(values: np.ndarray) -> np.ndarray:
+        numbers = set(np.unique(values).tolist())
+        known.update(names_of_buckets(numbers - known.keys(), buckets))
+        return np.array([known[number] for number in values.ravel().tolist()], object).reshape(values.shape)
+
+    return ServedInput(
+        tf.TensorSpec((None, *feature.shape), tf.string, name),
+        lambda sent: tf.cast(hashed(sent, buckets), feature.dtype),
+        encode,
+    )
+
+
 def token_input(name: str, feature: Feature) -> ServedInput:
     """Tokens [B, t] of any length t up to the context T; filled up behind, which a causal model does not see."""
     context = feature.shape[0]
@@ -113,6 +131,8 @@ def raw_inputs(
     for name, feature in features.items():
         if feature.vocabulary:
             inputs[name] = category_input(name, feature)
+        elif feature.hash_buckets:
+            inputs[name] = hashed_input(name, feature)
         elif tokens:
             inputs[name] = token_input(name, feature)
         elif is_image(name, feature, samples[name]):

@@ -7,6 +7,7 @@ from launch.config_keys import IMPORTABLE, Kind, kind_of
 from launch.quiet_start import import_tensorflow
 from launch.run_config import RunConfig
 from trainer.config.choice import accepted_names
+from trainer.config.recommendation import RetrievalTask
 from trainer.config.segmentation import SegmentationTask
 from trainer.config.task import ClassificationTask, LanguageModellingTask
 from trainer.data.source import Feature, Schema
@@ -34,7 +35,22 @@ SCANS = Schema(
     {"image": Feature((64, 64, 1), "float32"), "mask": Feature((64, 64), "int32", num_values=3)}, "mask", 1000, 3
 )
 
-TASKS = {"language_modelling": LanguageModellingTask(), "segmentation": SegmentationTask()}
+PEOPLE_AND_ITEMS = Schema(
+    {
+        "user_id": Feature((), "int32", vocabulary=tuple(map(str, range(1000))), num_values=1001),
+        "item_id": Feature((), "int32", vocabulary=tuple(map(str, range(1000))), num_values=1001),
+        "log_share": Feature((), "float32"),
+        "to_find": Feature((), "int32", num_values=2),
+    },
+    "to_find",
+    1000,
+)
+
+TASKS = {
+    "language_modelling": LanguageModellingTask(),
+    "segmentation": SegmentationTask(),
+    "retrieval": RetrievalTask(),
+}
 SAMPLES = ["classification", "regression", "multi_label"]
 
 
@@ -57,6 +73,10 @@ EXAMPLES = {
     "vit": Example("images of 224 x 224 x 3, 1,000 classes", PHOTOGRAPHS, SAMPLES),
     "unet": Example("images of 64 x 64, 3 classes of pixels", SCANS, ["segmentation"]),
     "tabular": Example("16 categories and a number, 2 classes", COLUMNS, SAMPLES),
+    "wide_and_deep": Example("16 categories and a number, 2 classes", COLUMNS, SAMPLES),
+    "dcn": Example("16 categories and a number, 2 classes", COLUMNS, SAMPLES),
+    "two_tower": Example("1,000 people and 1,000 items", PEOPLE_AND_ITEMS, ["retrieval"]),
+    "dlrm": Example("16 categories and a number, 2 classes", COLUMNS, SAMPLES),
     "transformer_lm": Example("context of 128 bytes", TOKENS, ["language_modelling"]),
 }
 

@@ -54,6 +54,8 @@ _FREE: list[tuple[str, Callable[[Mapping[str, Any]], bool], str]] = [
     ("checkpoint.*", _always, "saving does not change training"),
     ("export.*", _always, "it is done after training"),
     ("evaluate.every", _always, "measuring does not change training"),
+    ("task.positive", _always, "measuring does not change training"),
+    ("task.target_precision", _always, "measuring does not change training"),
     ("train.steps", _rate_ignores_length, "a longer or shorter run has the same curve up to there"),
     ("train.epochs", _rate_ignores_length, "a longer or shorter run has the same curve up to there"),
     ("train.steps_per_loop", _always, "the numbers do not depend on it"),

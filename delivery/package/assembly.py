@@ -73,7 +73,7 @@ class PackageRequest:
             version=self.version,
             created=time_text(now),
             facts=export.facts,
-            evaluation=_evaluation_at(self.folder, self.session.state.step),
+            evaluation=evaluation_at(self.folder, self.session.state.step),
             held_out=measured,
             num_held_out=self.held_out.schema.num_samples,
             environment=self.folder.read_environment(),
@@ -104,7 +104,7 @@ class PackageRequest:
         )
 
 
-def _evaluation_at(folder: RunFolder, step: int) -> dict[str, Any] | None:
+def evaluation_at(folder: RunFolder, step: int) -> dict[str, Any] | None:
     """The run's evaluation of this very step; None where there was none."""
     lines = [line for line in read_metrics(folder.metrics) if "split" in line and line.get("step") == step]
     if not lines:

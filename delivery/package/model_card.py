@@ -58,9 +58,10 @@ def model_card(
         },
         "signatures": facts["signatures"],
         "evaluation": evaluation,
+        "decision": facts.get("decision"),
         "held_out": dict(held_out),
         "parity": {"largest_difference": facts["largest_difference"], "samples": facts["num_samples"]},
-        "limits": _limits(config, facts, held_out, num_held_out),
+        "limits": _limits(config, schema, facts, held_out, num_held_out),
         "config": config.model_dump(mode="json"),
         "environment": {key: known.get(key) for key in ("python", "packages", "git", "system", "cpu")},
     }
@@ -99,6 +100,13 @@ def card_text(card: Mapping[str, Any]) -> str:
             f"The run's evaluation at step {evaluation['step']} ({_cell(evaluation['split'])}): {_metrics(evaluation)}",
             "",
         ]
+    if decision := card["decision"]:
+        lines += [
+            f"A sample counts as {_cell(decision['class'])} from the probability {decision['threshold']:.4g} on. The "
+            "threshold was found on one half of the held-out samples; on the other half its precision is "
+            f"{_figure(decision['precision'])} and its recall {_figure(decision['recall'])}.",
+            "",
+        ]
     if metrics := held_out.get("metrics"):
         lines += [f"Through the exported model, on {held_out['samples']} held-out samples: {_metrics(metrics)}", ""]
     if by_class := held_out.get("by_class"):
@@ -115,7 +123,7 @@ def card_text(card: Mapping[str, Any]) -> str:
 
 
 def _limits(
-    config: TrainingConfig, facts: Mapping[str, Any], held_out: Mapping[str, Any], num_held_out: int
+    config: TrainingConfig, schema: Schema, facts: Mapping[str, Any], held_out: Mapping[str, Any], num_held_out: int
 ) -> list[str]:
     limits = [
         "The figures hold for data like the held-out samples; assets.extra/training_sample.npz shows what the model "
@@ -131,9 +139,11 @@ def _limits(
     if len(known) > 1:
         worst = min(known, key=lambda name: known[name])
         limits.append(f"The class with the lowest F1 is {_cell(worst)} ({known[worst]:.3f}).")
-    inputs = facts["signatures"]["serving_default"]["inputs"]
-    if any(it["dtype"] == "string" for it in inputs.values()):
+    hashed = [_cell(name) for name, feature in schema.features.items() if feature.hash_buckets]
+    if any(feature.vocabulary for feature in schema.features.values()):
         limits.append("Categories that training never saw count as missing.")
+    if hashed:
+        limits.append(f"Names of {_listed(hashed)} are hashed: one that training never saw counts as another one.")
     if config.task.name == "language_modelling":
         limits.append("Sequences longer than the context of training are refused.")
     if config.precision != "float32":

@@ -26,6 +26,10 @@ def test_a_section_chosen_by_name_offers_each_name_once():
         "vit",
         "unet",
         "tabular",
+        "wide_and_deep",
+        "dcn",
+        "two_tower",
+        "dlrm",
         "transformer_lm",
         None,
     ]

@@ -7,6 +7,7 @@ from launch.config_keys import kind_of
 from launch.model_list import EXAMPLES, list_models
 from launch.run_config import RunConfig
 from trainer.config.choice import chosen
+from trainer.config.recommendation import RetrievalTask
 from trainer.config.segmentation import SegmentationTask
 from trainer.config.task import (
     ClassificationTask,
@@ -22,6 +23,7 @@ TASKS = {
     "multi_label": MultiLabelTask(),
     "language_modelling": LanguageModellingTask(),
     "segmentation": SegmentationTask(),
+    "retrieval": RetrievalTask(),
 }
 TARGETS = {"regression": Feature((), "float32"), "multi_label": Feature((3,), "int32", num_values=2)}
 # Seconds each to build.

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from trainer.config.augmentation import MIXES, parse_augmentation
 from trainer.config.data import DataConfig, SyntheticData, TableData
 from trainer.config.interval import Interval
+from trainer.config.recommendation import MovielensData
+from trainer.config.task import ClassificationTask
 
 if TYPE_CHECKING:
     from trainer.config.training import TrainingConfig
@@ -19,6 +21,7 @@ TASK_OF_SYNTHETIC = {
     "classification": "classification",
     "regression": "regression",
 }
+TASK_OF_MOVIELENS = {"retrieval": "retrieval", "ranking": "classification"}
 TASK_OF_COLUMN = {"class": "classification", "number": "regression"}
 
 
@@ -50,6 +53,9 @@ def _task_problems(config: TrainingConfig) -> list[str]:
     if ":" not in model and (model == "unet") != (task == "segmentation"):
         wanted = "task.name=segmentation" if model == "unet" else "model.name=unet"
         problems.append(f"task.name={task} does not go with model.name={model}: set {wanted}")
+    if ":" not in model and (model == "two_tower") != (task == "retrieval"):
+        wanted = "task.name=retrieval" if model == "two_tower" else "model.name=two_tower"
+        problems.append(f"task.name={task} does not go with model.name={model}: set {wanted}")
     if task == "language_modelling" and model != "transformer_lm" and ":" not in model:
         problems.append(
             f"task.name={task} must have a model of token sequences, not model.name={model}: "
@@ -62,6 +68,8 @@ def _samples_for(data: DataConfig) -> tuple[str, str | None]:
     """The settings that say what the samples are, and the one task that they allow, None where that is open."""
     if isinstance(data, SyntheticData):
         return f"data.name={data.name} with data.kind={data.kind}", TASK_OF_SYNTHETIC[data.kind]
+    if isinstance(data, MovielensData):
+        return f"data.name={data.name} with data.kind={data.kind}", TASK_OF_MOVIELENS[data.kind]
     if isinstance(data, TableData):
         return f"data.name={data.name} with data.target_kind={data.target_kind}", TASK_OF_COLUMN[data.target_kind]
     return f"data.name={data.name}", TASK_OF_DATA.get(data.name)
@@ -118,6 +126,17 @@ def _mixing_problems(config: TrainingConfig) -> list[str]:
             f"{setting} mixes classes and must have task.name=classification, not {config.task.name}: "
             f"leave out {' and '.join(mixes)}"
         )
+    if isinstance(config.task, ClassificationTask):
+        weighs = {
+            f"task.focal_gamma={config.task.focal_gamma:g}": config.task.focal_gamma,
+            f"task.class_weights={config.task.class_weights}": config.task.class_weights,
+        }
+        problems += [
+            f"{setting} gives a sample shares of two classes and does not go with {weighing}, which goes by the one "
+            f"class of a sample: leave out {' and '.join(mixes)}, or {weighing.partition('=')[0]}"
+            for weighing, is_set in weighs.items()
+            if is_set
+        ]
     if names[-len(mixes) :] != mixes:
         problems.append(f"{setting} changes samples after they are mixed: write {' and '.join(mixes)} at the end")
     if len(mixes) > len(set(mixes)):

@@ -11,6 +11,8 @@ from trainer.config.section import Section
 
 Remainder = Literal["pad", "drop", "keep"]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+HashBuckets = dict[str, Annotated[int, Field(ge=2, le=2**31 - 2)]]
+HASH_BUCKETS = "columns of categories without a vocabulary: the hash of a name, one of so many numbers"
 
 
 class DataConfig(Section):
@@ -59,6 +61,7 @@ class FlightsData(DataConfig):
     late_minutes: float = Field(
         default=15.0, description="a flight is late when it arrives more than this after schedule"
     )
+    hash_buckets: HashBuckets = Field(default={}, description=HASH_BUCKETS)
 
 
 class ArraysData(DataConfig):
@@ -79,7 +82,9 @@ class ArraysData(DataConfig):
 class TableData(DataConfig):
     """What CSV and Parquet have in common: columns of categories and of numbers."""
 
-    path: PathText = Field(description="a file, or a pattern of files with the same columns")
+    path: PathText = Field(
+        description="a file, or a pattern of files with the same columns; package:NAME/FILE for those in a package"
+    )
     held_out_path: PathText | None = Field(default=None, description="other files; without it, a fraction of the rows")
     held_out_fraction: Fraction = 0.1
     target: str = Field(description="the column to predict")
@@ -94,6 +99,7 @@ class TableData(DataConfig):
     max_vocabulary: PositiveInt = Field(
         default=1000, description="most frequent categories kept; all others are unknown"
     )
+    hash_buckets: HashBuckets = Field(default={}, description=HASH_BUCKETS)
 
     @model_validator(mode="after")
     def _columns_have_one_role(self) -> "TableData":

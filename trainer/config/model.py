@@ -5,7 +5,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveInt, model_validator
 
 from trainer.config.choice import ChosenByName
+from trainer.config.recommendation import DlrmModel, TwoTowerModel
 from trainer.config.section import Section
+from trainer.config.table_models import DcnModel, WideAndDeepModel
 from trainer.config.vision_models import ConvNextModel, EfficientNetV2Model, MobileNetV3Model, UnetModel, VitModel
 
 IMPORTABLE = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
@@ -104,6 +106,10 @@ ModelConfig = Annotated[
     | VitModel
     | UnetModel
     | TabularModel
+    | WideAndDeepModel
+    | DcnModel
+    | TwoTowerModel
+    | DlrmModel
     | TransformerLmModel
     | CustomModel,
     ChosenByName(),

@@ -27,6 +27,7 @@ from trainer.config.model import ModelConfig
 from trainer.config.observe import ObserveConfig
 from trainer.config.optimizer import AdamOptimizer, OptimizerConfig
 from trainer.config.place import PlaceConfig
+from trainer.config.recommendation import MovielensData
 from trainer.config.section import Section
 from trainer.config.segmentation import LesionsData
 from trainer.config.strategy import OF_WORKERS, StrategyConfig
@@ -39,6 +40,7 @@ AnyData = Annotated[
     | MnistData
     | DigitsData
     | FlightsData
+    | MovielensData
     | ArraysData
     | CsvData
     | ParquetData

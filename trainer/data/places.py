@@ -27,14 +27,15 @@ def find_path(path: str, setting: str) -> Path:
 
 
 def find_files(pattern: str, setting: str) -> list[Path]:
-    """Finds the files that a pattern such as `/data/train-*` matches, sorted by name.
+    """Finds the files that a pattern such as `/data/train-*` or `package:NAME/data/*.csv` matches, sorted by name.
 
     Raises:
-        DataError: There are none, or the pattern leads elsewhere than to files of this machine.
+        DataError: There are none, the package is not installed, or the pattern leads elsewhere than to files of this
+            machine.
     """
     if "://" in pattern:
         raise DataError(pattern, "", "only files of this machine can be read at random", f"mount it and set {setting}")
-    expanded = str(Path(pattern).expanduser())
+    expanded = str(_in_package(pattern, setting) if pattern.startswith(PACKAGE) else Path(pattern).expanduser())
     if Path(expanded).is_dir():
         raise DataError(
             pattern, "", "it is a folder", f"end {setting} with a pattern of its files, such as /*.tfrecord"

@@ -19,6 +19,7 @@ OPENERS = {
     "lesions": "trainer.data.lesions:open_lesions",
     "mnist": "trainer.data.packaged:open_mnist",
     "mnist_sample": "trainer.data.packaged:open_mnist_sample",
+    "movielens": "trainer.data.movielens:open_movielens",
     "parquet": "trainer.data.tables:open_table",
     "synthetic": "trainer.data.synthetic:open_synthetic",
     "text": "trainer.data.text:open_text",

@@ -25,6 +25,9 @@ class Feature:
         dtype: TensorFlow's name of the type that `Source.read` gives: "float32", "int32", ...
         vocabulary: The category names of a categorical feature. Its values are int32: 0 stands for a missing or unknown
             category, `i + 1` for `vocabulary[i]` (the numbering of `keras.layers.StringLookup` with one unknown index).
+        hash_buckets: Of a categorical feature without a vocabulary: 0 stands for a missing one, 1 to `hash_buckets` for
+            names, as `trainer.data.hashing` numbers them.
+        bucket_names: A name for each number of such a feature that the training split has, the most frequent one.
         num_values: For integer features, the values lie in [0, num_values). None: not bounded.
         mean: Mean of the training split, for numeric columns whose scale the model should normalise.
         std: Standard deviation of the training split, never 0.
@@ -36,6 +39,8 @@ class Feature:
     num_values: int | None = None
     mean: float | None = None
     std: float | None = None
+    hash_buckets: int | None = None
+    bucket_names: Mapping[int, str] | None = None
 
 
 @dataclass(frozen=True)

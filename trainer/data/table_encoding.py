@@ -6,14 +6,16 @@ Shape legend: N rows.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import pyarrow as pa
+import tensorflow as tf
 
 from trainer.data.checks import DataError
+from trainer.data.hashing import hashed
 from trainer.data.source import Feature, Schema
 
 
@@ -63,7 +65,10 @@ class TableEncoding:
         broken: dict[int, str] = {}
         for name in self.roles.categorical:
             feature = self.schema.features[name]
-            arrays[name] = positions_of(table[name], feature.vocabulary or ()) + 1
+            if feature.hash_buckets is not None:
+                arrays[name] = _hashed(table[name], feature.hash_buckets)
+            else:
+                arrays[name] = positions_of(table[name], feature.vocabulary or ()) + 1
         for name in self.roles.numeric:
             mean = self.schema.features[name].mean if self.fill_missing else None
             arrays[name] = self._numbers(table[name], name, broken, mean)
@@ -94,7 +99,13 @@ class TableEncoding:
 
 
 def fit_encoding(
-    table: pa.Table, roles: ColumnRoles, *, fill_missing: bool, max_vocabulary: int, class_table: pa.Table | None = None
+    table: pa.Table,
+    roles: ColumnRoles,
+    *,
+    fill_missing: bool,
+    max_vocabulary: int,
+    class_table: pa.Table | None = None,
+    hash_buckets: Mapping[str, int] | None = None,
 ) -> TableEncoding:
     """Learns the encoding from the training rows.
 
@@ -104,9 +115,23 @@ def fit_encoding(
         fill_missing: A missing number becomes the mean of these rows.
         max_vocabulary: The most frequent categories of a column that are kept.
         class_table: Rows that name the classes, where that is more than the training rows.
+        hash_buckets: Columns of categories whose names are hashed, and into how many numbers.
+
+    Raises:
+        ValueError: `hash_buckets` names a column that is no category.
     """
+    hash_buckets = hash_buckets or {}
+    for name in hash_buckets:
+        if name not in roles.categorical:
+            known = ", ".join(roles.categorical) or "none"
+            raise ValueError(
+                f"data.hash_buckets names {name!r}, which is no category of the data: use those that are ({known})"
+            )
     features: dict[str, Feature] = {}
     for name in roles.categorical:
+        if name in hash_buckets:
+            features[name] = _hashed_feature(table[name], hash_buckets[name])
+            continue
         vocabulary = _vocabulary(table[name], max_vocabulary)
         features[name] = Feature((), "int32", vocabulary, num_values=len(vocabulary) + 1)
     for name in roles.numeric:
@@ -167,6 +192,23 @@ def positions_of(column: pa.ChunkedArray, names: Sequence[str]) -> np.ndarray:
     values = encoded.dictionary.to_pylist()
     found = np.array([*(position.get(value, -1) for value in values), -1], np.int32)
     return found[encoded.indices.fill_null(len(values)).to_numpy()]
+
+
+def _hashed(column: pa.ChunkedArray, buckets: int) -> np.ndarray:
+    """The number of each value by its hash, int32 [N]; 0 for missing ones."""
+    encoded = _plain(column).cast(pa.string()).combine_chunks().dictionary_encode()
+    values = ["" if value is None else value for value in encoded.dictionary.to_pylist()]
+    with tf.device("CPU:0"):
+        numbers = hashed(tf.constant([*values, ""], tf.string), buckets).numpy().astype(np.int32)
+    return numbers[encoded.indices.fill_null(len(values)).to_numpy()]
+
+
+def _hashed_feature(column: pa.ChunkedArray, buckets: int) -> Feature:
+    names: dict[int, str] = {}
+    vocabulary = _vocabulary(column, len(column))
+    for name, number in zip(vocabulary, _hashed(pa.chunked_array([vocabulary], pa.string()), buckets), strict=True):
+        names.setdefault(int(number), name)
+    return Feature((), "int32", num_values=buckets + 1, hash_buckets=buckets, bucket_names=names)
 
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:

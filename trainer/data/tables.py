@@ -47,6 +47,7 @@ def open_table(data: CsvData | ParquetData, split: Split) -> MemorySource:
     Raises:
         DataError: There are no files, their columns differ or are not those that the config names, or more rows are
             bad than data.skip_bad_records allows.
+        ValueError: data.hash_buckets names a column that is no category.
     """
     skipped = SkippedRecords(data.skip_bad_records)
     found = _read_files(data, data.path, "data.path", skipped)
@@ -71,6 +72,7 @@ def open_table(data: CsvData | ParquetData, split: Split) -> MemorySource:
         fill_missing=data.missing == "mean",
         max_vocabulary=data.max_vocabulary,
         class_table=classes,
+        hash_buckets=data.hash_buckets,
     )
     if split == "held_out":
         if data.held_out_path is None:

@@ -27,10 +27,10 @@ def mlp(config: MlpModel, schema: Schema, task: Task) -> keras.Model:
     return keras.Model(inputs, as_logits(x), name=config.name)
 
 
-def hidden_layers(x: Any, widths: Sequence[int], activation: str, dropout: float) -> Any:
-    """Dense layers on [B, features], each followed by dropout."""
+def hidden_layers(x: Any, widths: Sequence[int], activation: str, dropout: float, label: str = "") -> Any:
+    """Dense layers on [B, features], each followed by dropout; `label` begins their names."""
     for i, width in enumerate(widths):
-        x = keras.layers.Dense(width, activation=activation, name=f"hidden_{i}")(x)
+        x = keras.layers.Dense(width, activation=activation, name=f"{label}hidden_{i}")(x)
         if dropout:
-            x = keras.layers.Dropout(dropout, name=f"dropout_{i}")(x)
+            x = keras.layers.Dropout(dropout, name=f"{label}dropout_{i}")(x)
     return x

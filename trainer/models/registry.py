@@ -15,18 +15,24 @@ from trainer.config.model import (
     TabularModel,
     TransformerLmModel,
 )
+from trainer.config.recommendation import DlrmModel, TwoTowerModel
+from trainer.config.table_models import DcnModel, WideAndDeepModel
 from trainer.config.vision_models import ConvNextModel, EfficientNetV2Model, MobileNetV3Model, UnetModel, VitModel
 from trainer.data.source import Schema
 from trainer.models.building import building
 from trainer.models.cnn import cnn
 from trainer.models.custom import custom_model
+from trainer.models.dcn import dcn
+from trainer.models.dlrm import dlrm
 from trainer.models.mlp import mlp
 from trainer.models.published import convnext, efficientnet_v2, mobilenet_v3
 from trainer.models.resnet import resnet
 from trainer.models.tabular import tabular
 from trainer.models.transformer_lm import transformer_lm
+from trainer.models.two_tower import two_tower
 from trainer.models.unet import unet
 from trainer.models.vit import vit
+from trainer.models.wide_and_deep import wide_and_deep
 from trainer.tasks.task import Task
 
 # Each is a plain function (config, schema, task) -> keras.Model; adding a model is adding a line, and a section.
@@ -40,6 +46,10 @@ BUILDERS: dict[type, Any] = {
     VitModel: vit,
     UnetModel: unet,
     TabularModel: tabular,
+    WideAndDeepModel: wide_and_deep,
+    DcnModel: dcn,
+    TwoTowerModel: two_tower,
+    DlrmModel: dlrm,
     TransformerLmModel: transformer_lm,
     CustomModel: custom_model,
 }

@@ -13,15 +13,21 @@ import tensorflow as tf
 from trainer.config.task import ClassificationTask
 from trainer.data.mixing import MIXED_SHARE, MIXED_TARGET
 from trainer.data.source import Schema
-from trainer.tasks.ranking import roc_auc
+from trainer.tasks.decision import calibrated, halves
+from trainer.tasks.ranking import pr_auc, roc_auc
 from trainer.tasks.task import Batch, Task, describe_target, f1_scores, ratio, sample_weight
 
 
 class Classification(Task):
-    """Softmax cross-entropy; accuracy, top-k accuracy, recall and F1 averaged over the classes, AUC for two classes.
+    """Softmax cross-entropy; accuracy, top-k accuracy, recall and F1 averaged over the classes.
+
+    Where one class is looked for, also the areas under its ROC and its precision-recall curve, and a threshold.
 
     Raises:
-        ValueError: The schema has no class to predict, or fewer classes than `task.top_k`.
+        ValueError: The schema has no class to predict, not those that `task` names, or fewer than `task.top_k`.
+
+    Attributes:
+        positive: Number of the class that is looked for; None where there is none.
     """
 
     def __init__(self, config: ClassificationTask, schema: Schema):
@@ -41,16 +47,37 @@ class Classification(Task):
         self._target = schema.target or ""
         self._num_classes = schema.num_classes
         self.output_shape = (schema.num_classes,)
+        names = schema.class_names or tuple(map(str, range(schema.num_classes)))
+        self.positive = 1 if schema.num_classes == 2 else None
+        if config.positive is not None:
+            self.positive = _number_of(config.positive, names, "task.positive")
+        if config.target_precision is not None and self.positive is None:
+            raise ValueError(
+                f"task.target_precision={config.target_precision:g} is that of one class, and the data has "
+                f"{len(names)}: set task.positive to one of {_listed(names)}"
+            )
+        self._class_weights = np.ones(len(names), np.float32)
+        for name, weight in config.class_weights.items():
+            self._class_weights[_number_of(name, names, "task.class_weights")] = weight
 
     def loss(self, outputs: tf.Tensor, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
-        """Cross-entropies in nats, and the weights of the samples."""
+        """Cross-entropies in nats, and the weights of the samples, those of their classes included.
+
+        With `task.focal_gamma`, times (1 - p)**gamma for the probability p of the sample's class (Lin et al., "Focal
+        loss for dense object detection", 2017).
+        """
         logits, smoothing = tf.cast(outputs, tf.float32), self._config.label_smoothing
         if smoothing or MIXED_SHARE in batch:
             targets = self._shares(batch) * (1.0 - smoothing) + smoothing / self._num_classes
             losses = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
         else:
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(batch[self._target], logits)
+        if self._config.focal_gamma:
+            # Never quite 0, where a power below 1 has an infinite gradient.
+            losses *= tf.maximum(-tf.math.expm1(-losses), 1e-7) ** self._config.focal_gamma
         weights = sample_weight(batch, losses)
+        if self._config.class_weights:
+            weights *= tf.gather(tf.constant(self._class_weights), batch[self._target])
         return losses * weights, weights
 
     def metric_sums(self, outputs: tf.Tensor, batch: Batch) -> dict[str, tf.Tensor]:
@@ -101,21 +128,33 @@ class Classification(Task):
         return metrics
 
     def collect(self, outputs: tf.Tensor, batch: Batch) -> dict[str, tf.Tensor]:
-        """With two classes, what the AUC needs: scores, labels and weights, [B] each."""
-        if self._num_classes != 2:
+        """Where one class is looked for: its log-odds, whether it is there, and weights; [B] each.
+
+        With `task.target_precision`, also which half of the samples each belongs to.
+        """
+        if self.positive is None:
             return {}
         logits = tf.cast(outputs, tf.float32)
-        return {
-            "score": logits[:, 1] - logits[:, 0],
-            "label": tf.cast(batch[self._target], tf.int32),
+        others = [logits[:, i] for i in range(self._num_classes) if i != self.positive]
+        rest = others[0] if len(others) == 1 else tf.reduce_logsumexp(tf.stack(others, -1), -1)
+        collected = {
+            "score": logits[:, self.positive] - rest,
+            "positive": tf.cast(tf.equal(tf.cast(batch[self._target], tf.int32), self.positive), tf.int32),
             "weight": sample_weight(batch, logits),
         }
+        if self._config.target_precision is not None:
+            collected["half"] = halves({name: batch[name] for name in self.input_features})
+        return collected
 
     def collected_metrics(self, collected: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """`auc`, with two classes."""
+        """Where one class is looked for, `auc` and `pr_auc`, and what `trainer.tasks.decision` calibrates."""
         if not collected:
             return {}
-        return {"auc": roc_auc(collected["score"], collected["label"] == 1, collected["weight"])}
+        ranked = collected["score"], collected["positive"] == 1, collected["weight"]
+        metrics = {"auc": roc_auc(*ranked), "pr_auc": pr_auc(*ranked)}
+        if self._config.target_precision is not None:
+            metrics |= calibrated(*ranked, collected["half"], self._config.target_precision)
+        return metrics
 
     def predictions(self, outputs: tf.Tensor) -> dict[str, tf.Tensor]:
         """`probabilities` [B, C] and `classes` [B], the most likely class of each sample."""
@@ -127,3 +166,13 @@ def mean_of_known(values: np.ndarray) -> float:
     """The mean of the values that are not NaN; NaN where there are none."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else float("nan")
+
+
+def _number_of(name: str, names: tuple[str, ...], setting: str) -> int:
+    if name not in names:
+        raise ValueError(f"{setting} names the class {name!r}, which the data lacks: use one of {_listed(names)}")
+    return names.index(name)
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")

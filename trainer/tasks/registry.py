@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from trainer.config.recommendation import RetrievalTask
 from trainer.config.segmentation import SegmentationTask
 from trainer.config.task import (
     ClassificationTask,
@@ -17,6 +18,7 @@ from trainer.tasks.custom import custom_task
 from trainer.tasks.language_modelling import LanguageModelling
 from trainer.tasks.multi_label import MultiLabel
 from trainer.tasks.regression import Regression
+from trainer.tasks.retrieval import Retrieval
 from trainer.tasks.segmentation import Segmentation
 from trainer.tasks.task import Task
 
@@ -38,5 +40,7 @@ def build_task(config: TaskConfig, schema: Schema) -> Task:
             return MultiLabel(config, schema)
         case SegmentationTask():
             return Segmentation(config, schema)
+        case RetrievalTask():
+            return Retrieval(config, schema)
         case CustomTask():
             return custom_task(config, schema)

@@ -64,6 +64,14 @@ def test_the_bases_are_possible(values):
             {"data": {"name": "csv", "path": "a.csv", "target": "y", "target_kind": "number"}},
             "set task.name=regression",
         ),
+        (
+            {"task": {"name": "retrieval"}},
+            "task.name=retrieval does not go with model.name=mlp: set model.name=two_tower",
+        ),
+        (
+            {"data": {"name": "movielens", "kind": "ranking"}, "task": {"name": "regression"}},
+            "does not fit data.name=movielens with data.kind=ranking, .*: set task.name=classification",
+        ),
         ({"optimizer": {"schedule": {"warmup": "5ep"}}}, "optimizer.schedule.warmup=5ep must be shorter"),
         (
             {"checkpoint": {"best_metric": "accuracy"}, "evaluate": {"every": None}},

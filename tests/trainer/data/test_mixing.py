@@ -146,6 +146,14 @@ def test_a_session_trains_on_mixed_samples():
             r"each of the 4 parts of a batch, and a part has 3 samples: set data.batch_size to a multiple of 8",
         ),
         (
+            {"data": {"augment": ["mixup", "cutmix"]}, "task": {"focal_gamma": 2}},
+            r"does not go with task\.focal_gamma=2, .*: leave out mixup and cutmix, or task\.focal_gamma",
+        ),
+        (
+            {"data": {"augment": ["cutmix"]}, "task": {"class_weights": {"3": 2.0}}},
+            r"does not go with task\.class_weights=\{'3': 2\.0\}, .*: leave out cutmix, or task\.class_weights",
+        ),
+        (
             {"data": {"augment": ["mixup"], "kind": "regression"}, "task": {"name": "regression"}},
             r"must have task.name=classification, not regression: leave out mixup",
         ),

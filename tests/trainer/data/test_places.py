@@ -20,6 +20,8 @@ def test_a_folder_in_a_package_is_found_without_importing_it(tmp_path: Path, mon
     monkeypatch.syspath_prepend(str(tmp_path))
     assert find_path("package:sonnets/texts", "data.path") == tmp_path / "sonnets" / "texts"
     assert find_path("package:sonnets", "data.path") == tmp_path / "sonnets"
+    (tmp_path / "sonnets" / "texts" / "18.txt").write_text("")
+    assert find_files("package:sonnets/texts/*.txt", "data.path") == [tmp_path / "sonnets" / "texts" / "18.txt"]
     assert "sonnets" not in sys.modules
     with pytest.raises(DataError, match=r"package:sonnets/odes: it does not exist: correct data\.path"):
         find_path("package:sonnets/odes", "data.path")

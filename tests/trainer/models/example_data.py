@@ -21,6 +21,17 @@ COLUMNS = Schema(
     100,
     2,
 )
+PEOPLE_AND_ITEMS = Schema(
+    {
+        "user_id": Feature((), "int32", vocabulary=("a", "b", "c"), num_values=4),
+        "user_age": Feature((), "float32", mean=40.0, std=10.0),
+        "item_id": Feature((), "int32", num_values=9),
+        "log_share": Feature((), "float32", mean=-2.0, std=1.0),
+        "to_find": Feature((), "int32", num_values=2),
+    },
+    "to_find",
+    100,
+)
 TEXT = Schema({"tokens": Feature((17,), "int32", num_values=64)}, None, 100, 64)
 
 

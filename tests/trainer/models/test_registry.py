@@ -3,8 +3,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.trainer.models.example_data import COLUMNS, IMAGES, PHOTOGRAPHS, SMALL_IMAGES, TEXT, batch_of
+from tests.trainer.models.example_data import (
+    COLUMNS,
+    IMAGES,
+    PEOPLE_AND_ITEMS,
+    PHOTOGRAPHS,
+    SMALL_IMAGES,
+    TEXT,
+    batch_of,
+)
 from trainer.config.model import CnnModel, MlpModel, ResnetModel, TabularModel, TransformerLmModel
+from trainer.config.recommendation import DlrmModel, RetrievalTask, TwoTowerModel
+from trainer.config.table_models import DcnModel, WideAndDeepModel
 from trainer.config.task import ClassificationTask, LanguageModellingTask, RegressionTask
 from trainer.data.source import Feature, Schema
 from trainer.models.registry import build_model
@@ -18,6 +28,10 @@ CASES = {
     "resnet18": (ResnetModel(depth=18), PHOTOGRAPHS, CLASSES),
     "resnet50": (ResnetModel(depth=50), PHOTOGRAPHS, CLASSES),
     "tabular": (TabularModel(), COLUMNS, CLASSES),
+    "wide_and_deep": (WideAndDeepModel(crosses=(("carrier", "month"),)), COLUMNS, CLASSES),
+    "dcn": (DcnModel(low_rank=2), COLUMNS, CLASSES),
+    "two_tower": (TwoTowerModel(), PEOPLE_AND_ITEMS, RetrievalTask(width=8)),
+    "dlrm": (DlrmModel(), COLUMNS, CLASSES),
     "transformer_lm": (TransformerLmModel(layers=2, width=32, heads=2), TEXT, TOKENS),
     "transformer_lm_rotary": (
         TransformerLmModel(layers=2, width=32, heads=2, positions="rotary", tie_embedding=False),
@@ -31,6 +45,10 @@ PARAMETERS = {
     "cnn": 10 * 32 + (9 * 32 + 1) * 64 + (7 * 7 * 64 + 1) * 128 + 129 * 10,
     "cnn_without_channel": 10 * 32 + (9 * 32 + 1) * 64 + (2 * 2 * 64 + 1) * 128 + 129 * 10,
     "tabular": 4 * 3 + 13 * 8 + (3 + 8 + 2 + 1) * 128 + 129 * 64 + 65 * 2,
+    "wide_and_deep": 2 * (4 + 13 + 4 * 13 + 2) + 4 * 3 + 13 * 8 + (3 + 8 + 2 + 1) * 128 + 129 * 64 + 65 * 2,
+    "dcn": 4 * 3 + 13 * 8 + 2 * (13 * 2 + 2 * 13 + 13) + (13 + 1) * 128 + 129 * 64 + 65 * 2,
+    "two_tower": 4 * 3 + (3 + 1 + 1) * 64 + 65 * 8 + 9 * 8 + (8 + 1) * 64 + 65 * 8,
+    "dlrm": (4 + 13) * 16 + 3 * 32 + 33 * 16 + (16 + 3 + 1) * 64 + 65 * 32 + 33 * 2,
     "transformer_lm": (64 + 16) * 32 + 2 * (2 * 64 + 33 * 96 + 33 * 32 + 33 * 128 + 129 * 32) + 64,
     "transformer_lm_rotary": 2 * 64 * 32 + 2 * (2 * 64 + 33 * 96 + 33 * 32 + 33 * 128 + 129 * 32) + 64,
 }

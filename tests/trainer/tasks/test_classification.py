@@ -1,7 +1,15 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from sklearn.metrics import accuracy_score, f1_score, log_loss, recall_score, roc_auc_score, top_k_accuracy_score
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    f1_score,
+    log_loss,
+    recall_score,
+    roc_auc_score,
+    top_k_accuracy_score,
+)
 
 from trainer.config.task import ClassificationTask
 from trainer.data.source import Feature, Schema
@@ -70,6 +78,55 @@ def test_auc_of_two_classes_is_exact(batch):
     assert measured(task, logits, labels, weights, batch)["auc"] == pytest.approx(expected, abs=1e-12)
 
 
+def test_one_of_several_classes_is_looked_for():
+    logits, labels, weights = samples(4)
+    odds = np.delete(logits, 2, 1)
+    scores = logits[:, 2] - np.log(np.exp(odds).sum(1))
+    kept = weights > 0
+    found = measured(Classification(ClassificationTask(positive="2"), schema_of(4)), logits, labels, weights, 10)
+    expected = [
+        score(labels[kept] == 2, scores[kept], sample_weight=weights[kept])
+        for score in (roc_auc_score, average_precision_score)
+    ]
+    assert [found["auc"], found["pr_auc"]] == pytest.approx(expected, abs=1e-12)
+
+
+def test_pr_auc_goes_by_the_class_that_is_looked_for():
+    logits, labels, weights = samples(2)
+    labels[: len(labels) // 2] = 0
+    first, second = (
+        measured(Classification(ClassificationTask(positive=name), schema_of(2)), logits, labels, weights, 57)
+        for name in ("0", None)
+    )
+    assert first["auc"] == pytest.approx(second["auc"]) and first["pr_auc"] > second["pr_auc"] + 0.1
+
+
+def test_class_weights_are_weights_of_the_samples_in_the_loss_alone():
+    logits, labels, weights = samples(3)
+    probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    of_class = np.array([1.0, 5.0, 0.5])
+    weighted = Classification(ClassificationTask(class_weights={"1": 5.0, "2": 0.5}), schema_of(3))
+    found = measured(weighted, logits, labels, weights, 8, jit=False)
+    plain = measured(Classification(ClassificationTask(), schema_of(3)), logits, labels, weights, 8, jit=False)
+    expected = log_loss(labels, probabilities, sample_weight=weights * of_class[labels])
+    assert found.pop("loss") == pytest.approx(expected, rel=1e-5) != pytest.approx(plain.pop("loss"))
+    assert found == plain
+
+
+@pytest.mark.parametrize("gamma", [0.5, 2.0])
+def test_focal_loss_has_the_published_form_and_a_finite_gradient(gamma):
+    logits, labels, _ = samples(3)
+    logits[0], labels[0] = [50.0, 0.0, 0.0], 0  # a probability of exactly 1
+    task = Classification(ClassificationTask(focal_gamma=gamma), schema_of(3))
+    given = tf.constant(logits)
+    with tf.GradientTape() as tape:
+        tape.watch(given)
+        losses, _ = task.loss(given, {"label": tf.constant(labels)})
+    p = (np.exp(logits) / np.exp(logits).sum(1, keepdims=True))[np.arange(len(labels)), labels]
+    np.testing.assert_allclose(losses, -((1 - p) ** gamma) * np.log(p), rtol=1e-4, atol=1e-6)
+    assert np.isfinite(tape.gradient(losses, given)).all()
+
+
 def test_label_smoothing_mixes_in_the_mean_over_all_classes():
     logits, labels, _ = samples(4)
     log_probabilities = logits - np.log(np.exp(logits).sum(1, keepdims=True))
@@ -131,3 +188,26 @@ def test_data_without_a_class_is_refused(schema, message):
 def test_top_k_of_too_few_classes_is_refused():
     with pytest.raises(ValueError, match=r"task\.top_k=5 must be below the number of classes, 5"):
         build_task(ClassificationTask(top_k=5), schema_of(5))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"positive": "fraud"}, "task.positive names the class 'fraud', which the data lacks: use one of 0, 1, 2"),
+        ({"class_weights": {"late": 2.0}}, "task.class_weights names the class 'late'"),
+        ({"target_precision": 0.9}, r"task\.target_precision=0\.9 .* set task\.positive to one of 0, 1, 2"),
+    ],
+)
+def test_a_class_that_is_not_there_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        build_task(ClassificationTask(**options), schema_of(3))
+
+
+def test_class_names_that_look_like_numbers_are_names():
+    task = ClassificationTask.model_validate({"positive": 1, "class_weights": {0: 2}})
+    assert (task.positive, task.class_weights) == ("1", {"0": 2.0})
+
+
+def test_focal_loss_and_smoothing_are_refused_together():
+    with pytest.raises(ValueError, match=r"task\.focal_gamma=2 .* task\.label_smoothing=0\.1 .* set one of them to 0"):
+        ClassificationTask(focal_gamma=2, label_smoothing=0.1)
