@@ -172,3 +172,28 @@ def test_a_warm_start_loads_what_fits_and_says_what_does_not(tmp_path, capsys):
     first = json.loads((tmp_path / "first/metrics.jsonl").read_text().splitlines()[0])
     warm = json.loads((tmp_path / "second/metrics.jsonl").read_text().splitlines()[0])
     assert warm["loss"] < first["loss"]
+
+
+@pytest.mark.parametrize("source", ["csv", "arrays"])
+def test_numbers_far_from_zero_are_learned_and_their_share_of_variance_is_exact(tmp_path, source):
+    rng = np.random.default_rng(0)
+    for split, rows in (("train", 256), ("test", 64)):
+        x = rng.normal(size=(rows, 2)).astype(np.float32)
+        y = (10_000 + x @ [3.0, -2.0]).astype(np.float32)
+        if source == "arrays":
+            np.savez(tmp_path / f"{split}.npz", x=x, y=y)
+        else:
+            lines = [f"{a},{b},{c:.3f}" for (a, b), c in zip(x, y, strict=True)]
+            (tmp_path / f"{split}.csv").write_text("\n".join(["a,b,y", *lines]) + "\n")
+    ending = "npz" if source == "arrays" else "csv"
+    files = {"path": str(tmp_path / f"train.{ending}"), "held_out_path": str(tmp_path / f"test.{ending}")}
+    kind = {"target_kind": "number"} if source == "csv" else {}
+    outcome = train(
+        tmp_path / "run",
+        data={"name": source, "target": "y", "batch_size": 32, **files, **kind},
+        model={"name": "tabular", "hidden": [8]} if source == "csv" else {"name": "mlp", "hidden": [8], "dropout": 0.0},
+        task={"name": "regression"},
+        optimizer={"name": "adam", "learning_rate": 0.02},
+        train={"steps": 120, "log_every": 10},
+    )
+    assert 0.95 < outcome.metrics["r2"] < 1.0 and outcome.metrics["mae"] < 1.0

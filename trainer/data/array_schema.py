@@ -45,7 +45,9 @@ def describe_arrays(
         kind = _kind(values, file, name)
         if name == target:
             is_set = len(shape) == 1 and kind != "float"
-            features[name] = Feature(shape, "int32" if kind != "float" and not shape else "float32")
+            is_class = kind != "float" and not shape
+            mean, std = (None, None) if is_class or is_set else mean_and_deviation(values)
+            features[name] = Feature(shape, "int32" if is_class else "float32", mean=mean, std=std)
             if num_classes is None and kind != "float" and not shape:
                 num_classes = int(values.max()) + 1
             elif is_set:
@@ -62,6 +64,15 @@ def describe_arrays(
         num_classes = _num_tokens(features, file, num_classes)
         features = {name: Feature(f.shape, f.dtype, num_values=num_classes) for name, f in features.items()}
     return Schema(features, target, num_samples, num_classes)
+
+
+def mean_and_deviation(values: np.ndarray) -> tuple[float, float]:
+    """Mean and standard deviation of what is finite; (0, 1) of nothing, and 1 for what has no scale of its own."""
+    values = values[np.isfinite(values)]
+    if not values.size:
+        return 0.0, 1.0
+    mean, std = float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))
+    return mean, std if std > 1e-12 * max(1.0, abs(mean)) else 1.0
 
 
 def conform_arrays(arrays: Mapping[str, np.ndarray], schema: Schema, file: object) -> dict[str, np.ndarray]:

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import tensorflow as tf
 
+from trainer.data.array_schema import mean_and_deviation
 from trainer.data.checks import DataError
 from trainer.data.hashing import hashed
 from trainer.data.source import Feature, Schema
@@ -135,20 +136,21 @@ def fit_encoding(
         vocabulary = _vocabulary(table[name], max_vocabulary)
         features[name] = Feature((), "int32", vocabulary, num_values=len(vocabulary) + 1)
     for name in roles.numeric:
-        values, missing = _as_numbers(table[name], {}, name)
-        known = values[~missing & np.isfinite(values)]
-        mean = float(known.mean()) if len(known) else 0.0
-        std = float(known.std()) if len(known) else 1.0
-        # A constant column has no scale of its own.
-        features[name] = Feature((), "float32", mean=mean, std=std if std > 1e-12 * max(1.0, abs(mean)) else 1.0)
+        features[name] = _number_feature(table[name], name)
     schema = Schema(features, roles.target, table.num_rows)
     if roles.target_kind == "number":
-        features[roles.target] = Feature((), "float32")
+        features[roles.target] = _number_feature(table[roles.target], roles.target)
     else:
         features[roles.target] = Feature((), "int32")
         names = _class_names((table if class_table is None else class_table)[roles.target])
         schema = replace(schema, num_classes=len(names), class_names=names)
     return TableEncoding(schema, roles, fill_missing)
+
+
+def _number_feature(column: pa.ChunkedArray, name: str) -> Feature:
+    values, missing = _as_numbers(column, {}, name)
+    mean, std = mean_and_deviation(values[~missing])
+    return Feature((), "float32", mean=mean, std=std)
 
 
 def choose_roles(

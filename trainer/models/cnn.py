@@ -32,4 +32,4 @@ def cnn(config: CnnModel, schema: Schema, task: Task) -> keras.Model:
     if config.dropout:
         x = keras.layers.Dropout(config.dropout, name="dropout")(x)
     x = keras.layers.Dense(task.output_shape[-1], name="output")(x)
-    return keras.Model(inputs, as_logits(x), name=config.name)
+    return keras.Model(inputs, as_logits(x, task), name=config.name)

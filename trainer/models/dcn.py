@@ -44,7 +44,7 @@ def dcn(config: DcnModel, schema: Schema, task: Task) -> keras.Model:
         deep = hidden_layers(x_0, config.hidden, config.activation, config.dropout)
         x = layers.Concatenate(name="cross_and_deep")([crossed, deep])
     x = layers.Dense(task.output_shape[-1], name="output")(x)
-    return columns.model(as_logits(x), config.name)
+    return columns.model(as_logits(x, task), config.name)
 
 
 def _crossed(x_0: Any, x: Any, low_rank: int | None, i: int) -> Any:

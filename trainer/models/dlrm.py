@@ -60,4 +60,4 @@ def dlrm(config: DlrmModel, schema: Schema, task: Task) -> keras.Model:
     x = layers.Concatenate(name="products_and_numbers")([*dense, products]) if dense else products
     x = hidden_layers(x, config.top, config.activation, config.dropout, "top_")
     x = layers.Dense(task.output_shape[-1], name="output")(x)
-    return columns.model(as_logits(x), config.name)
+    return columns.model(as_logits(x, task), config.name)

@@ -61,6 +61,16 @@ def image_input(task: Task, model_name: str) -> tuple[Any, Any]:
     return inputs, keras.layers.Reshape((*feature.shape, 1), name="channel")(inputs)
 
 
-def as_logits(x: Any) -> Any:
-    """The end of every model: float32 whatever the precision of the layers, since a loss in 16 bits is none."""
-    return keras.layers.Activation("linear", dtype="float32", name="logits")(x)
+def as_logits(x: Any, task: Task | None = None) -> Any:
+    """The end of every model: float32 whatever the precision of the layers, since a loss in 16 bits is none.
+
+    Args:
+        x: What the last layer answers.
+        task: Says in which unit the model is to answer; None: in the one that it likes.
+    """
+    logits = keras.layers.Activation("linear", dtype="float32", name="logits")(x)
+    if task is None or task.output_units is None:
+        return logits
+    # What the layers give is of the size of 1, whatever the unit of the target is.
+    mean, std = task.output_units
+    return keras.layers.Rescaling(std, mean, dtype="float32", name="units")(logits)

@@ -24,7 +24,7 @@ def mlp(config: MlpModel, schema: Schema, task: Task) -> keras.Model:
     x = keras.layers.Flatten(name="flatten")(inputs) if len(feature.shape) != 1 else inputs
     x = hidden_layers(x, config.hidden, config.activation, config.dropout)
     x = keras.layers.Dense(task.output_shape[-1], name="output")(x)
-    return keras.Model(inputs, as_logits(x), name=config.name)
+    return keras.Model(inputs, as_logits(x, task), name=config.name)
 
 
 def hidden_layers(x: Any, widths: Sequence[int], activation: str, dropout: float, label: str = "") -> Any:

@@ -114,7 +114,7 @@ def convnext(config: ConvNextModel, schema: Schema, task: Task) -> keras.Model:
 
 def _classified(inputs: Any, features: Any, task: Task, name: str) -> keras.Model:
     x = layers.Dense(task.output_shape[-1], name="output")(features)
-    return keras.Model(inputs, as_logits(x), name=name)
+    return keras.Model(inputs, as_logits(x, task), name=name)
 
 
 def _dropped(x: Any, rate: float) -> Any:

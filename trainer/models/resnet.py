@@ -42,7 +42,7 @@ def resnet(config: ResnetModel, schema: Schema, task: Task) -> keras.Model:
         network = BOTTLENECK_NETWORKS[config.depth]
         x = network(include_top=False, weights=None, input_tensor=x, pooling="avg").output
     x = layers.Dense(num_outputs, name="output")(x)
-    return keras.Model(inputs, as_logits(x), name=f"resnet{config.depth}")
+    return keras.Model(inputs, as_logits(x, task), name=f"resnet{config.depth}")
 
 
 def _basic_network(x: Any, num_blocks: tuple[int, ...]) -> Any:

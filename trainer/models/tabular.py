@@ -22,4 +22,4 @@ def tabular(config: TabularModel, schema: Schema, task: Task) -> keras.Model:
     columns = Columns(task.input_features)
     x = hidden_layers(columns.joined(config.embedding), config.hidden, config.activation, config.dropout)
     x = layers.Dense(task.output_shape[-1], name="output")(x)
-    return columns.model(as_logits(x), config.name)
+    return columns.model(as_logits(x, task), config.name)

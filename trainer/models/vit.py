@@ -44,7 +44,7 @@ def vit(config: VitModel, schema: Schema, task: Task) -> keras.Model:
     x = _norm("final_norm")(x)
     x = x[:, 0] if config.pooling == "token" else layers.GlobalAveragePooling1D(name="mean_of_patches")(x)
     x = layers.Dense(task.output_shape[-1], name="output")(x)
-    return keras.Model(inputs, as_logits(x), name=config.name)
+    return keras.Model(inputs, as_logits(x, task), name=config.name)
 
 
 @keras.saving.register_keras_serializable("phalanx")

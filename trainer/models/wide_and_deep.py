@@ -83,7 +83,7 @@ def wide_and_deep(config: WideAndDeepModel, schema: Schema, task: Task) -> keras
         wide.append(layers.Dense(outputs, use_bias=False, name="linear")(columns.normalised))
     deep = hidden_layers(columns.joined(config.embedding), config.hidden, config.activation, config.dropout)
     x = layers.Add(name="wide_and_deep")([*wide, layers.Dense(outputs, name="output")(deep)])
-    return columns.model(as_logits(x), config.name)
+    return columns.model(as_logits(x, task), config.name)
 
 
 def _crossed(columns: Columns, cross: Sequence[str], most: int, outputs: int) -> Any:

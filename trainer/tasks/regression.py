@@ -39,6 +39,8 @@ class Regression(Task):
         self._num_targets = math.prod(target.shape)
         self.target_mean = target.mean or 0.0
         self.target_std = target.std or 1.0
+        if target.mean is not None and target.std is not None:
+            self.output_units = (target.mean, target.std)
         self.output_shape = (self._num_targets,)
 
     def _errors(self, outputs: tf.Tensor, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:

@@ -27,9 +27,11 @@ class Task(ABC):
     Attributes:
         input_features: What the model is called with, by name.
         output_shape: Shape of the model's output for one sample.
+        output_units: Mean and standard deviation of the numbers that are to be predicted, where the data say them.
     """
 
     output_shape: tuple[int, ...]
+    output_units: tuple[float, float] | None = None
 
     def __init__(self, schema: Schema):
         self.input_features: dict[str, Feature] = schema.inputs

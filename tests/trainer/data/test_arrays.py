@@ -126,8 +126,8 @@ def test_arrays_that_mean_nothing_are_refused(arrays, target, rule):
 
 def test_schemas_of_each_kind_of_target():
     x = np.zeros((4, 3))
-    regression = describe_arrays({"x": x, "y": np.zeros(4)}, "f", "y")
-    assert regression.num_classes is None and regression.features["y"] == Feature((), "float32")
+    regression = describe_arrays({"x": x, "y": np.array([4.0, 6.0, 4.0, 6.0])}, "f", "y")
+    assert regression.num_classes is None and regression.features["y"] == Feature((), "float32", mean=5.0, std=1.0)
     labels = describe_arrays({"x": x, "y": np.zeros((4, 5), np.int64)}, "f", "y")
     assert labels.num_classes == 5 and labels.features["y"] == Feature((5,), "float32")
     given = describe_arrays({"x": x, "y": np.array([0, 1, 0, 1])}, "f", "y", num_classes=7)
