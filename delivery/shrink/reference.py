@@ -104,10 +104,20 @@ class Reference:
         return sum(value.size for path, value in self.arrays.items() if not path.endswith("seed_generator_state"))
 
     def quality_of(self, outputs: np.ndarray) -> Quality:
-        """How good outputs [N, ...] for the held-out samples are, by the run's own task."""
+        """How good outputs [N, ...] for the held-out samples are, by the run's own task.
+
+        Raises:
+            ValueError: The task has no one figure to judge by.
+        """
         sums = self.task.metric_sums(tf.constant(outputs), self._batch)
         metrics = self.task.metrics({name: value.numpy() for name, value in sums.items()})
-        name, rises = next((name, rises) for name, rises in _QUALITIES if name in metrics)
+        name, rises = next(((name, rises) for name, rises in _QUALITIES if name in metrics), (None, True))
+        if name is None:
+            known = ", ".join(name for name, _ in _QUALITIES)
+            raise ValueError(
+                f"a smaller model is judged by one of {known}, and the run's task reports {', '.join(metrics)}: "
+                "export it as it is, with phalanx export RUN"
+            )
         return Quality(name, metrics[name], rises)
 
     def save(self, folder: Path) -> None:

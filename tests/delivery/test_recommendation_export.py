@@ -1,9 +1,11 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from delivery.saved_model import export_saved_model
+from delivery.shrink.reference import Reference
 from trainer.config.recommendation import RetrievalTask, TwoTowerModel
 from trainer.data.source import Feature, Schema
 from trainer.models.registry import build_model
@@ -44,3 +46,11 @@ def test_an_exported_pair_of_towers_answers_names_with_vectors(tmp_path: Path):
     np.testing.assert_allclose(answers["user"], vectors[:, 0], atol=1e-5)
     np.testing.assert_allclose(answers["item"], vectors[:, 1], atol=1e-5)
     np.testing.assert_allclose(answers["score"], (vectors[:, 0] * vectors[:, 1]).sum(-1), atol=1e-5)
+
+
+def test_vectors_are_not_shrunk_because_no_one_figure_judges_them():
+    reference = Reference.__new__(Reference)
+    reference.task = build_task(RetrievalTask(width=4), SCHEMA)
+    reference._batch = {"item_id": tf.constant([1, 2]), "log_share": tf.zeros(2)}
+    with pytest.raises(ValueError, match=r"judged by one of accuracy, .* the run's task reports batch_accuracy"):
+        reference.quality_of(np.ones((2, 2, 4), np.float32))
