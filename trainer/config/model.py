@@ -63,6 +63,9 @@ class TransformerLmModel(Section):
     layers: PositiveInt = 2
     width: PositiveInt = 128
     heads: PositiveInt = 4
+    kv_heads: PositiveInt | None = Field(
+        default=None, description="heads of keys and values, shared by groups of heads; without it, one for each head"
+    )
     feed_forward: PositiveInt | None = Field(
         default=None, description="width inside a feed-forward block; without it, 4 widths"
     )
@@ -78,6 +81,12 @@ class TransformerLmModel(Section):
             raise ValueError(
                 f"model.width={self.width} must be a multiple of model.heads={self.heads}: "
                 f"set model.width={-(-self.width // self.heads) * self.heads}"
+            )
+        if self.kv_heads is not None and self.heads % self.kv_heads:
+            fewer = next(number for number in range(self.kv_heads, 0, -1) if self.heads % number == 0)
+            raise ValueError(
+                f"model.kv_heads={self.kv_heads} must divide model.heads={self.heads}, whose groups share one each: "
+                f"set model.kv_heads={fewer}"
             )
         if self.positions == "rotary" and self.width // self.heads % 2:
             raise ValueError(

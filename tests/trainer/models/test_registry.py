@@ -24,6 +24,7 @@ CASES = {
         TEXT,
         TOKENS,
     ),
+    "transformer_lm_grouped": (TransformerLmModel(layers=1, width=32, heads=4, kv_heads=2), TEXT, TOKENS),
 }
 # By hand: weights and biases of each layer, without the seeds of the dropout layers.
 PARAMETERS = {
@@ -33,6 +34,7 @@ PARAMETERS = {
     "tabular": 4 * 3 + 13 * 8 + (3 + 8 + 2 + 1) * 128 + 129 * 64 + 65 * 2,
     "transformer_lm": (64 + 16) * 32 + 2 * (2 * 64 + 33 * 96 + 33 * 32 + 33 * 128 + 129 * 32) + 64,
     "transformer_lm_rotary": 2 * 64 * 32 + 2 * (2 * 64 + 33 * 96 + 33 * 32 + 33 * 128 + 129 * 32) + 64,
+    "transformer_lm_grouped": (64 + 16) * 32 + 2 * 64 + 33 * 64 + 33 * 32 + 33 * 128 + 129 * 32 + 64,
 }
 
 
