@@ -6,6 +6,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from trainer.config.choice import ChosenByName
 from trainer.config.section import Section
+from trainer.config.sequence_models import TcnModel, TransformerForecasterModel
 from trainer.config.vision_models import ConvNextModel, EfficientNetV2Model, MobileNetV3Model, UnetModel, VitModel
 
 IMPORTABLE = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
@@ -114,6 +115,8 @@ ModelConfig = Annotated[
     | UnetModel
     | TabularModel
     | TransformerLmModel
+    | TcnModel
+    | TransformerForecasterModel
     | CustomModel,
     ChosenByName(),
 ]

@@ -28,6 +28,8 @@ class Feature:
         num_values: For integer features, the values lie in [0, num_values). None: not bounded.
         mean: Mean of the training split, for numeric columns whose scale the model should normalise.
         std: Standard deviation of the training split, never 0.
+        channels: Both for each number of the last dimension, where those differ in kind: the channels of a series.
+        continues: For the target of a forecast, [F, K]: it goes on with the first K channels of the input, [P, C].
     """
 
     shape: tuple[int, ...]
@@ -36,6 +38,8 @@ class Feature:
     num_values: int | None = None
     mean: float | None = None
     std: float | None = None
+    channels: tuple[tuple[float, ...], ...] | None = None
+    continues: bool = False
 
 
 @dataclass(frozen=True)

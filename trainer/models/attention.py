@@ -1,4 +1,4 @@
-"""Causal self-attention, and rotary positions.
+"""Self-attention, causal and not, and positions.
 
 Shape legend: B batch, T time, D width, H query heads, K key and value heads, G = H / K query heads that share a key, E
 width of a head.
@@ -49,17 +49,8 @@ class CausalAttention(keras.layers.Layer):
         return attend(q_BHTE, k_BKTE, v_BKTE, is_masked)
 
     def heads(self, qkv: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Queries [B, H, T, E], and keys and values [B, K, T, E], from [B, T, (H + 2K) E]."""
-        time, all_widths = sample_shape(qkv)
-        num_heads, kv_heads = self.num_heads, self.kv_heads
-        head_width = all_widths // (num_heads + 2 * kv_heads)
-        if kv_heads == num_heads:  # three equal parts, which XLA cuts apart without a copy of each
-            heads = tf.reshape(qkv, [-1, time, 3, num_heads, head_width])
-            q_BHTE, k_BHTE, v_BHTE = tf.unstack(tf.transpose(heads, [2, 0, 3, 1, 4]))
-            return q_BHTE, k_BHTE, v_BHTE
-        heads = tf.reshape(qkv, [-1, time, num_heads + 2 * kv_heads, head_width])
-        q_BHTE, k_BKTE, v_BKTE = tf.split(tf.transpose(heads, [0, 2, 1, 3]), [num_heads, kv_heads, kv_heads], axis=1)
-        return q_BHTE, k_BKTE, v_BKTE
+        """As in `split_heads`."""
+        return split_heads(qkv, self.num_heads, self.kv_heads)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """The shape that `call` gives."""
@@ -72,6 +63,37 @@ class CausalAttention(keras.layers.Layer):
         return {**super().get_config(), **arguments}
 
 
+@keras.saving.register_keras_serializable("phalanx")
+class SelfAttention(keras.layers.Layer):
+    """Scaled dot-product attention of each position on all of them (Vaswani et al. 2017).
+
+    Like `CausalAttention` it has no weights.
+
+    Args:
+        num_heads: H.
+    """
+
+    def __init__(self, num_heads: int, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.num_heads = num_heads
+
+    def call(self, qkv: tf.Tensor, is_hidden_BT: tf.Tensor | None = None) -> tf.Tensor:
+        """The weighted values of all heads, [B, T, D], for [B, T, 3D]; nobody attends to a hidden position."""
+        is_masked = None if is_hidden_BT is None else is_hidden_BT[:, None, None, :]
+        return attend(*split_heads(qkv, self.num_heads, self.num_heads), is_masked)
+
+    def compute_output_shape(
+        self, input_shape: tuple[int | None, ...], *others: tuple[int | None, ...]
+    ) -> tuple[int | None, ...]:
+        """The shape that `call` gives."""
+        width = input_shape[-1]
+        return (*input_shape[:-1], width and width // 3)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments of the layer."""
+        return {**super().get_config(), "num_heads": self.num_heads}
+
+
 def attend(q_BHSE: tf.Tensor, k_BKTE: tf.Tensor, v_BKTE: tf.Tensor, is_masked: Any) -> tf.Tensor:
     """The weighted values of all heads, [B, S, H E].
 
@@ -79,7 +101,7 @@ def attend(q_BHSE: tf.Tensor, k_BKTE: tf.Tensor, v_BKTE: tf.Tensor, is_masked: A
         q_BHSE: Queries of S positions.
         k_BKTE: Keys of T positions; K divides H, and query heads that follow each other share one.
         v_BKTE: Their values.
-        is_masked: What the queries must not see, bool [..., S, T], of at most four dimensions.
+        is_masked: What the queries must not see, bool [..., S, T], of at most four dimensions; None: nothing.
     """
     heads, queries, head_width = sample_shape(q_BHSE)
     kv_heads, time, _ = sample_shape(k_BKTE)
@@ -88,13 +110,28 @@ def attend(q_BHSE: tf.Tensor, k_BKTE: tf.Tensor, v_BKTE: tf.Tensor, is_masked: A
     scores = tf.matmul(q_BHSE, k_BKTE, transpose_b=True) * head_width**-0.5
     scores_BHST = tf.reshape(scores, [-1, heads, queries, time]) if kv_heads < heads else scores
     # In float32: a sum over many positions loses too much in 16 bits.
-    scores_BHST = tf.where(is_masked, MASKED, tf.cast(scores_BHST, tf.float32))
+    scores_BHST = tf.cast(scores_BHST, tf.float32)
+    if is_masked is not None:
+        scores_BHST = tf.where(is_masked, MASKED, scores_BHST)
     attention_BHST = tf.cast(tf.nn.softmax(scores_BHST), v_BKTE.dtype)
     if kv_heads < heads:
         attention_BHST = tf.reshape(attention_BHST, [-1, kv_heads, heads // kv_heads * queries, time])
     mixed = tf.matmul(attention_BHST, v_BKTE)
     mixed_BHSE = tf.reshape(mixed, [-1, heads, queries, head_width]) if kv_heads < heads else mixed
     return tf.reshape(tf.transpose(mixed_BHSE, [0, 2, 1, 3]), [-1, queries, heads * head_width])
+
+
+def split_heads(qkv: tf.Tensor, num_heads: int, kv_heads: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Queries [B, H, T, E], and keys and values [B, K, T, E], from [B, T, (H + 2K) E]."""
+    time, all_widths = sample_shape(qkv)
+    head_width = all_widths // (num_heads + 2 * kv_heads)
+    if kv_heads == num_heads:  # three equal parts, which XLA cuts apart without a copy of each
+        heads = tf.reshape(qkv, [-1, time, 3, num_heads, head_width])
+        q_BHTE, k_BHTE, v_BHTE = tf.unstack(tf.transpose(heads, [2, 0, 3, 1, 4]))
+        return q_BHTE, k_BHTE, v_BHTE
+    heads = tf.reshape(qkv, [-1, time, num_heads + 2 * kv_heads, head_width])
+    q_BHTE, k_BKTE, v_BKTE = tf.split(tf.transpose(heads, [0, 2, 1, 3]), [num_heads, kv_heads, kv_heads], axis=1)
+    return q_BHTE, k_BKTE, v_BKTE
 
 
 def rotate(x_BHTE: tf.Tensor, base: float = 10_000.0) -> tf.Tensor:

@@ -15,6 +15,7 @@ from trainer.config.model import (
     TabularModel,
     TransformerLmModel,
 )
+from trainer.config.sequence_models import TcnModel, TransformerForecasterModel
 from trainer.config.vision_models import ConvNextModel, EfficientNetV2Model, MobileNetV3Model, UnetModel, VitModel
 from trainer.data.source import Schema
 from trainer.models.building import building
@@ -24,6 +25,8 @@ from trainer.models.mlp import mlp
 from trainer.models.published import convnext, efficientnet_v2, mobilenet_v3
 from trainer.models.resnet import resnet
 from trainer.models.tabular import tabular
+from trainer.models.tcn import tcn
+from trainer.models.transformer_forecaster import transformer_forecaster
 from trainer.models.transformer_lm import transformer_lm
 from trainer.models.unet import unet
 from trainer.models.vit import vit
@@ -41,6 +44,8 @@ BUILDERS: dict[type, Any] = {
     UnetModel: unet,
     TabularModel: tabular,
     TransformerLmModel: transformer_lm,
+    TcnModel: tcn,
+    TransformerForecasterModel: transformer_forecaster,
     CustomModel: custom_model,
 }
 
