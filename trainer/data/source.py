@@ -29,6 +29,8 @@ class Feature:
         mean: Mean of the training split, for numeric columns whose scale the model should normalise.
         std: Standard deviation of the training split, never 0.
         channels: Both for each number of the last dimension, where those differ in kind: the channels of a series.
+        separator: Of tokens: the one that ends a document. A sample holds several documents, which must not see each
+            other.
         continues: For the target of a forecast, [F, K]: it goes on with the first K channels of the input, [P, C].
     """
 
@@ -39,6 +41,7 @@ class Feature:
     mean: float | None = None
     std: float | None = None
     channels: tuple[tuple[float, ...], ...] | None = None
+    separator: int | None = None
     continues: bool = False
 
 

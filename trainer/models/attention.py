@@ -39,13 +39,19 @@ class CausalAttention(keras.layers.Layer):
         self.rotary = rotary
         self.kv_heads = kv_heads or num_heads
 
-    def call(self, qkv: tf.Tensor) -> tf.Tensor:
-        """The weighted values of all heads, [B, T, D], for queries, keys and values, [B, T, (H + 2K) E]."""
+    def call(self, qkv: tf.Tensor, documents_BT: tf.Tensor | None = None) -> tf.Tensor:
+        """The weighted values of all heads, [B, T, D], for queries, keys and values, [B, T, (H + 2K) E].
+
+        Where the documents of the positions are given, each position attends to those of its own. Rotary positions
+        need not begin again with a document: they count by their distance alone.
+        """
         time, _ = sample_shape(qkv)
         q_BHTE, k_BKTE, v_BKTE = self.heads(qkv)
         if self.rotary:
             q_BHTE, k_BKTE = rotate(q_BHTE), rotate(k_BKTE)
-        is_masked = np.triu(np.ones([time, time], bool), 1)
+        is_masked: Any = np.triu(np.ones([time, time], bool), 1)
+        if documents_BT is not None:
+            is_masked |= documents_BT[:, None, :, None] != documents_BT[:, None, None, :]
         return attend(q_BHTE, k_BKTE, v_BKTE, is_masked)
 
     def heads(self, qkv: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -82,9 +88,7 @@ class SelfAttention(keras.layers.Layer):
         is_masked = None if is_hidden_BT is None else is_hidden_BT[:, None, None, :]
         return attend(*split_heads(qkv, self.num_heads, self.num_heads), is_masked)
 
-    def compute_output_shape(
-        self, input_shape: tuple[int | None, ...], *others: tuple[int | None, ...]
-    ) -> tuple[int | None, ...]:
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """The shape that `call` gives."""
         width = input_shape[-1]
         return (*input_shape[:-1], width and width // 3)
@@ -163,6 +167,8 @@ class LearnedPositions(keras.layers.Layer):
         initial = keras.initializers.RandomNormal(stddev=0.02)
         self.positions = self.add_weight(shape=input_shape[1:], initializer=initial, name="positions")
 
-    def call(self, x_BTD: tf.Tensor) -> tf.Tensor:
-        """The sums, [B, T, D]."""
-        return x_BTD + self.positions
+    def call(self, x_BTD: tf.Tensor, places_BT: tf.Tensor | None = None) -> tf.Tensor:
+        """The sums, [B, T, D]; each place counts as that number where numbers are given."""
+        if places_BT is None:
+            return x_BTD + self.positions
+        return x_BTD + tf.gather(tf.cast(tf.convert_to_tensor(self.positions), x_BTD.dtype), places_BT)
