@@ -64,7 +64,7 @@ def export_run(
     if ema and config.train.ema is None:
         raise ValueError("the run keeps no averaged weights to export: train it with train.ema, or leave --ema out")
     if session is None:
-        session = _restored(config, folder, checkpoint)
+        session = restored_session(config, folder, checkpoint)
     averaged = (config.export.ema if ema is None else ema) and config.train.ema is not None
     held_out = held_out_source(session)
     name = name or _model_name(folder)
@@ -114,7 +114,14 @@ def _model_name(folder: RunFolder) -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "-", folder.path.resolve().name).lstrip("._-")[:128] or "model"
 
 
-def _restored(config: TrainingConfig, folder: RunFolder, choice: CheckpointChoice) -> Session:
+def restored_session(config: TrainingConfig, folder: RunFolder, choice: CheckpointChoice) -> Session:
+    """The model of a checkpoint of a run, in a session of one process.
+
+    Raises:
+        RunFolderError: The run has no such checkpoint.
+        DataError: The data is missing or damaged.
+        ValueError: The checkpoint is of another model.
+    """
     checkpoint = _read_checkpoint(config, folder, choice)
     session = build_session(config.for_one_process())
     session.state.restore(checkpoint.arrays)
@@ -126,7 +133,7 @@ def _read_checkpoint(config: TrainingConfig, folder: RunFolder, choice: Checkpoi
     store = CheckpointStore(folder.checkpoints, chosen.keep, chosen.best_metric, chosen.best_mode)
     step = store.best() if choice == "best" else choice
     if choice == "best" and step is None:
-        change = "export another checkpoint" if chosen.best_metric else "train with checkpoint.best_metric"
+        change = "choose another checkpoint" if chosen.best_metric else "train with checkpoint.best_metric"
         raise RunFolderError(f"{folder.path} has no checkpoint that is known to be the best: {change}")
     if isinstance(step, int):
         try:
@@ -135,10 +142,10 @@ def _read_checkpoint(config: TrainingConfig, folder: RunFolder, choice: Checkpoi
             there = ", ".join(map(str, store.steps())) or "none"
             raise RunFolderError(f"{folder.path} has no checkpoint of step {step}: there are {there}") from None
         except DamagedCheckpoint as damage:
-            raise RunFolderError(f"the checkpoint of step {step} cannot be exported: {damage}") from None
+            raise RunFolderError(f"the checkpoint of step {step} cannot be read: {damage}") from None
     newest = store.newest_verified(set_aside=False)
     if newest is None:
-        raise RunFolderError(f"{folder.path} has no checkpoint to export: train it first with phalanx train")
+        raise RunFolderError(f"{folder.path} has no checkpoint: train it first with phalanx train")
     return newest
 
 

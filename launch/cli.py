@@ -14,6 +14,7 @@ from launch.commands import (
     data,
     drift,
     export,
+    generate,
     keys,
     logs,
     models,
@@ -68,6 +69,7 @@ app.command("logs")(logs.logs)
 app.command("stop")(stop.stop)
 app.command("report")(report.report)
 app.command("export")(export.export)
+app.command("generate")(generate.generate)
 app.command("drift")(drift.drift)
 app.command("sign")(sign.sign)
 app.command("verify")(verify.verify)

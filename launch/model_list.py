@@ -9,7 +9,7 @@ from launch.run_config import RunConfig
 from trainer.config.choice import accepted_names
 from trainer.config.recommendation import RetrievalTask
 from trainer.config.segmentation import SegmentationTask
-from trainer.config.task import ClassificationTask, LanguageModellingTask
+from trainer.config.task import ClassificationTask, LanguageModellingTask, RegressionTask
 from trainer.data.source import Feature, Schema
 from trainer.observe.number_text import format_bytes, format_count
 
@@ -30,6 +30,9 @@ COLUMNS = Schema(
     2,
 )
 TOKENS = Schema({"tokens": Feature((129,), "int32", num_values=256)}, None, 1000, 256)
+SERIES = Schema(
+    {"past": Feature((72, 5), "float32"), "coming": Feature((24, 3), "float32", continues=True)}, "coming", 1000
+)
 
 SCANS = Schema(
     {"image": Feature((64, 64, 1), "float32"), "mask": Feature((64, 64), "int32", num_values=3)}, "mask", 1000, 3
@@ -78,6 +81,8 @@ EXAMPLES = {
     "two_tower": Example("1,000 people and 1,000 items", PEOPLE_AND_ITEMS, ["retrieval"]),
     "dlrm": Example("16 categories and a number, 2 classes", COLUMNS, SAMPLES),
     "transformer_lm": Example("context of 128 bytes", TOKENS, ["language_modelling"]),
+    "tcn": Example("72 past steps of 5 channels, 24 of 3 to predict", SERIES, ["regression"]),
+    "transformer_forecaster": Example("72 past steps of 5 channels, 24 of 3 to predict", SERIES, ["regression"]),
 }
 
 
@@ -125,7 +130,8 @@ def list_models() -> list[ListedModel]:
             continue
         config: Any = section()
         example = EXAMPLES[names[0]]
-        task = TASKS.get(example.tasks[0], ClassificationTask())
+        of_samples = RegressionTask() if example.tasks[0] == "regression" else ClassificationTask()
+        task = TASKS.get(example.tasks[0], of_samples)
         model = build_model(config, example.schema, build_task(task, example.schema))
         size = sum(variable.value.dtype.size * int(variable.value.shape.num_elements()) for variable in model.weights)
         options = config.model_dump(mode="json", exclude={"name"})

@@ -1,14 +1,11 @@
 """`phalanx export RUN`: the package of a run, written from one of its checkpoints; shrunken models of it."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from launch.commands.export_litert import LITERT_OPTIONS, export_to
-
-if TYPE_CHECKING:
-    from delivery.run_export import CheckpointChoice
 
 
 def export(
@@ -44,11 +41,12 @@ def export(
     from cluster.run_lock import RunLock
     from delivery.package.manifest import check_model_name
     from delivery.package.signing_keys import read_signing_key
+    from launch.checkpoint_choice import checkpoint_choice
     from launch.config import load_config
     from launch.quiet_start import import_tensorflow
     from launch.run_lookup import run_named
 
-    choice = _choice(checkpoint)
+    choice = checkpoint_choice(checkpoint)
     signing_key = read_signing_key(key) if key else None
     if name is not None:
         check_model_name(name)
@@ -62,13 +60,3 @@ def export(
     typer.echo(f"{result.path}  differs from the trained model by at most {result.largest_difference:.1e}")
     if signing_key is not None:
         typer.echo(f"  signed with {signing_key.public.name} ({signing_key.public.id})")
-
-
-def _choice(text: str) -> "CheckpointChoice":
-    from launch.exit_code import RequestError
-
-    if text == "last" or text == "best":
-        return text
-    if not text.isascii() or not text.isdigit():
-        raise RequestError(f"--checkpoint={text} must be last, best or a step: choose one of them")
-    return int(text)

@@ -61,5 +61,5 @@ def test_a_run_exports_its_averaged_weights_from_memory_and_from_its_checkpoint(
 def test_a_run_without_a_checkpoint_says_so(tmp_path: Path):
     folder = RunFolder(tmp_path / "digits")
     folder.create()
-    with pytest.raises(RunFolderError, match="has no checkpoint to export: train it first"):
+    with pytest.raises(RunFolderError, match="has no checkpoint: train it first"):
         export_run(_config(tmp_path), folder)

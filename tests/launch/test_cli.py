@@ -21,6 +21,7 @@ def test_help_lists_every_command(capsys):
         "stop",
         "report",
         "export",
+        "generate",
         "replay",
         "models",
         "data",

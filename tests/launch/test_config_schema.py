@@ -31,6 +31,8 @@ def test_a_section_chosen_by_name_offers_each_name_once():
         "two_tower",
         "dlrm",
         "transformer_lm",
+        "tcn",
+        "transformer_forecaster",
         None,
     ]
     assert all("name" in variant["required"] for variant in variants)

@@ -13,7 +13,13 @@ from trainer.config.task import ClassificationTask
 if TYPE_CHECKING:
     from trainer.config.training import TrainingConfig
 
-TASK_OF_DATA = {"text": "language_modelling", "flights": "classification", "lesions": "segmentation"}
+TASK_OF_DATA = {
+    "text": "language_modelling",
+    "weather": "regression",
+    "series": "regression",
+    "flights": "classification",
+    "lesions": "segmentation",
+}
 """Packaged data sets and formats whose samples allow one task only."""
 
 TASK_OF_SYNTHETIC = {

@@ -118,6 +118,12 @@ class TextData(DataConfig):
         default=None, description="tokens of the subword tokenizer; 2048 when not given"
     )
     context: PositiveInt = Field(default=128, description="tokens that a prediction may look back on")
+    documents: Literal["file", "paragraph"] = Field(
+        default="file", description="what is one document: a file, or what stands between empty lines"
+    )
+    packing: bool = Field(
+        default=False, description="several whole documents in each window, none of which sees another"
+    )
 
     @model_validator(mode="after")
     def _bytes_have_a_fixed_vocabulary(self) -> "TextData":

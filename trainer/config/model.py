@@ -7,6 +7,7 @@ from pydantic import Field, PositiveInt, model_validator
 from trainer.config.choice import ChosenByName
 from trainer.config.recommendation import DlrmModel, TwoTowerModel
 from trainer.config.section import Section
+from trainer.config.sequence_models import TcnModel, TransformerForecasterModel
 from trainer.config.table_models import DcnModel, WideAndDeepModel
 from trainer.config.vision_models import ConvNextModel, EfficientNetV2Model, MobileNetV3Model, UnetModel, VitModel
 
@@ -65,6 +66,9 @@ class TransformerLmModel(Section):
     layers: PositiveInt = 2
     width: PositiveInt = 128
     heads: PositiveInt = 4
+    kv_heads: PositiveInt | None = Field(
+        default=None, description="heads of keys and values, shared by groups of heads; without it, one for each head"
+    )
     feed_forward: PositiveInt | None = Field(
         default=None, description="width inside a feed-forward block; without it, 4 widths"
     )
@@ -80,6 +84,12 @@ class TransformerLmModel(Section):
             raise ValueError(
                 f"model.width={self.width} must be a multiple of model.heads={self.heads}: "
                 f"set model.width={-(-self.width // self.heads) * self.heads}"
+            )
+        if self.kv_heads is not None and self.heads % self.kv_heads:
+            fewer = next(number for number in range(self.kv_heads, 0, -1) if self.heads % number == 0)
+            raise ValueError(
+                f"model.kv_heads={self.kv_heads} must divide model.heads={self.heads}, whose groups share one each: "
+                f"set model.kv_heads={fewer}"
             )
         if self.positions == "rotary" and self.width // self.heads % 2:
             raise ValueError(
@@ -111,6 +121,8 @@ ModelConfig = Annotated[
     | TwoTowerModel
     | DlrmModel
     | TransformerLmModel
+    | TcnModel
+    | TransformerForecasterModel
     | CustomModel,
     ChosenByName(),
 ]

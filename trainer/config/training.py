@@ -32,6 +32,7 @@ from trainer.config.section import Section
 from trainer.config.segmentation import LesionsData
 from trainer.config.strategy import OF_WORKERS, StrategyConfig
 from trainer.config.task import ClassificationTask, TaskConfig
+from trainer.config.time_series import SeriesData, WeatherData
 from trainer.config.train import TrainConfig
 from trainer.config.warm_start import WarmStartConfig
 
@@ -47,6 +48,8 @@ AnyData = Annotated[
     | TfrecordData
     | ImagesData
     | TextData
+    | WeatherData
+    | SeriesData
     | LesionsData
     | SyntheticData
     | TfdsData

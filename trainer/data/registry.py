@@ -21,9 +21,11 @@ OPENERS = {
     "mnist_sample": "trainer.data.packaged:open_mnist_sample",
     "movielens": "trainer.data.movielens:open_movielens",
     "parquet": "trainer.data.tables:open_table",
+    "series": "trainer.data.series:open_series",
     "synthetic": "trainer.data.synthetic:open_synthetic",
     "text": "trainer.data.text:open_text",
     "tfrecord": "trainer.data.tfrecord:open_records",
+    "weather": "trainer.data.weather:open_weather",
 }
 """The function that opens each source, as module:function: what a source needs is imported when it is asked for."""
 

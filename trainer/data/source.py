@@ -31,6 +31,10 @@ class Feature:
         num_values: For integer features, the values lie in [0, num_values). None: not bounded.
         mean: Mean of the training split, for numeric columns whose scale the model should normalise.
         std: Standard deviation of the training split, never 0.
+        channels: Both for each number of the last dimension, where those differ in kind: the channels of a series.
+        separator: Of tokens: the one that ends a document. A sample holds several documents, which must not see each
+            other.
+        continues: For the target of a forecast, [F, K]: it goes on with the first K channels of the input, [P, C].
     """
 
     shape: tuple[int, ...]
@@ -41,6 +45,9 @@ class Feature:
     std: float | None = None
     hash_buckets: int | None = None
     bucket_names: Mapping[int, str] | None = None
+    channels: tuple[tuple[float, ...], ...] | None = None
+    separator: int | None = None
+    continues: bool = False
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 Shape legend: B batch, T context (tokens that a prediction may look back on).
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from trainer.config.data_streams import TextData
 from trainer.data.cache_folder import cache_folder
 from trainer.data.checks import DataError
 from trainer.data.held_out import Split
+from trainer.data.packing import PackedSource
 from trainer.data.places import find_path
 from trainer.data.source import Feature, Schema, SkippedRecords
 from trainer.data.token_files import Document, TokenFile, TokenFiles, key_of, not_stored
@@ -20,6 +22,7 @@ from trainer.data.tokenizer import DEFAULT_VOCABULARY, Tokenizer
 
 TOKENS = "tokens"
 IN_MEMORY_BYTES = 2**28
+EMPTY_LINES = re.compile(r"\n[ \t]*\n\s*")
 
 
 class TextSource:
@@ -67,12 +70,12 @@ class TextSource:
         return self._held
 
 
-def open_text(data: TextData, split: Split) -> TextSource:
+def open_text(data: TextData, split: Split) -> TextSource | PackedSource:
     """Opens the windows of a split; the first time, trains the tokenizer and stores the tokens of all texts.
 
     Raises:
         DataError: A folder is missing, a file is empty or no text and may not be skipped, the texts are shorter than
-            one window, or the tokens cannot be stored.
+            one window or too long to be packed, or the tokens cannot be stored.
     """
     skipped = SkippedRecords(data.skip_bad_records)
     texts = _Texts(find_path(data.path, "data.path"), data, skipped)
@@ -83,6 +86,8 @@ def open_text(data: TextData, split: Split) -> TextSource:
     subword = data.tokenizer == "subword"
     fraction = None if data.held_out_path is not None else data.held_out_fraction
     settings = [data.tokenizer, vocabulary if subword else 0, fraction, data.encoding, *_versions(subword)]
+    if data.documents != "file":
+        settings.append(data.documents)
     contents = texts.contents() if fraction else _both(texts.contents(), held_out.contents())
     files = TokenFiles(cache_folder("text"), key_of(settings, contents), subword)
     if not files.ready():
@@ -98,7 +103,12 @@ def open_text(data: TextData, split: Split) -> TextSource:
         part = split.replace("_", "-")
         rule = f"the {part} part has {len(file.tokens)} tokens, less than a window of {data.context + 1}"
         raise DataError(data.path, "", rule, "lower data.context, or add text")
-    return TextSource(file, tokenizer, data.context, skipped)
+    if not data.packing:
+        return TextSource(file, tokenizer, data.context, skipped)
+    if file.tokens.nbytes > IN_MEMORY_BYTES:
+        rule = f"data.packing keeps its windows in memory, and the tokens take {file.tokens.nbytes / 2**20:.0f} MiB"
+        raise DataError(data.path, "", rule, f"set data.packing=false, or use at most {IN_MEMORY_BYTES >> 20} MiB")
+    return PackedSource(file, tokenizer, data.context + 1, skipped)
 
 
 class _Texts:
@@ -110,7 +120,7 @@ class _Texts:
         if not paths:
             rule = f"no file in it matches {data.files!r}"
             raise DataError(root, "", rule, "add texts, or correct data.path or data.files")
-        self._encoding = data.encoding
+        self._encoding, self._by_paragraph = data.encoding, data.documents == "paragraph"
         self._paths = []
         for path in paths:
             try:
@@ -127,7 +137,7 @@ class _Texts:
             yield self._name(path), _content(path)
 
     def documents(self, split: Split, fraction: float | None) -> Iterator[Document]:
-        """Gives the part of each file that belongs to a split: all of it if `fraction` is None.
+        """Gives the part of each file that belongs to a split, or its paragraphs: all of it if `fraction` is None.
 
         Held out is the end of each file, from the first line end after `1 - fraction` of it, if a line follows.
         """
@@ -138,8 +148,10 @@ class _Texts:
                 line_end = text.find("\n", cut) + 1
                 cut = line_end if 0 < line_end < len(text) else cut
                 text = text[:cut] if split == "train" else text[cut:]
-            if text:
-                yield Document(self._name(path), text)
+            parts = EMPTY_LINES.split(text.strip("\n")) if self._by_paragraph else [text]
+            for part in parts:
+                if part:
+                    yield Document(self._name(path), part)
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self._root).as_posix()

@@ -16,6 +16,7 @@ from trainer.config.model import (
     TransformerLmModel,
 )
 from trainer.config.recommendation import DlrmModel, TwoTowerModel
+from trainer.config.sequence_models import TcnModel, TransformerForecasterModel
 from trainer.config.table_models import DcnModel, WideAndDeepModel
 from trainer.config.vision_models import ConvNextModel, EfficientNetV2Model, MobileNetV3Model, UnetModel, VitModel
 from trainer.data.source import Schema
@@ -28,6 +29,8 @@ from trainer.models.mlp import mlp
 from trainer.models.published import convnext, efficientnet_v2, mobilenet_v3
 from trainer.models.resnet import resnet
 from trainer.models.tabular import tabular
+from trainer.models.tcn import tcn
+from trainer.models.transformer_forecaster import transformer_forecaster
 from trainer.models.transformer_lm import transformer_lm
 from trainer.models.two_tower import two_tower
 from trainer.models.unet import unet
@@ -51,6 +54,8 @@ BUILDERS: dict[type, Any] = {
     TwoTowerModel: two_tower,
     DlrmModel: dlrm,
     TransformerLmModel: transformer_lm,
+    TcnModel: tcn,
+    TransformerForecasterModel: transformer_forecaster,
     CustomModel: custom_model,
 }
 

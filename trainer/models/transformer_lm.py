@@ -13,6 +13,7 @@ from keras import layers
 from trainer.config.model import TransformerLmModel
 from trainer.data.source import Schema
 from trainer.models.attention import CausalAttention, LearnedPositions
+from trainer.models.documents import DocumentOfToken, PositionInDocument
 from trainer.models.inputs import as_logits, model_input
 from trainer.tasks.task import Task
 
@@ -35,22 +36,26 @@ def transformer_lm(config: TransformerLmModel, schema: Schema, task: Task) -> ke
         vocabulary, config.width, config.tie_embedding, _initial(), name="token_embedding"
     )
     x = embedding(inputs)
+    documents = None if feature.separator is None else DocumentOfToken(feature.separator, name="document")(inputs)
     if config.positions == "learned":
-        x = LearnedPositions(name="position_embedding")(x)
+        places = None if documents is None else PositionInDocument(name="position_in_document")(documents)
+        x = LearnedPositions(name="position_embedding")(x, places)
     x = _dropped(x, config, "embedding_dropout")
     for i in range(config.layers):
-        x = _block(x, config, f"block_{i}")
+        x = _block(x, documents, config, f"block_{i}")
     x = _norm("final_norm")(x)
     return keras.Model(inputs, as_logits(embedding(x, reverse=True)), name=config.name)
 
 
-def _block(x_BTD: Any, config: TransformerLmModel, name: str) -> Any:
+def _block(x_BTD: Any, documents_BT: Any, config: TransformerLmModel, name: str) -> Any:
     # What the blocks add to x shrinks with their number, so that x starts with the same size in any depth.
     last = _initial((2 * config.layers) ** -0.5)
     rotary = config.positions == "rotary"
     y = _norm(f"{name}_attention_norm")(x_BTD)
-    y = layers.Dense(3 * config.width, kernel_initializer=_initial(), name=f"{name}_queries_keys_values")(y)
-    y = CausalAttention(config.heads, rotary, name=f"{name}_attention")(y)
+    kv_heads = config.kv_heads or config.heads
+    widths = config.width + 2 * kv_heads * (config.width // config.heads)
+    y = layers.Dense(widths, kernel_initializer=_initial(), name=f"{name}_queries_keys_values")(y)
+    y = CausalAttention(config.heads, rotary, kv_heads, name=f"{name}_attention")(y, documents_BT)
     y = layers.Dense(config.width, kernel_initializer=last, name=f"{name}_attention_output")(y)
     x_BTD = layers.Add(name=f"{name}_attention_add")([x_BTD, _dropped(y, config, f"{name}_attention_dropout")])
     y = _norm(f"{name}_feed_forward_norm")(x_BTD)
@@ -59,6 +64,19 @@ def _block(x_BTD: Any, config: TransformerLmModel, name: str) -> Any:
     y = layers.Activation(keras.activations.silu, name=f"{name}_activation")(y)
     y = layers.Dense(config.width, kernel_initializer=last, name=f"{name}_feed_forward_output")(y)
     return layers.Add(name=f"{name}_feed_forward_add")([x_BTD, _dropped(y, config, f"{name}_feed_forward_dropout")])
+
+
+def block_layers(model: keras.Model, number: int) -> dict[str, Any]:
+    """The layers of a block of a built model that compute something, by their names without the block's."""
+    names = ["attention_norm", "queries_keys_values", "attention", "attention_output"]
+    names += ["feed_forward_norm", "feed_forward_hidden", "activation", "feed_forward_output"]
+    return {name: model.get_layer(f"block_{number}_{name}") for name in names}
+
+
+def feed_forward(block: dict[str, Any], x_BTD: Any) -> Any:
+    """What the second half of a block adds to x, without dropout."""
+    y = block["feed_forward_hidden"](block["feed_forward_norm"](x_BTD))
+    return block["feed_forward_output"](block["activation"](y))
 
 
 def _dropped(x: Any, config: TransformerLmModel, name: str) -> Any:

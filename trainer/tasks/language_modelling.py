@@ -23,6 +23,8 @@ NUM_BYTES = 256
 class LanguageModelling(Task):
     """Cross-entropy of the next token; perplexity, token accuracy, and bits per byte where tokens are bytes.
 
+    Where a sample holds several documents, what follows the end of one is not predicted.
+
     Raises:
         ValueError: The schema has no token sequences.
     """
@@ -37,6 +39,7 @@ class LanguageModelling(Task):
                 f"has {features}: choose another task.name, or data of token sequences"
             )
         self._vocabulary = schema.num_classes
+        self._separator = tokens.separator
         context = tokens.shape[0] - 1
         self.input_features = {TOKENS: replace(tokens, shape=(context,))}
         self.output_shape = (context, self._vocabulary)
@@ -61,13 +64,26 @@ class LanguageModelling(Task):
         """Sums over the positions, and the numbers of tokens, so that the mean is the loss of a token in nats."""
         losses = self._losses(outputs, batch)
         weights = sample_weight(batch, losses)
-        return tf.reduce_sum(losses, -1) * weights, weights * self.output_shape[0]
+        if self._separator is None:
+            return tf.reduce_sum(losses, -1) * weights, weights * self.output_shape[0]
+        is_predicted = self._is_predicted(batch)
+        return tf.reduce_sum(losses * is_predicted, -1) * weights, tf.reduce_sum(is_predicted, -1) * weights
+
+    def _is_predicted(self, batch: Batch) -> tf.Tensor:
+        """Where the next token is of the same document, float32 [B, T]."""
+        assert self._separator is not None
+        return tf.cast(tf.not_equal(batch[TOKENS][:, :-1], self._separator), tf.float32)
 
     def metric_sums(self, outputs: tf.Tensor, batch: Batch) -> dict[str, tf.Tensor]:
         """`tokens`, [3]: cross-entropy, tokens predicted right, tokens."""
         losses, targets = self._losses(outputs, batch), batch[TOKENS][:, 1:]
         weights = sample_weight(batch, losses)
         is_hit = tf.cast(tf.equal(tf.argmax(outputs, -1, output_type=targets.dtype), targets), tf.float32)
+        if self._separator is not None:
+            is_predicted = self._is_predicted(batch)
+            terms = (losses * is_predicted, is_hit * is_predicted, is_predicted)
+            sums = [tf.reduce_sum(tf.reduce_sum(term, -1) * weights) for term in terms]
+            return {"tokens": tf.stack(sums)}
         sums = [tf.reduce_sum(tf.reduce_sum(term, -1) * weights) for term in (losses, is_hit)]
         return {"tokens": tf.stack([*sums, tf.reduce_sum(weights) * self.output_shape[0]])}
 

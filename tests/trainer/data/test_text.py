@@ -32,7 +32,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 def opened(folder: Path, split: Any = "train", **options: Any) -> TextSource:
-    return open_text(TextData(path=str(folder), **{"context": 16, **options}), split)
+    source = open_text(TextData(path=str(folder), **{"context": 16, **options}), split)
+    assert isinstance(source, TextSource)
+    return source
 
 
 def tokens(source: TextSource) -> np.ndarray:

@@ -30,6 +30,29 @@ def test_equals_the_definition():
 
 
 @pytest.mark.parametrize("rotary", [False, True])
+def test_a_group_of_heads_shares_the_keys_and_values_of_one(rotary):
+    head, group = WIDTH // HEADS, HEADS
+    qkv = queries_keys_values()[..., : WIDTH + 2 * head]
+    q, k, v = np.split(qkv, [WIDTH, WIDTH + head], axis=-1)
+    repeated = np.concatenate([q, np.tile(k, group), np.tile(v, group)], axis=-1)
+    shared = CausalAttention(HEADS, rotary, kv_heads=1)(qkv)
+    assert shared.shape == (2, TIME, WIDTH)
+    np.testing.assert_allclose(shared, CausalAttention(HEADS, rotary)(repeated), rtol=1e-5, atol=1e-6)
+
+
+def test_neighbouring_heads_make_a_group():
+    heads, head = 4, 3
+    qkv = np.random.default_rng(0).normal(size=(1, TIME, (heads + 2 * 2) * head)).astype("float32")
+    layer = CausalAttention(heads, kv_heads=2)
+    _, keys, _ = layer.heads(qkv)
+    before = layer(qkv).numpy()
+    qkv[..., (heads + 1) * head : (heads + 2) * head] += 1.0 + np.arange(head * TIME).reshape(TIME, head)
+    changed = np.abs(layer(qkv).numpy() - before).reshape(TIME, heads, head).max((0, 2)) > 1e-3
+    assert keys.shape == (1, 2, TIME, head)
+    assert changed.tolist() == [False, False, True, True]
+
+
+@pytest.mark.parametrize("rotary", [False, True])
 def test_later_positions_change_nothing_earlier(rotary):
     layer = CausalAttention(HEADS, rotary)
     one, other = queries_keys_values(), queries_keys_values(1)
@@ -52,6 +75,6 @@ def test_rotation_keeps_lengths_and_makes_products_depend_on_the_distance_alone(
 
 
 def test_layer_can_be_saved():
-    layer = CausalAttention(HEADS, rotary=True, name="attention")
+    layer = CausalAttention(HEADS, rotary=True, kv_heads=1, name="attention")
     again = keras.layers.deserialize(keras.layers.serialize(layer))
     assert again.get_config() == layer.get_config()

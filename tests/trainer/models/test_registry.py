@@ -38,6 +38,7 @@ CASES = {
         TEXT,
         TOKENS,
     ),
+    "transformer_lm_grouped": (TransformerLmModel(layers=1, width=32, heads=4, kv_heads=2), TEXT, TOKENS),
 }
 # By hand: weights and biases of each layer, without the seeds of the dropout layers.
 PARAMETERS = {
@@ -51,6 +52,7 @@ PARAMETERS = {
     "dlrm": (4 + 13) * 16 + 3 * 32 + 33 * 16 + (16 + 3 + 1) * 64 + 65 * 32 + 33 * 2,
     "transformer_lm": (64 + 16) * 32 + 2 * (2 * 64 + 33 * 96 + 33 * 32 + 33 * 128 + 129 * 32) + 64,
     "transformer_lm_rotary": 2 * 64 * 32 + 2 * (2 * 64 + 33 * 96 + 33 * 32 + 33 * 128 + 129 * 32) + 64,
+    "transformer_lm_grouped": (64 + 16) * 32 + 2 * 64 + 33 * 64 + 33 * 32 + 33 * 128 + 129 * 32 + 64,
 }
 
 
