@@ -9,7 +9,7 @@ from launch.run_config import RunConfig
 from trainer.config.choice import accepted_names
 from trainer.config.recommendation import RetrievalTask
 from trainer.config.segmentation import SegmentationTask
-from trainer.config.task import ClassificationTask, LanguageModellingTask, RegressionTask
+from trainer.config.task import ClassificationTask, LanguageModellingTask, MaskedLmTask, RegressionTask
 from trainer.data.source import Feature, Schema
 from trainer.observe.number_text import format_bytes, format_count
 
@@ -30,8 +30,11 @@ COLUMNS = Schema(
     2,
 )
 TOKENS = Schema({"tokens": Feature((129,), "int32", num_values=256)}, None, 1000, 256)
+HIDDEN_TOKENS = Schema(
+    {"tokens": Feature((128,), "int32", num_values=257), "originals": Feature((128,), "int32")}, "originals", 1000, 257
+)
 SERIES = Schema(
-    {"past": Feature((72, 5), "float32"), "coming": Feature((24, 3), "float32", continues=True)}, "coming", 1000
+    {"past": Feature((72, 17), "float32"), "coming": Feature((24, 3), "float32", continues=True)}, "coming", 1000
 )
 
 SCANS = Schema(
@@ -51,10 +54,12 @@ PEOPLE_AND_ITEMS = Schema(
 
 TASKS = {
     "language_modelling": LanguageModellingTask(),
+    "masked_lm": MaskedLmTask(),
     "segmentation": SegmentationTask(),
     "retrieval": RetrievalTask(),
 }
 SAMPLES = ["classification", "regression", "multi_label"]
+OF_SERIES = ["regression", "classification", "multi_label"]
 
 
 @dataclass(frozen=True)
@@ -81,8 +86,9 @@ EXAMPLES = {
     "two_tower": Example("1,000 people and 1,000 items", PEOPLE_AND_ITEMS, ["retrieval"]),
     "dlrm": Example("16 categories and a number, 2 classes", COLUMNS, SAMPLES),
     "transformer_lm": Example("context of 128 bytes", TOKENS, ["language_modelling"]),
-    "tcn": Example("72 past steps of 5 channels, 24 of 3 to predict", SERIES, ["regression"]),
-    "transformer_forecaster": Example("72 past steps of 5 channels, 24 of 3 to predict", SERIES, ["regression"]),
+    "bert": Example("context of 128 bytes", HIDDEN_TOKENS, ["masked_lm", *SAMPLES]),
+    "tcn": Example("72 past steps of 17 channels, 24 of 3 to predict", SERIES, OF_SERIES),
+    "transformer_forecaster": Example("72 past steps of 17 channels, 24 of 3 to predict", SERIES, OF_SERIES),
 }
 
 

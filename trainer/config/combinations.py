@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from trainer.config.augmentation import MIXES, parse_augmentation
 from trainer.config.data import DataConfig, SyntheticData, TableData
+from trainer.config.data_streams import TextData
 from trainer.config.interval import Interval
 from trainer.config.recommendation import MovielensData
 from trainer.config.task import ClassificationTask
@@ -62,6 +63,8 @@ def _task_problems(config: TrainingConfig) -> list[str]:
     if ":" not in model and (model == "two_tower") != (task == "retrieval"):
         wanted = "task.name=retrieval" if model == "two_tower" else "model.name=two_tower"
         problems.append(f"task.name={task} does not go with model.name={model}: set {wanted}")
+    if task == "masked_lm" and model != "bert" and ":" not in model:
+        problems.append(f"task.name={task} must have model.name=bert, not {model}: set it")
     if task == "language_modelling" and model != "transformer_lm" and ":" not in model:
         problems.append(
             f"task.name={task} must have a model of token sequences, not model.name={model}: "
@@ -78,6 +81,10 @@ def _samples_for(data: DataConfig) -> tuple[str, str | None]:
         return f"data.name={data.name} with data.kind={data.kind}", TASK_OF_MOVIELENS[data.kind]
     if isinstance(data, TableData):
         return f"data.name={data.name} with data.target_kind={data.target_kind}", TASK_OF_COLUMN[data.target_kind]
+    if isinstance(data, TextData) and data.masked is not None:
+        return f"data.name={data.name} with data.masked={data.masked:g}", "masked_lm"
+    if isinstance(data, TextData) and data.classes:
+        return f"data.name={data.name} with data.classes", "classification"
     return f"data.name={data.name}", TASK_OF_DATA.get(data.name)
 
 

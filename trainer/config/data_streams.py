@@ -124,6 +124,22 @@ class TextData(DataConfig):
     packing: bool = Field(
         default=False, description="several whole documents in each window, none of which sees another"
     )
+    masked: Fraction | None = Field(
+        default=None, description="share of the tokens that are hidden, to be predicted from both sides; 0.15 is usual"
+    )
+    classes: dict[str, tuple[str, ...]] = Field(
+        default={}, description="for each class of texts, patterns of file names: windows are classified"
+    )
+
+    @model_validator(mode="after")
+    def _windows_serve_one_purpose(self) -> "TextData":
+        purposes = {"packing": self.packing, "masked": self.masked is not None, "classes": bool(self.classes)}
+        asked = [f"data.{name}" for name, is_asked in purposes.items() if is_asked]
+        if len(asked) > 1:
+            raise ValueError(f"{' and '.join(asked)} do not go together, since each makes other windows: keep one")
+        if len(self.classes) == 1:
+            raise ValueError(f"data.classes has {next(iter(self.classes))!r} alone, and there must be two: add one")
+        return self
 
     @model_validator(mode="after")
     def _bytes_have_a_fixed_vocabulary(self) -> "TextData":

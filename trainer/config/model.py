@@ -7,7 +7,7 @@ from pydantic import Field, PositiveInt, model_validator
 from trainer.config.choice import ChosenByName
 from trainer.config.recommendation import DlrmModel, TwoTowerModel
 from trainer.config.section import Section
-from trainer.config.sequence_models import TcnModel, TransformerForecasterModel
+from trainer.config.sequence_models import BertModel, TcnModel, TransformerForecasterModel
 from trainer.config.table_models import DcnModel, WideAndDeepModel
 from trainer.config.vision_models import ConvNextModel, EfficientNetV2Model, MobileNetV3Model, UnetModel, VitModel
 
@@ -121,6 +121,7 @@ ModelConfig = Annotated[
     | TwoTowerModel
     | DlrmModel
     | TransformerLmModel
+    | BertModel
     | TcnModel
     | TransformerForecasterModel
     | CustomModel,

@@ -1,4 +1,4 @@
-"""Options of the models that read a series and say how it goes on."""
+"""Options of the models that read sequences: series of numbers and, to both sides, of tokens."""
 
 from typing import Annotated, Literal
 
@@ -28,6 +28,12 @@ class EncoderModel(Section):
                 f"set model.width={-(-self.width // self.heads) * self.heads}"
             )
         return self
+
+
+class BertModel(EncoderModel):
+    """Bidirectional encoder of tokens, to fill in hidden ones or to classify a text (Devlin et al. 2018)."""
+
+    name: Literal["bert"] = "bert"
 
 
 class TcnModel(Section):

@@ -67,6 +67,12 @@ class LanguageModellingTask(Section):
     name: Literal["language_modelling"] = "language_modelling"
 
 
+class MaskedLmTask(Section):
+    """The hidden tokens of a text."""
+
+    name: Literal["masked_lm"] = "masked_lm"
+
+
 class MultiLabelTask(Section):
     """Any number of labels for each sample, each present or not."""
 
@@ -87,6 +93,7 @@ TaskConfig = Annotated[
     ClassificationTask
     | RegressionTask
     | LanguageModellingTask
+    | MaskedLmTask
     | MultiLabelTask
     | SegmentationTask
     | RetrievalTask

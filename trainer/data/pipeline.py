@@ -15,7 +15,7 @@ from trainer.data.counter_random import sample_keys
 from trainer.data.mixing import build_mixing
 from trainer.data.order import SampleOrder
 from trainer.data.shard import WHOLE, Shard
-from trainer.data.source import Schema, Source
+from trainer.data.source import Redrawn, Schema, Source
 from trainer.data.streaming import WEIGHT
 
 # A call of the pipeline costs some 50 microseconds, much more than to gather a small batch from memory. So a call reads
@@ -24,6 +24,7 @@ BLOCK_BYTES = 8 * 2**20
 BLOCK_STEPS = 32
 # Tells the random numbers of augmentation from those of the order, which has the same seed.
 AUGMENTATION_SALT = 0x5EED_A116
+REDRAWING_SALT = 0x5EED_D4A3
 
 # The functions mapped here are kept from AutoGraph: there is no Python control flow on tensors in them, and converting
 # them takes seconds at the first start.
@@ -103,9 +104,14 @@ class _Reader:
         self._rows = shard.rows(order.batch_size)
         self._change = build_augmentation(augment, source.schema)
         self._mix = build_mixing(augment, source.schema, order.batch_size // shard.num_parts)
+        self._redraw = source.redraw if isinstance(source, Redrawn) else None
         self._position = tf.range(order.batch_size, dtype=tf.int64)[self._rows]
         self._weighted = order.weighted or source.may_skip
         self.reads_blocks = source.in_memory and order.full_batches
+
+    @property
+    def _draws(self) -> bool:
+        return bool(self._change or self._mix or self._redraw)
 
     def steps(self, first_step: int, num_steps: int) -> tf.data.Dataset:
         """Elements [b, ...], read in parallel."""
@@ -126,7 +132,7 @@ class _Reader:
             return {name: tf.reshape(values, (*size, *values.shape[1:])) for name, values in batch.items()}
 
         first_steps = tf.data.Dataset.range(first_step, first_step + num_steps, block_steps)
-        return first_steps.map(read, num_parallel_calls=tf.data.AUTOTUNE if self._change or self._mix else None)
+        return first_steps.map(read, num_parallel_calls=tf.data.AUTOTUNE if self._draws else None)
 
     @tf.autograph.experimental.do_not_convert
     def _read_step(self, step: tf.Tensor) -> dict:
@@ -139,6 +145,8 @@ class _Reader:
         skipped = batch.pop(WEIGHT, None)
         if skipped is not None:
             weight *= skipped
+        if self._redraw is not None:
+            batch = self._redraw(batch, sample_keys(self._seed ^ REDRAWING_SALT, step, position))
         if self._change is not None or self._mix is not None:
             keys = sample_keys(self._seed ^ AUGMENTATION_SALT, step, position)
             batch = self._change(batch, keys) if self._change else batch

@@ -125,6 +125,15 @@ class SkippedRecords:
 
 
 @runtime_checkable
+class Redrawn(Protocol):
+    """A source in memory that draws something of each sample; training draws it anew at each reading."""
+
+    def redraw(self, batch: dict[str, tf.Tensor], keys: tf.Tensor) -> dict[str, tf.Tensor]:
+        """What `read` gave, with the draw replaced by that of `keys`, uint32 [B]."""
+        ...
+
+
+@runtime_checkable
 class Source(Protocol):
     """Samples that can be read at any index, by several threads at once."""
 

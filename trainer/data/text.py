@@ -14,9 +14,11 @@ from trainer.config.data_streams import TextData
 from trainer.data.cache_folder import cache_folder
 from trainer.data.checks import DataError
 from trainer.data.held_out import Split
+from trainer.data.masking import MaskedSource
 from trainer.data.packing import PackedSource
 from trainer.data.places import find_path
 from trainer.data.source import Feature, Schema, SkippedRecords
+from trainer.data.text_classes import TextClassSource
 from trainer.data.token_files import Document, TokenFile, TokenFiles, key_of, not_stored
 from trainer.data.tokenizer import DEFAULT_VOCABULARY, Tokenizer
 
@@ -70,12 +72,12 @@ class TextSource:
         return self._held
 
 
-def open_text(data: TextData, split: Split) -> TextSource | PackedSource:
+def open_text(data: TextData, split: Split) -> TextSource | PackedSource | MaskedSource | TextClassSource:
     """Opens the windows of a split; the first time, trains the tokenizer and stores the tokens of all texts.
 
     Raises:
         DataError: A folder is missing, a file is empty or no text and may not be skipped, the texts are shorter than
-            one window or too long to be packed, or the tokens cannot be stored.
+            one window or too long for windows in memory, or the tokens cannot be stored.
     """
     skipped = SkippedRecords(data.skip_bad_records)
     texts = _Texts(find_path(data.path, "data.path"), data, skipped)
@@ -103,12 +105,17 @@ def open_text(data: TextData, split: Split) -> TextSource | PackedSource:
         part = split.replace("_", "-")
         rule = f"the {part} part has {len(file.tokens)} tokens, less than a window of {data.context + 1}"
         raise DataError(data.path, "", rule, "lower data.context, or add text")
-    if not data.packing:
+    if not (data.packing or data.masked or data.classes):
         return TextSource(file, tokenizer, data.context, skipped)
     if file.tokens.nbytes > IN_MEMORY_BYTES:
-        rule = f"data.packing keeps its windows in memory, and the tokens take {file.tokens.nbytes / 2**20:.0f} MiB"
-        raise DataError(data.path, "", rule, f"set data.packing=false, or use at most {IN_MEMORY_BYTES >> 20} MiB")
-    return PackedSource(file, tokenizer, data.context + 1, skipped)
+        setting = "packing" if data.packing else "masked" if data.masked else "classes"
+        rule = f"data.{setting} keeps its windows in memory, and the tokens take {file.tokens.nbytes / 2**20:.0f} MiB"
+        raise DataError(data.path, "", rule, f"use at most {IN_MEMORY_BYTES >> 20} MiB of them")
+    if data.packing:
+        return PackedSource(file, tokenizer, data.context + 1, skipped)
+    if data.masked is not None:
+        return MaskedSource(file, tokenizer, data.context, data.masked, skipped)
+    return TextClassSource(file, tokenizer, data.context, data.classes, skipped)
 
 
 class _Texts:

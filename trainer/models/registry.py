@@ -16,10 +16,11 @@ from trainer.config.model import (
     TransformerLmModel,
 )
 from trainer.config.recommendation import DlrmModel, TwoTowerModel
-from trainer.config.sequence_models import TcnModel, TransformerForecasterModel
+from trainer.config.sequence_models import BertModel, TcnModel, TransformerForecasterModel
 from trainer.config.table_models import DcnModel, WideAndDeepModel
 from trainer.config.vision_models import ConvNextModel, EfficientNetV2Model, MobileNetV3Model, UnetModel, VitModel
 from trainer.data.source import Schema
+from trainer.models.bert import bert
 from trainer.models.building import building
 from trainer.models.cnn import cnn
 from trainer.models.custom import custom_model
@@ -54,6 +55,7 @@ BUILDERS: dict[type, Any] = {
     TwoTowerModel: two_tower,
     DlrmModel: dlrm,
     TransformerLmModel: transformer_lm,
+    BertModel: bert,
     TcnModel: tcn,
     TransformerForecasterModel: transformer_forecaster,
     CustomModel: custom_model,

@@ -8,6 +8,7 @@ from trainer.config.task import (
     ClassificationTask,
     CustomTask,
     LanguageModellingTask,
+    MaskedLmTask,
     MultiLabelTask,
     RegressionTask,
     TaskConfig,
@@ -16,6 +17,7 @@ from trainer.data.source import Schema
 from trainer.tasks.classification import Classification
 from trainer.tasks.custom import custom_task
 from trainer.tasks.language_modelling import LanguageModelling
+from trainer.tasks.masked_lm import MaskedLm
 from trainer.tasks.multi_label import MultiLabel
 from trainer.tasks.regression import Regression
 from trainer.tasks.retrieval import Retrieval
@@ -36,6 +38,8 @@ def build_task(config: TaskConfig, schema: Schema) -> Task:
             return Regression(config, schema)
         case LanguageModellingTask():
             return LanguageModelling(config, schema)
+        case MaskedLmTask():
+            return MaskedLm(config, schema)
         case MultiLabelTask():
             return MultiLabel(config, schema)
         case SegmentationTask():
