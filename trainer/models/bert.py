@@ -41,12 +41,12 @@ def bert(config: BertModel, schema: Schema, task: Task) -> keras.Model:
     embedding = layers.ReversibleEmbedding(feature.num_values, config.width, True, initial, name="token_embedding")
     is_end = IsToken(END_OF_DOCUMENT, name="is_end")(inputs)
     x = encoded(embedding(inputs), config, is_end)
-    if len(task.output_shape) == 2:
+    if len(task.output_shape) == 2:  # a token at each position
         x = layers.Dense(config.width, activation="gelu", name="hidden_token")(x)
         x = embedding(encoder_norm("hidden_token_norm")(x), reverse=True)
     else:
         x = layers.Dense(task.output_shape[-1], name="output")(MeanOfRest(name="mean_of_tokens")(x, is_end))
-    return keras.Model(inputs, as_logits(x), name=config.name)
+    return keras.Model(inputs, as_logits(x, task), name=config.name)
 
 
 @keras.saving.register_keras_serializable("phalanx")

@@ -44,13 +44,13 @@ def forecast(x_BD: Any, inputs: Any, schema: Schema, task: Task) -> Any:
     """
     y = layers.Dense(task.output_shape[-1], name="output")(x_BD)
     target = schema.features[schema.target or ""]
-    if target.continues:
-        horizon, num_targets = target.shape
-        feature = next(iter(task.input_features.values()))
-        channels = feature.channels or ((0.0, 1.0),) * num_targets
-        deviations = [std for _, std in channels[:num_targets]]
-        y = Continuation(horizon, deviations, dtype="float32", name="continuation")([y, inputs])
-    return as_logits(y)
+    if not target.continues:
+        return as_logits(y, task)
+    horizon, num_targets = target.shape
+    feature = next(iter(task.input_features.values()))
+    channels = feature.channels or ((0.0, 1.0),) * num_targets
+    deviations = [std for _, std in channels[:num_targets]]
+    return as_logits(Continuation(horizon, deviations, dtype="float32", name="continuation")([y, inputs]))
 
 
 @keras.saving.register_keras_serializable("phalanx")
