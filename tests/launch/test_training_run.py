@@ -211,3 +211,11 @@ def test_data_bench_measures_input_and_model(finished, capsys):
     assert found["consumed_per_s"] > 0
     assert run(["data", "bench", str(finished[0] / "tiny.yaml"), "--seconds", "0.05"]) == ExitCode.DONE
     assert "the model" in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_the_main_job_reaches_on_real_data_what_its_config_says(tmp_path, capsys):
+    settings = [f"run.dir={tmp_path}", "observe.tensorboard=false", "export.enabled=false"]
+    assert run(["train", "configs/mnist.yaml", *settings]) == ExitCode.DONE
+    accuracy = [line["accuracy"] for line in read_metrics(tmp_path / "mnist" / "metrics.jsonl") if "split" in line]
+    assert accuracy[-1] >= 0.93
+    assert f"metrics      {tmp_path / 'mnist' / 'metrics.jsonl'}" in capsys.readouterr().out

@@ -91,6 +91,8 @@ def _launches(journal: Sequence[Record]) -> list[list[Record]]:
                 launches.append([record])
                 generation = record.get("generation")
                 continue
+        if generation is not None and record.get("generation", generation) != generation:
+            continue  # said by a process that has not begun yet: what went before is no time of the one before it
         if event == "command" and record.get("command") == "finish":
             over = True
         if launches:

@@ -53,6 +53,13 @@ def test_a_killed_process_that_is_started_again_is_a_failure() -> None:
     assert sum(found.seconds.values()) == pytest.approx(found.wall_s)
 
 
+def test_what_a_process_says_before_it_trains_ends_its_rest_and_not_the_work_of_the_one_before() -> None:
+    began = [record(12, "started", step=0), record(20, "stopped", step=60)]
+    again = [record(112, "resumed", 1, step=60), record(130, "finished", 1, step=100)]
+    found = account_of([*began, record(111, "checkpoint_damaged", 1), *again], {0: FIRST})
+    assert found.seconds == account_of([*began, *again], {0: FIRST}).seconds
+
+
 def test_a_process_that_said_why_it_failed_is_quoted() -> None:
     journal = [
         record(12, "started", step=0),
