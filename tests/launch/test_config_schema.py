@@ -31,6 +31,7 @@ def test_a_section_chosen_by_name_offers_each_name_once():
         "two_tower",
         "dlrm",
         "transformer_lm",
+        "bert",
         "tcn",
         "transformer_forecaster",
         None,
