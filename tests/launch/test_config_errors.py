@@ -32,7 +32,7 @@ def problems(*overrides) -> tuple[str, ...]:
         ("observe.profile_steps=[5,6,7]", r"observe.profile_steps=\[5, 6, 7\] must have at most 2 values: remove some"),
         ("model=mlp", "model=mlp must be a section: write model.name=mlp"),
         ("train=5", "train=5 must be a section of keys and values: indent its keys below it"),
-        ("model.name=lstm", "model.name=lstm must be one of mlp, cnn, .*:function: choose one of these"),
+        ("model.name=boltzmann", "model.name=boltzmann must be one of mlp, cnn, .*:function: choose one of these"),
         ("data.name=mnist_sampel", "data.name=mnist_sampel must be one of .*: did you mean mnist_sample?"),
         ("optimizer.schedule.name=cosin", "optimizer.schedule.name=cosin must be .*: did you mean cosine?"),
         ("precision=fp32", "precision=fp32 must be one of float32, mixed_bfloat16, mixed_float16: .*"),
