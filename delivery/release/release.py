@@ -17,6 +17,7 @@ from delivery.release.gates_file import Gates
 from delivery.release.sample_scores import read_held_out, score
 from delivery.repository.model_repository import ModelRepository, RepositoryRefused
 from trainer.data.registry import open_source
+from trainer.data.source import Schema
 
 _OF_CONTENTS = frozenset({"operation", "function", "collection", "object", "asset", "warmup", "training_sample"})
 
@@ -124,20 +125,20 @@ def _ask(
         GateResult("operations", "passed", f"{len(package.operations)} kinds, all on the list"),
     ]
     source = open_source(gates.data, "held_out")
-    samples, target = read_held_out(source, gates.samples), source.schema.target
+    samples, schema = read_held_out(source, gates.samples), source.schema
     slices = check_slices(gates, samples)
     in_use = None
     if current is not None:
         try:
             in_use = _load(
-                _copy(repository, name, current, keyring, place / "current"), current, gates, samples, target
+                _copy(repository, name, current, keyring, place / "current"), current, gates, samples, schema
             )
         except PackageRefused as refusal:
             return [
                 *results,
                 GateResult("metrics", "refused", f"version {current}, in use, cannot be compared with: {refusal}"),
             ]
-    return results + list(run_gates(gates, _load(package, candidate, gates, samples, target), in_use, slices))
+    return results + list(run_gates(gates, _load(package, candidate, gates, samples, schema), in_use, slices))
 
 
 def _copy(repository: ModelRepository, name: str, version: int, keyring: Keyring, place: Path) -> VerifiedPackage:
@@ -145,10 +146,10 @@ def _copy(repository: ModelRepository, name: str, version: int, keyring: Keyring
 
 
 def _load(
-    package: VerifiedPackage, number: int, gates: Gates, samples: dict[str, np.ndarray], target: str | None
+    package: VerifiedPackage, number: int, gates: Gates, samples: dict[str, np.ndarray], schema: Schema
 ) -> Version:
     loaded = tf.saved_model.load(str(package.path))
-    return Version(number, package, loaded, score(loaded, gates.metric, samples, target))
+    return Version(number, package, loaded, score(loaded, gates.metric, samples, schema))
 
 
 def _gate_names(gates: Gates) -> list[str]:

@@ -12,7 +12,8 @@ import numpy as np
 import tensorflow as tf
 
 from delivery.release.gates_file import GatesRefused, MetricName
-from trainer.data.source import Source
+from trainer.data.masking import NOT_PREDICTED
+from trainer.data.source import Schema, Source
 
 _CHUNK = 250
 
@@ -44,7 +45,9 @@ def _label_accuracy(answers: Mapping[str, np.ndarray], target: np.ndarray) -> np
 
 
 def _token_accuracy(answers: Mapping[str, np.ndarray], target: np.ndarray) -> np.ndarray:
-    return (answers["logits"].argmax(-1) == target).mean(1)
+    is_predicted = target != NOT_PREDICTED
+    is_hit = (answers["logits"].argmax(-1) == target) & is_predicted
+    return is_hit.sum(1) / np.maximum(is_predicted.sum(1), 1)
 
 
 _SCORES: dict[MetricName, Callable[[Mapping[str, np.ndarray], np.ndarray], np.ndarray]] = {
@@ -71,23 +74,27 @@ def read_held_out(source: Source, most: int) -> dict[str, np.ndarray]:
     return samples
 
 
-def score(loaded: Any, metric: MetricName, samples: Mapping[str, np.ndarray], target: str | None) -> np.ndarray:
+def score(loaded: Any, metric: MetricName, samples: Mapping[str, np.ndarray], schema: Schema) -> np.ndarray:
     """The score of each sample, float64 [B].
 
     Args:
         loaded: The SavedModel of a verified package.
         metric: What is counted.
         samples: The held-out samples as the source gives them.
-        target: The feature to predict; None: the next token.
+        schema: Names the feature to predict; none: the next token, of the same document where a sample holds several.
 
     Raises:
         GatesRefused: The model and the data, or the metric, do not fit together.
     """
     name = next((name for name in sorted(loaded.signatures) if name.endswith("_tensors")), "serving_default")
     signature = loaded.signatures[name]
-    features, wanted = dict(samples), samples.get(target or "")
+    features, wanted = dict(samples), samples.get(schema.target or "")
     if wanted is None:
-        features, wanted = {"tokens": samples["tokens"][:, :-1]}, samples["tokens"][:, 1:]
+        tokens, wanted = samples["tokens"][:, :-1], samples["tokens"][:, 1:]
+        features = {"tokens": tokens}
+        separator = schema.features["tokens"].separator
+        if separator is not None:
+            wanted = np.where(tokens == separator, NOT_PREDICTED, wanted)
     inputs = signature.structured_input_signature[1]
     if missing := sorted(set(inputs) - set(features)):
         raise GatesRefused(f"the data has no feature {missing[0]}, which the model takes: name its data under data")
