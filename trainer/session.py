@@ -15,7 +15,7 @@ from trainer.config.strategy import StrategyConfig
 from trainer.config.training import TrainingConfig
 from trainer.data.block_reader import BlockReader
 from trainer.data.order import SampleOrder
-from trainer.data.pipeline import steps_of_block, train_batches, train_blocks
+from trainer.data.pipeline import SHORTEST_BLOCK, steps_of_block, train_batches, train_blocks
 from trainer.data.registry import open_source
 from trainer.data.source import Schema, Source
 from trainer.evaluate import Evaluator
@@ -78,7 +78,7 @@ class Session:
     def blocks(self, first_data_step: int, num_steps: int) -> BlockReader:
         """This process's slices of them, stacked for the inner loop: as many batches at once as `train.steps_per_loop`
         and memory allow."""
-        block_steps = steps_of_block(self.source, self.order, self.config.train.steps_per_loop)
+        block_steps = steps_of_block(self.source, self.order, self._steps_of_block)
         blocks = train_blocks(
             self.source,
             self.order,
@@ -90,6 +90,13 @@ class Session:
             shard=self.strategy.shard,
         )
         return BlockReader(blocks, block_steps)
+
+    @property
+    def _steps_of_block(self) -> int:
+        """At most so many. The length of a block is a constant of a loop that is one program, and XLA compiles a block
+        of one step to other arithmetic: a call then takes one step of a block of two, so that no bit depends on it."""
+        is_program = self.step.xla == "loop" or self.config.strategy.name == "tpu"
+        return max(SHORTEST_BLOCK if is_program else 1, self.config.train.steps_per_loop)
 
     def warm_up(self) -> None:
         """Traces and runs everything that a step needs, for a worker that is to step in at once; the state stays."""

@@ -22,6 +22,8 @@ from trainer.data.streaming import WEIGHT
 # a block of batches, up to this many bytes and this many batches.
 BLOCK_BYTES = 8 * 2**20
 BLOCK_STEPS = 32
+# Of a loop that is one XLA program: whoever takes single steps takes them from blocks of two, where they fit.
+SHORTEST_BLOCK = 2
 # Tells the random numbers of augmentation from those of the order, which has the same seed.
 AUGMENTATION_SALT = 0x5EED_A116
 REDRAWING_SALT = 0x5EED_D4A3

@@ -14,7 +14,7 @@ import tensorflow as tf
 from tensorflow.compiler.tf2xla.ops import gen_xla_ops
 
 from trainer.config.training import TrainingConfig
-from trainer.data.pipeline import steps_that_fit, train_batches
+from trainer.data.pipeline import SHORTEST_BLOCK, steps_that_fit, train_batches
 from trainer.data.shard import WHOLE, Shard
 from trainer.session import Session, build_session
 from trainer.state import TrainState
@@ -158,7 +158,7 @@ class TpuLowering:
 
     def _block(self, batch_size: int) -> Mapping[str, tf.TensorSpec]:
         config = self.session.config
-        steps = steps_that_fit(self.session.schema, batch_size, config.train.steps_per_loop)
+        steps = steps_that_fit(self.session.schema, batch_size, max(SHORTEST_BLOCK, config.train.steps_per_loop))
         rows = batch_size // self._num_replicas
         return {
             name: tf.TensorSpec([steps, rows, *spec.shape[1:]], spec.dtype) for name, spec in self._features.items()

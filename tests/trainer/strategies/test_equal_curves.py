@@ -93,6 +93,23 @@ def test_steps_per_loop_does_not_change_a_bit(strategy, devices, compiler):
             np.testing.assert_array_equal(variable.numpy(), many.state.variables[name].numpy(), err_msg=name)
 
 
+def test_one_step_a_block_does_not_change_a_bit_of_a_loop_that_is_one_program():
+    """At the sizes of configs/mnist.yaml XLA compiles a block of one step to other arithmetic."""
+    change = {
+        "model": {"name": "mlp", "hidden": [128], "activation": "relu", "dropout": 0.2},
+        "data": {"name": "synthetic", "num_samples": 640, "batch_size": 32, "shape": [28, 28], "num_classes": 10},
+        "optimizer": {"name": "adam", "learning_rate": 0.002},
+        "train": {"xla": True, "xla_scope": "loop"},
+    }
+    one = small_session(**merged(change, {"train": {"steps_per_loop": 1}}))
+    many = small_session(**merged(change, {"train": {"steps_per_loop": 20}}))
+    losses(one, 20)
+    losses(many, 20, steps_per_call=20)
+    for name, variable in one.state.variables.items():
+        if name != "window":
+            np.testing.assert_array_equal(variable.numpy(), many.state.variables[name].numpy(), err_msg=name)
+
+
 @keras.saving.register_keras_serializable("tests")
 def normalised_model(schema) -> keras.Model:
     """Batch normalisation, and a Normalization layer whose constants no step may touch."""
