@@ -22,7 +22,7 @@ class Journal:
     """Appends events to `journal.jsonl`; the file is only ever added to.
 
     Events of a run on one machine: started, resumed, evaluated, checkpoint_saved, checkpoint_failed,
-    checkpoint_damaged, records_skipped, rolled_back, exported, stopped, finished, failed. Events about a worker also
+    checkpoint_damaged, began_anew, records_skipped, rolled_back, exported, stopped, finished, failed. Events about a worker also
     carry `rank`, `pid` and `host`.
 
     Args:
