@@ -7,6 +7,9 @@ from typing import Any
 
 from launch.yaml_text import Location, parse_value
 
+_QUOTES, _BRACKETS = "\"'", "[]{}"
+_NULL = ("", "~", "null", "Null", "NULL")
+
 
 @dataclass(frozen=True)
 class Overridden:
@@ -47,17 +50,32 @@ def apply_overrides(
             problems.append(f"{override!r} is not a setting: write section.key=value, as in train.steps=200")
             continue
         try:
-            value = parse_value(text)
+            value = _read(text, takes_text(location))
         except ValueError as error:
             problems.append(f"{key}={text} cannot be read ({error}): put the value in quotes, as in '{key}=\"...\"'")
             continue
-        if takes_text(location) and not isinstance(value, str) and value is not None:
-            value = text
         if (outer := _put(values, location, value, written_out)) is not None:
             problems.append(f"{key} cannot be set, because {outer} is a value and not a section: set {outer} itself")
             continue
         locations.add(location)
     return Overridden(values, frozenset(locations), tuple(problems))
+
+
+def _read(text: str, is_text: bool) -> Any:
+    """The value that was typed; a pattern such as `*.txt`, which the shell hands over without its quotes, as it is.
+
+    Raises:
+        ValueError: the text is not a YAML value.
+    """
+    try:
+        value = parse_value(text)
+    except ValueError:
+        if text[0] in _QUOTES or (not is_text and set(text) & {*_BRACKETS, *_QUOTES}):
+            raise
+        return text
+    if is_text and not isinstance(value, str) and (value is not None or text not in _NULL):
+        return text
+    return value
 
 
 def _put(

@@ -17,6 +17,7 @@ from launch.quiet_start import import_tensorflow
 from launch.step_speed import measure_step
 from trainer.observe.number_text import format_bytes, format_count, format_duration, format_number
 from trainer.run_folder import RunFolder
+from trainer.skipped import Skipped, skipped_of
 
 if TYPE_CHECKING:
     from trainer.session import Session
@@ -47,6 +48,7 @@ class Preflight:
         kept_bytes: of all checkpoints that are on disk at once.
         free_bytes: on the disk of the run folder.
         strategy: name and reason of the one that a run takes.
+        skipped_records: those that were left out so far, as `phalanx status` has them; None for none.
         begun: whether the run folder holds a run already, so that `phalanx train` would go on with it.
         problems: why the run would fail, one sentence each.
     """
@@ -70,6 +72,7 @@ class Preflight:
     strategy: dict[str, str]
     begun: bool
     problems: list[str] = field(default_factory=list)
+    skipped_records: dict[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """As one JSON object."""
@@ -121,6 +124,7 @@ def try_out(config: RunConfig) -> Preflight:
         strategy=_strategy(config, session).facts,
         begun=RunFolder(config.run.folder).has_progress,
         problems=_disk_problems(config, kept_bytes, free_bytes),
+        skipped_records=skipped.to_json() if (skipped := skipped_of(session.sources)) else None,
     )
 
 
@@ -234,6 +238,8 @@ def describe(found: Preflight) -> str:
     }
     width = max(len(name) for name in rows)
     lines = [f"{name:<{width}}  {text}" for name, text in rows.items()]
+    if found.skipped_records is not None:
+        lines[1:1] = Skipped.from_json(found.skipped_records).lines()
     return "\n".join(
         [*lines, *(f"problem: {problem}" for problem in found.problems), *([] if found.problems else ["ok"])]
     )

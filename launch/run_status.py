@@ -17,6 +17,7 @@ from trainer.observe.number_text import format_count, format_duration, format_nu
 from trainer.report.reading import read_run
 from trainer.report.wall_time import status as journal_status
 from trainer.report.wall_time import wall_time
+from trainer.skipped import Skipped, read_skipped
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class RunStatus:
         goodput: where the time went, as `Account.to_json` has it.
         detached: of a detached run the pid and the host of its keeper, None when it has none any more, how often it
             started the run again, how the last launcher died, and why the run was given up. None of other runs.
+        skipped_records: how many records were left out, the bound, and the first of them; None for none.
         intervals: how often the state is saved, as far as the run has chosen it: snapshots, checkpoints.
     """
 
@@ -56,6 +58,7 @@ class RunStatus:
     goodput: dict[str, Any]
     intervals: dict[str, dict[str, Any]]
     detached: dict[str, Any] | None = None
+    skipped_records: dict[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """As one JSON object; JSON has no NaN, so that and infinity are named."""
@@ -91,6 +94,7 @@ def read_status(folder: Path) -> RunStatus:
         silent_s=time.time() - last if last is not None and holder else None,
         goodput=account.to_json() | {"sentence": sentence(account)},
         detached=_detached(folder, keeper),
+        skipped_records=skipped.to_json() if (skipped := read_skipped(record.journal)) else None,
         intervals={
             choice["of"]: {name: choice[name] for name in ("steps", "seconds", "cost", "mtbf", "reason")}
             for choice in newest_choices(record.journal)
@@ -132,6 +136,9 @@ def describe(status: RunStatus) -> str:
             rows.append(("speed", f"{format_count(status.training['examples_per_s'])} samples/s"))
     if status.evaluation:
         rows.append((str(status.evaluation["split"]), _metrics(status.evaluation)))
+    if status.skipped_records is not None:
+        first, *more = Skipped.from_json(status.skipped_records).lines()
+        rows += [("skipped", first), *(("", line) for line in more)]
     rows.append(("checkpoints", ", ".join(map(str, status.checkpoints)) or "none"))
     for number, (of, choice) in enumerate(status.intervals.items()):
         rows.append(("" if number else "saving", interval_sentence({"of": of, **choice})))

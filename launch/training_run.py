@@ -19,7 +19,8 @@ from launch.yaml_text import read_document
 from trainer.config_changes import config_changes
 from trainer.environment import version_changes
 from trainer.observe.journal import next_generation, read_journal
-from trainer.run_folder import RunFolder
+from trainer.observe.tail import Tail
+from trainer.run_folder import RunFolder, RunFolderError
 from trainer.stop_request import StopRequest, stop_on_signals
 
 
@@ -50,6 +51,7 @@ def carry_out(config: RunConfig, *, accept_config_change: bool = False, is_kept:
         stop_on_file(stop, StopFile(folder.path), is_kept),
     ):
         compare_config(folder, config, accept_config_change)
+        stored = StoredConfig(folder)
         folder.write_config(write_config(config))
         _compare_environment(folder)
         generation = next_generation(folder.journal)
@@ -60,7 +62,8 @@ def carry_out(config: RunConfig, *, accept_config_change: bool = False, is_kept:
             else:
                 with write_log(folder.log(generation, rank=0)):
                     end = _train(config, folder, stop)
-        except Exception as error:
+        except BaseException as error:
+            stored.put_back_unless_begun()
             # Some rules can be checked only against the data and the model. A request that breaks one leaves as little
             # behind as one that is refused at once.
             if is_new and not folder.has_progress and exit_code_of(error) is ExitCode.WRONG_REQUEST:
@@ -116,6 +119,37 @@ def refuse_kept(folder: RunFolder) -> None:
     keeper = read_holder(folder.path, KEEPING)
     if keeper is not None:
         raise RunBusy(folder.path, keeper)
+
+
+class StoredConfig:
+    """The config that a run had before it is to go on with another one.
+
+    Whether the run can is known only when its state has been restored, by workers that read the config in the folder.
+    Should they refuse it, the run must still go on as it was. Made by the holder of the run's lock.
+
+    Args:
+        folder: of the run.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+        self._text = folder.config.read_text(encoding="utf-8") if folder.exists and folder.has_progress else None
+        self._journal = Tail(folder.journal)
+        self._journal.read()
+
+    def put_back_unless_begun(self) -> None:
+        """Stores it again if no step could have been taken with the one that is stored now."""
+        text, config = self._text, self._folder.config
+        if text is None or text == config.read_text(encoding="utf-8"):
+            return
+        if any(event.get("event") in ("started", "resumed") for event in self._journal.read()):
+            return
+        try:
+            self._folder.write_config(text)
+        except RunFolderError as error:  # what ended the run is said as well, and matters more
+            typer.echo(str(error), err=True)
+        else:
+            typer.echo(f"{config} is as it was before: nothing was trained with the changed settings")
 
 
 def compare_config(folder: RunFolder, config: RunConfig, accept: bool) -> None:

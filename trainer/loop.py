@@ -14,6 +14,7 @@ from trainer.non_finite import explain
 from trainer.recorder import Recorder
 from trainer.saving import Saver
 from trainer.session import Session
+from trainer.skipped import SkippedWatch
 from trainer.step.window import mean_loss
 from trainer.stop_request import StopRequest
 from trainer.strategies.strategy import LoopResult, TrainLoop
@@ -45,6 +46,7 @@ class Loop:
         on_progress: Callable[[int, str], None] | None = None,
     ) -> None:
         self._session, self._recorder, self._saver = session, recorder, saver
+        self._skipped = SkippedWatch(session.sources, recorder)
         self._progress = on_progress or (lambda step, phase: None)
         self._regrouping = session.strategy.regrouping
         self._broken = self._regrouping.broken if self._regrouping else ()
@@ -69,6 +71,7 @@ class Loop:
         """
         session = self._session
         first_step = step = session.state.step
+        self._skipped.look()
         self._saver.keep_for_rollback()
         self._decisions.hear()  # what a group counted that this worker has just joined
         self._open_blocks(step)
@@ -81,6 +84,7 @@ class Loop:
         finally:
             if self._reader is not None:
                 self._reader.close()
+            self._skipped.conclude()
         while not self._leave(step, step > first_step):
             pass
 
@@ -152,6 +156,7 @@ class Loop:
             self._log(step, result)
         if self._decisions.evaluates(step) or step == last_step:
             self._evaluate(step)
+        self._skipped.look()
         if self._histograms_due.reached(step):
             self._record_histograms(step)
         if step < last_step and self._decisions.saves(step):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from trainer.checkpoint.format import Checkpoint, read_checkpoint
+from trainer.checkpoint.format import Checkpoint, DamagedCheckpoint, read_checkpoint
 from trainer.checkpoint.host_buffer import ArraySpec
 from trainer.checkpoint.store import CheckpointStore
 from trainer.checkpoint.writer import CheckpointWriter, FailedCheckpoint, SavedCheckpoint
@@ -169,7 +169,22 @@ class Saver:
             self.snapshot_interval.steps = agreement.from_chief(self.snapshot_interval.steps or FIRST_STEPS)
 
     def _newest_checkpoint(self) -> Checkpoint | None:
-        return self._store.newest_verified(self._damaged, set_aside=self._writer is not None)
+        damages: list[str] = []
+
+        def note(damage: DamagedCheckpoint, place: Path | None) -> None:
+            self._recorder.event("checkpoint_damaged", reason=str(damage), path=str(place))
+            damages.append(f"{damage}{f'; set aside as {place}' if place else ''}")
+
+        found = self._store.newest_verified(note, set_aside=self._writer is not None)
+        if damages and self._writer is not None:  # the other workers of a group would only repeat it
+            for damage in damages:
+                self._recorder.warn(damage)
+            if found is None:
+                self._recorder.event("began_anew", damaged=len(damages))
+                self._recorder.warn("no good checkpoint is left: the training begins anew from step 0")
+            else:
+                self._recorder.warn(f"the checkpoint of step {found.step} is used")
+        return found
 
     def carried(self) -> dict[str, Any]:
         """What belongs to the state besides the variables, for a worker that takes it over."""
@@ -307,10 +322,6 @@ class Saver:
     def _failed(self, failed: FailedCheckpoint) -> None:
         self._recorder.event("checkpoint_failed", step=failed.step, reason=failed.reason)
         self._recorder.warn(failed.reason)
-
-    def _damaged(self, damage: Exception, place: object) -> None:
-        self._recorder.event("checkpoint_damaged", reason=str(damage), path=str(place))
-        self._recorder.warn(f"{damage}; set aside as {place}, the one before it is used")
 
     def _snapshot_taken(self, step: int, began_at: float, duration_s: float) -> None:
         self._recorder.trace.add("snapshot", began_at, duration_s, step)

@@ -64,6 +64,11 @@ class Session:
         """Of the training data."""
         return self.source.schema
 
+    @property
+    def sources(self) -> list[Source]:
+        """The data that is learned from and, where there is any, the held-out data."""
+        return [self.source, *([self.evaluator.source] if self.evaluator else [])]
+
     def batches(self, first_data_step: int, num_steps: int) -> tf.data.Dataset:
         """The global batches of `num_steps` steps from a data step on."""
         return train_batches(

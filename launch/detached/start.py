@@ -20,7 +20,7 @@ from launch.exit_code import ExitCode
 from launch.hosts import check_backend
 from launch.run_log import launcher_log
 from launch.stop_file import StopFile
-from launch.training_run import compare_config, refuse_kept
+from launch.training_run import StoredConfig, compare_config, refuse_kept
 from trainer.observe.tail import Tail
 from trainer.run_folder import RunFolder
 
@@ -50,6 +50,7 @@ def start_detached(config: RunConfig, *, accept_config_change: bool = False) -> 
     refuse_kept(folder)
     with RunLock(folder.path, sys.argv):
         compare_config(folder, config, accept_config_change)
+        stored = StoredConfig(folder)
         folder.write_config(write_config(config))
         KeeperRecord().write(folder.path)
         StopFile(folder.path).clear()
@@ -59,6 +60,7 @@ def start_detached(config: RunConfig, *, accept_config_change: bool = False) -> 
     try:
         where, has_ended = _start(folder, address)
     except BaseException:
+        stored.put_back_unless_begun()
         _leave_nothing(folder, is_new)
         raise
     code = _wait_until_it_trains(folder, journal, has_ended)
@@ -66,6 +68,7 @@ def start_detached(config: RunConfig, *, accept_config_change: bool = False) -> 
         _say_where(folder, where, code)
         return ExitCode.DONE
     typer.echo(_last_words(log, said), err=True)
+    stored.put_back_unless_begun()
     if code is ExitCode.WRONG_REQUEST:
         _leave_nothing(folder, is_new)
     return code

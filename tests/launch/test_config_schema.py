@@ -1,4 +1,10 @@
+from pathlib import Path
+
+import pytest
+
+from launch.config import load_config
 from launch.config_schema import json_schema
+from launch.yaml_text import read_document
 
 SCHEMA = json_schema()
 
@@ -49,3 +55,34 @@ def test_nested_choices_are_there_too():
 def test_settings_are_described_for_the_editor():
     train = resolve(SCHEMA["properties"]["train"])
     assert all("description" in setting for setting in train["properties"].values())
+
+
+FILES = sorted(Path("configs").glob("*.yaml"))
+VALID = [
+    *FILES,
+    "model: {name: mlp}\ndata: {name: 'tfds:mnist'}",
+    "model: {name: 'mine.models:build'}\ndata: {name: 'mine.data:open_it'}\ntask: {name: 'mine.tasks:make'}",
+    "model: {name: mlp}\ndata: {name: digits}\ntask: {label_smoothing: 0.1}\n"
+    "optimizer: {learning_rate: 0.1, schedule: {warmup: 5st}}",
+]
+
+
+@pytest.mark.parametrize("config", VALID, ids=lambda config: config.stem if isinstance(config, Path) else "text")
+def test_what_trains_is_valid_for_an_editor(config, tmp_path):
+    jsonschema = pytest.importorskip("jsonschema")
+    if isinstance(config, str):
+        path = tmp_path / "mine.yaml"
+        path.write_text(f"{config}\ntrain: {{epochs: 1}}")
+    else:
+        path = config
+    load_config(path)
+    jsonschema.validate(read_document(path.read_text(), str(path)).values, SCHEMA)
+
+
+@pytest.mark.parametrize(
+    "config", ["model: {hidden: [3]}\ndata: {name: digits}", "model: {name: mlp}\ndata: {name: tfds}"]
+)
+def test_what_does_not_train_is_not_valid(config):
+    jsonschema = pytest.importorskip("jsonschema")
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(read_document(f"{config}\ntrain: {{epochs: 1}}", "it").values, SCHEMA)

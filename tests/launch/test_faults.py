@@ -96,12 +96,43 @@ def test_with_a_damaged_newest_checkpoint_the_run_goes_on_from_the_one_before(
     assert run(["resume", str(copy)]) == ExitCode.DONE
     said = capsys.readouterr().out
     assert "step-00000008" in said
-    assert "the one before it is used" in said
+    assert "the checkpoint of step 4 is used" in said
     assert curve(copy) == undisturbed
     assert CheckpointStore(copy / "checkpoints").steps() == [4, 8]
     assert (copy / "checkpoints" / "damaged-step-00000008").is_dir()
     events = [event["event"] for event in read_journal(copy / "journal.jsonl")]
     assert "checkpoint_damaged" in events
+
+
+def test_with_every_checkpoint_damaged_the_run_says_that_it_begins_anew(two_checkpoints, tmp_path, capsys):
+    copy = shutil.copytree(two_checkpoints, tmp_path / "tiny")
+    undisturbed = curve(copy)
+    for step in (4, 8):
+        flip_a_byte(copy / "checkpoints" / f"step-{step:08d}")
+    assert run(["resume", str(copy)]) == ExitCode.DONE
+    said = capsys.readouterr().out
+    assert said.count("set aside as") == 2
+    assert "no good checkpoint is left: the training begins anew from step 0" in said
+    assert "is used" not in said
+    assert curve(copy) == undisturbed
+    assert {path.name for path in (copy / "checkpoints").glob("damaged-*")} == {
+        "damaged-step-00000004",
+        "damaged-step-00000008",
+    }
+    [anew] = [event for event in read_journal(copy / "journal.jsonl") if event["event"] == "began_anew"]
+    assert anew["damaged"] == 2
+
+
+def test_a_refused_change_leaves_the_config_as_it_was(two_checkpoints, tmp_path, capsys):
+    copy = shutil.copytree(two_checkpoints, tmp_path / "tiny")
+    config = (copy / "config.yaml").read_bytes()
+    change = ["model.hidden=[9]", "train.steps=10", "--accept-config-change"]
+    assert run(["resume", str(copy), *change]) == ExitCode.WRONG_REQUEST
+    said = capsys.readouterr()
+    assert "config.yaml is as it was before" in said.out
+    assert (copy / "config.yaml").read_bytes() == config
+    assert run(["resume", str(copy), "train.steps=10"]) == ExitCode.DONE
+    assert "done after step 10" in capsys.readouterr().out
 
 
 def test_a_read_only_run_folder_is_refused_in_one_sentence(two_checkpoints, read_only_folder, capsys):

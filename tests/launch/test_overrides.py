@@ -30,6 +30,19 @@ def test_a_number_for_a_text_setting_is_text():
     assert found.values == {"run": {"name": "007"}, "train": {"steps": 7}}
 
 
+def test_what_is_no_yaml_is_text_where_text_is_wanted_or_nothing_else_can_be_meant():
+    found = apply_overrides(
+        {},
+        ["data.files=*.txt", "data.path=[ab]*.csv", "data.target=#1", "data.other=&x*", "data.held_out_path=null"],
+        lambda location: location[-1] in ("files", "path", "target", "held_out_path"),
+    )
+    assert found.values["data"] == {
+        "files": "*.txt", "path": "[ab]*.csv", "target": "#1", "other": "&x*", "held_out_path": None,
+    }  # fmt: skip
+    unclosed = apply_overrides({}, ["run.name='x", "model.hidden=[1"], lambda location: location == ("run", "name"))
+    assert len(unclosed.problems) == 2 and not unclosed.values
+
+
 def test_all_unreadable_overrides_are_reported():
     found = apply_overrides(FILE, ["train.steps", "=3", "a..b=1", "a=[1", "precision.x=1"])
     assert len(found.problems) == 5

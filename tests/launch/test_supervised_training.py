@@ -1,6 +1,7 @@
 """Several workers under a supervisor, through the command line: real processes on this machine, really killed."""
 
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -38,6 +39,15 @@ def test_what_a_group_has_trained_and_what_it_will_train_can_be_looked_at_by_one
     assert capsys.readouterr().out.splitlines()[-1] == "ok"
     assert run(["status", str(undisturbed)]) == ExitCode.DONE
     assert "finished" in capsys.readouterr().out
+
+
+def test_a_change_that_the_workers_refuse_leaves_the_config_as_it_was(undisturbed, tmp_path):
+    folder = shutil.copytree(undisturbed, tmp_path / "group")
+    config = (folder / "config.yaml").read_bytes()
+    assert (
+        run(["resume", str(folder), "model.hidden=[9]", "train.steps=610", "--accept-config-change"]) != ExitCode.DONE
+    )
+    assert (folder / "config.yaml").read_bytes() == config
 
 
 def test_a_killed_worker_is_replaced_and_the_curve_is_the_undisturbed_one(undisturbed, tmp_path):

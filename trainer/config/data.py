@@ -146,7 +146,13 @@ class SyntheticData(DataConfig):
 class CustomData(DataConfig):
     """Any importable function that returns a Source, a dict of arrays, or a function of an index array."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")]
+    name: Annotated[
+        str,
+        # Patterns of pydantic cannot look ahead, so what is TensorFlow Datasets' is told to editors beside it.
+        Field(
+            pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$", json_schema_extra={"not": {"pattern": "^tfds:"}}
+        ),
+    ]
     options: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the function")
     target: str | None = Field(default="label", description="the feature to predict; none for language modelling")
     num_classes: PositiveInt | None = Field(

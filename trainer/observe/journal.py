@@ -22,8 +22,8 @@ class Journal:
     """Appends events to `journal.jsonl`; the file is only ever added to.
 
     Events of a run on one machine: started, resumed, evaluated, checkpoint_saved, checkpoint_failed,
-    checkpoint_damaged, rolled_back, exported, stopped, finished, failed. Events about a worker also carry `rank`,
-    `pid` and `host`.
+    checkpoint_damaged, began_anew, records_skipped, rolled_back, exported, stopped, finished, failed. Events about a
+    worker also carry `rank`, `pid` and `host`.
 
     Args:
         path: the file, created with its folder.

@@ -16,6 +16,7 @@ from trainer.report.line_chart import LineChart, Series, draw
 from trainer.report.markup import Markup, element, escape, join
 from trainer.report.reading import RunRecord, is_number, read_run
 from trainer.report.wall_time import WallTime, wall_time
+from trainer.skipped import read_skipped
 
 _HELD_OUT_COLORS = ("held-out", "other")
 _LOSS_ORDERS = 1.3  # a loss that falls by more than twentyfold gets a logarithmic axis
@@ -53,6 +54,7 @@ def render(record: RunRecord) -> str:
             _time_spent(record),
             _phases(record),
             _checkpoints(record, wall),
+            *_skipped_records(record),
             _events(record, wall),
             _config(record),
             _environment(record),
@@ -194,6 +196,18 @@ def _checkpoints(record: RunRecord, wall: WallTime) -> Markup:
         return _section("Checkpoints", None, element("p", "None was written.", class_="empty"), *chosen)
     content, note = tables.checkpoints(record.checkpoints, wall.began)
     return _section("Checkpoints", note, content, *chosen)
+
+
+def _skipped_records(record: RunRecord) -> list[Markup]:
+    skipped = read_skipped(record.journal)
+    if skipped is None:
+        return []
+    rows = [(one.file, one.record, one.rule) for one in skipped.records]
+    note = f"{skipped.count:,} left out, of {skipped.limit:,} that data.skip_bad_records allows."
+    if skipped.count > len(rows):
+        note += f" The first {len(rows)}."
+    content = tables.table(("file", "record", "rule"), rows, text_columns=(0, 1, 2), class_="compact")
+    return [_section("Skipped records", note, content)]
 
 
 def _events(record: RunRecord, wall: WallTime) -> Markup:

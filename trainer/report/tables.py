@@ -11,9 +11,9 @@ from trainer.report.markup import Markup, element, join
 from trainer.report.reading import RunRecord, SavedCheckpoint, is_number
 
 MOST_ROWS = 60
-_IN_OTHER_SECTIONS = ("checkpoint_saved", "evaluated", "goodput")
+_IN_OTHER_SECTIONS = ("checkpoint_saved", "evaluated", "goodput", "records_skipped")
 NOTHING = "\N{EN DASH}"
-_BAD = ("failed", "checkpoint_failed", "checkpoint_damaged", "rolled_back")
+_BAD = ("failed", "checkpoint_failed", "checkpoint_damaged", "began_anew", "rolled_back")
 _NOTABLE = ("resumed", "stopped")
 
 
