@@ -26,7 +26,7 @@ from launch.tpu_check.check import check_for_tpu
 from launch.tpu_check.compiler import OutOfTime
 from trainer.observe.number_text import format_bytes
 
-LIMIT_S = 1800.0
+LIMIT_S = 600.0
 
 
 class Zoo(NamedTuple):
@@ -50,7 +50,14 @@ ZOO = {
     "mlp": Zoo("mnist", [*_IMAGES, "data.shape=[28,28,1]", "data.num_classes=10"], 128),
     "cnn": Zoo("digits_cnn", [*_IMAGES, "data.shape=[28,28,1]", "data.num_classes=10"], 128),
     "tabular": Zoo("flights_tabular", ["optimizer.schedule.warmup=null"], 512),
+    "wide_and_deep": Zoo("flights_wide_and_deep", ["optimizer.schedule.warmup=null"], 512),
+    "dcn": Zoo("flights_wide_and_deep", ["model.name=dcn", "optimizer.schedule.warmup=null"], 512),
+    "two_tower": Zoo("movielens_retrieval", ["optimizer.schedule.warmup=null"], 128),
+    "dlrm": Zoo("movielens_dlrm", ["optimizer.schedule.warmup=null"], 256),
     "transformer_lm": Zoo("shakespeare_lm", ["train.epochs=1", "optimizer.schedule.warmup=null"], 32),
+    "bert": Zoo("shakespeare_bert", ["train.epochs=1", "optimizer.schedule.warmup=null"], 32),
+    "tcn": Zoo("weather_tcn", ["optimizer.schedule.warmup=null"], 16),
+    "transformer_forecaster": Zoo("weather_transformer", ["optimizer.schedule.warmup=null"], 16),
     "resnet": Zoo("resnet50", [*_PHOTOGRAPHS, "train.accumulate=1"], 64),
     "efficientnet_v2": Zoo("mnist_efficientnet", [*_PHOTOGRAPHS, *_FULL_SIZE], 64),
     "mobilenet_v3": Zoo("mnist_mobilenet", [*_PHOTOGRAPHS, *_FULL_SIZE], 64),

@@ -133,7 +133,9 @@ def test_each_budget_decides(run, changes: dict, gate: str, reason: str):
 def test_answers_unlike_those_where_the_model_was_made_decide(run, monkeypatch):
     def made_elsewhere(path: Path):
         features, answers = read_training_sample(path)
-        return features, {name: values + (values.dtype.kind == "f") * 0.001 for name, values in answers.items()}
+        return features, {
+            name: values + 0.001 if values.dtype.kind == "f" else values for name, values in answers.items()
+        }
 
     monkeypatch.setattr("delivery.release.gates.read_training_sample", made_elsewhere)
     result = run(2, parity={"tolerance": 1e-4})
