@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.trainer.sessions import losses, small_session
 from trainer.config.data_streams import TextData
 from trainer.data.checks import DataError
 from trainer.data.masking import MaskedSource
@@ -137,3 +138,19 @@ def test_classes_that_do_not_fit_are_refused(folder: Path, classes: dict, messag
 def test_windows_serve_one_purpose(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TextData(path="x", **options)
+
+
+def test_a_training_goes_on_with_what_it_would_have_hidden(folder: Path) -> None:
+    change = {
+        "model": {"name": "bert", "layers": 1, "width": 8, "heads": 2},
+        "task": {"name": "masked_lm"},
+        "data": {"name": "text", "path": str(folder), "context": CONTEXT, "masked": 0.15, "batch_size": 8},
+        "train": {"steps": 6, "xla": False},
+    }
+    whole_run = losses(small_session(**change), 6)
+    stopped = small_session(**change)
+    first = losses(stopped, 4)
+    kept = {name: values.numpy() for name, values in stopped.state.tensors().items()}
+    resumed = small_session(**change)
+    resumed.state.restore(kept)
+    assert first + losses(resumed, 2) == whole_run
