@@ -6,7 +6,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint format bench chaos browser clean
+.PHONY: help install run test lint format bench zoo chaos browser clean
 
 help: ## List these commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -42,6 +42,10 @@ format: $(INSTALLED) ## Format the code and fix what can be fixed
 bench: $(INSTALLED) ## Measure training speed beside its peers (long; benchmarks/single.py --quick is short)
 	$(BIN)/python -m pip install --quiet --no-build-isolation --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python -m benchmarks.single
+
+zoo: $(INSTALLED) ## Train every config with every strategy, kill it, and compare (long)
+	$(BIN)/python -m benchmarks.zoo --json benchmarks/zoo-$$(date +%F).json
+	$(BIN)/python -m benchmarks.zoo --full --json benchmarks/zoo-results-$$(date +%F).json
 
 chaos: $(INSTALLED) ## Kill runs at random moments and compare their curves to the bit (long)
 	PHALANX_CHAOS_TABLE=benchmarks/chaos-ray-$$(date +%F).md $(BIN)/python -m pytest tests/chaos tests/launch/test_parameter_server.py --chaos-long
