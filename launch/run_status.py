@@ -129,7 +129,7 @@ def describe(status: RunStatus) -> str:
         rows[-1] = ("state", f"running, process {status.pid} on {status.host}")
     if status.detached is not None:
         rows.append(("detached", _describe_detached(status.detached)))
-    rows.append(("step", f"{status.step}/{status.total_steps}" if status.total_steps else str(status.step)))
+    rows.append(("step", _progress(status.step, status.total_steps)))
     if status.training:
         rows.append(("training", _metrics(status.training)))
         if "examples_per_s" in status.training:
@@ -158,6 +158,13 @@ def describe(status: RunStatus) -> str:
         rows.append(("last line", f"{format_duration(status.silent_s)} ago"))
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+
+def _progress(step: int, total_steps: int | None) -> str:
+    if not total_steps:
+        return str(step)
+    # A run that has been shortened is over, and what it has done stays.
+    return f"{step}/{total_steps}" if step <= total_steps else f"{step}, beyond the end at {total_steps}"
 
 
 def _describe_detached(detached: dict[str, Any]) -> str:

@@ -113,7 +113,8 @@ def run_training(
             _say_what_is_frozen(session, recorder)
             recorder.begin(session.total_steps, restored_step)
             loop = Loop(session, recorder, saver, stop, recorder.is_chief, on_progress)
-        recorder.event("started" if restored_step is None else "resumed", step=session.state.step)
+        begin = "started" if restored_step is None else "resumed"
+        recorder.event(begin, step=session.state.step, total_steps=session.total_steps)
         try:
             loop.run()
         finally:

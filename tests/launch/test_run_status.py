@@ -54,6 +54,17 @@ def test_a_held_run_is_running_with_its_process(run):
     assert "running, process" in describe(status)
 
 
+def test_the_end_is_that_of_the_newest_start(run):
+    run.write_config("train: {epochs: 5}\n")
+    record(run, steps=(50, 100))
+    journal = Journal(run.journal)
+    journal.write("started", step=0, total_steps=150)
+    assert read_status(run.path).total_steps == 150
+    assert "100/150" in describe(read_status(run.path))
+    journal.write("resumed", step=100, total_steps=80)
+    assert "100, beyond the end at 80" in describe(read_status(run.path))
+
+
 def test_progress_and_metrics(run):
     record(run, "started")
     (run.checkpoints / "step-00000050").mkdir(parents=True)
