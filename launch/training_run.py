@@ -1,5 +1,6 @@
 """One run from its folder to its SavedModel: what `phalanx train` and `phalanx resume` have in common."""
 
+import logging
 import shutil
 import sys
 from collections.abc import Mapping
@@ -22,6 +23,8 @@ from trainer.observe.journal import next_generation, read_journal
 from trainer.observe.tail import Tail
 from trainer.run_folder import RunFolder, RunFolderError
 from trainer.stop_request import StopRequest, stop_on_signals
+
+_log = logging.getLogger(__name__)
 
 
 def carry_out(config: RunConfig, *, accept_config_change: bool = False, is_kept: bool = False) -> ExitCode:
@@ -89,7 +92,9 @@ def _train(config: RunConfig, folder: RunFolder, stop: StopRequest) -> _End:
     outcome = run_training(config, folder, stop, exposure=Exposure(1, 3600 * config.cluster.expected_mtbf))
     if outcome.stopped is None and config.export.enabled and not is_exported(folder, outcome.step):
         export_run(config, folder, outcome.session)
-    typer.echo(summarize(config, folder))
+    account = summarize(config, folder)
+    _log.info(account)
+    typer.echo(account)
     return _End(outcome.stopped, outcome.step, outcome.metrics)
 
 

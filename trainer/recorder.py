@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import time
@@ -17,6 +18,8 @@ from trainer.observe.profile import ProfileWindow
 from trainer.observe.tensorboard import TensorBoardWriter
 from trainer.observe.trace import Trace
 from trainer.run_folder import RunFolder, RunFolderError
+
+_log = logging.getLogger(__name__)
 
 
 class Recorder:
@@ -145,6 +148,7 @@ class Recorder:
         if self._live:
             self._live.message(text)
         elif self.is_chief:
+            _log.info(text)
             print(text, flush=True)
 
     def warn(self, text: str) -> None:
@@ -152,6 +156,7 @@ class Recorder:
         if self._live:
             self._live.message(text, style="yellow")
         else:
+            _log.info(text)
             print(text, flush=True)
 
     def close(self) -> None:

@@ -1,5 +1,6 @@
 """What a run says in the terminal while it trains: one live line, or plain lines where there is no terminal."""
 
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -10,6 +11,8 @@ from rich.live import Live as RichLive
 from rich.text import Text
 
 from trainer.observe.number_text import format_count, format_duration, format_number
+
+_log = logging.getLogger(__name__)
 
 REFRESH_INTERVAL_S = 0.25
 RATE_WINDOW_S = 30.0
@@ -38,6 +41,7 @@ class Live:
 
     On a terminal one line is drawn again at most four times a second, by the caller's own thread inside `update`: no
     timer thread takes time from the step. Elsewhere every update is a plain line, so the log interval is the rate.
+    What is shown goes to the log of the process too, where it keeps one.
 
     Args:
         total_steps: where the run ends; None when it is not known, which leaves out the ETA.
@@ -92,6 +96,7 @@ class Live:
         return f"step {step:>{len(str(self._total))}}/{self._total}"
 
     def _draw(self, parts: list[str]) -> None:
+        _log.info("  ".join(parts))
         if not self._live:
             self._console.print("  ".join(parts), markup=False)
             return
@@ -116,6 +121,7 @@ class Live:
 
     def message(self, text: str, style: str | None = None) -> None:
         """Prints a lasting line, above the live one where there is one."""
+        _log.info(text)
         self._console.print(Text(text, style=style or ""))
 
     def close(self) -> None:
