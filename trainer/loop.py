@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from trainer.best_metric import check_best_metric
 from trainer.data.block_reader import BlockReader, Steps
 from trainer.decisions import Decisions
 from trainer.due import Due
@@ -68,6 +69,7 @@ class Loop:
         Raises:
             NonFiniteLoss: A loss is not finite and may not, or no longer, be rolled back.
             DataError: A record cannot be read.
+            ValueError: The first evaluation lacks the metric that finds the best checkpoint.
         """
         session = self._session
         first_step = step = session.state.step
@@ -242,6 +244,7 @@ class Loop:
         began = time.monotonic()
         with self._recorder.trace.span("evaluate", step):
             metrics = self._session.evaluator.measure()
+        check_best_metric(self._session.config.checkpoint.best_metric, metrics)
         self._saver.metrics = metrics
         duration_s = time.monotonic() - began
         self._recorder.evaluated(step, self._session.evaluator.split, metrics, duration_s)

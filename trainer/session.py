@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 
 import keras
+import numpy as np
 import tensorflow as tf
 
+from trainer.best_metric import check_best_metric
 from trainer.config.combinations import batch_problems
 from trainer.config.strategy import StrategyConfig
 from trainer.config.training import TrainingConfig
@@ -24,9 +26,10 @@ from trainer.membership import Membership
 from trainer.models.registry import build_model
 from trainer.optimizers.build import build_optimizer
 from trainer.state import TrainState
-from trainer.step.build import Step, build_step, metric_layout
+from trainer.step.build import Step, build_step, collects, metric_layout
 from trainer.step.evaluation import EvaluationStep
 from trainer.step.freezing import freeze_layers
+from trainer.step.window import MetricLayout
 from trainer.strategies.build import build_strategy
 from trainer.strategies.choice import Choice, choose_strategy, with_suggestion
 from trainer.strategies.elastic import Elastic
@@ -199,6 +202,7 @@ def build_session(
             config.data.held_out,
             strategy.shard,
         )
+        _check_best_metric(config.checkpoint.best_metric, model, task, metrics, source.schema)
     choice = with_suggestion(choice, *embedding_bytes(model))
     return Session(config, choice, source, order, task, model, strategy, step, state, evaluator, total_steps)
 
@@ -208,6 +212,22 @@ def embedding_bytes(model: keras.Model) -> tuple[int, int]:
     tables = {id(layer._embeddings) for layer in model._flatten_layers() if isinstance(layer, keras.layers.Embedding)}
     sizes = [(id(v) in tables, 4 * math.prod(v.shape)) for v in model.trainable_variables]
     return sum(size for is_table, size in sizes if is_table), sum(size for _, size in sizes)
+
+
+def _check_best_metric(
+    wanted: str | None, model: keras.Model, task: Task, layout: MetricLayout, schema: Schema
+) -> None:
+    """Refuses a name that no evaluation will have; what only samples can tell is found out by the first evaluation.
+
+    Raises:
+        ValueError: There is no such metric.
+    """
+    # A task of the user's own need not be able to say anything about no samples.
+    if wanted is None or not type(task).__module__.startswith("trainer."):
+        return
+    known = ["loss", *task.metrics(layout.unpack(np.zeros(layout.size)))]
+    if wanted not in known and not collects(model, task, schema):
+        check_best_metric(wanted, known)
 
 
 def _evaluation_batch(config: TrainingConfig, num_replicas: int) -> int:

@@ -98,6 +98,17 @@ def test_a_run_that_never_took_a_step_may_change_its_config(tmp_path, capsys):
     assert run(["train", str(config)]) == ExitCode.DONE
 
 
+@pytest.mark.parametrize("metric", ["macro_f", "perplexity"])
+def test_a_best_metric_that_there_is_not_is_refused_before_the_training(tmp_path, capsys, metric):
+    config = tmp_path / "best.yaml"
+    config.write_text(CONFIG + f"run: {{dir: {tmp_path}}}\ncheckpoint: {{best_metric: {metric}}}\n")
+    assert run(["train", str(config)]) == ExitCode.WRONG_REQUEST
+    refusal = capsys.readouterr().err
+    assert f"checkpoint.best_metric={metric} must be one of accuracy, loss, macro_f1, macro_recall: " in refusal
+    assert ("did you mean macro_f1?" in refusal) == (metric == "macro_f")
+    assert not (tmp_path / "best").exists()
+
+
 def test_a_longer_run_needs_no_permission_and_goes_on(finished, capsys):
     folder = finished[0]
     assert run(["resume", str(folder / "tiny"), "train.steps=10"]) == ExitCode.DONE
@@ -126,9 +137,16 @@ def test_a_run_that_somebody_holds_is_refused_with_the_holder(finished, capsys):
 def test_status_logs_report_and_export_of_a_run(finished, capsys):
     folder = str(finished[0] / "tiny")
     assert run(["status", folder, "--json"]) == ExitCode.DONE
-    assert json.loads(capsys.readouterr().out)["state"] == "finished"
+    found = json.loads(capsys.readouterr().out)
+    assert found["state"] == "finished"
+    assert found["step"] == found["total_steps"]
     assert run(["logs", folder, "--all"]) == ExitCode.DONE
-    assert "logs/0/0.log" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "logs/0/0.log" in shown
+    for step in (2, 4, 6, 8):
+        assert f"step {step}/8  loss" in shown
+    assert "step 8/8  validation" in shown or "step 8/8  test" in shown
+    assert "goodput" in shown
     assert run(["report", folder]) == ExitCode.DONE
     assert Path(capsys.readouterr().out.strip()).read_text().startswith("<!doctype html>")
     assert run(["export", folder]) == ExitCode.DONE

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from trainer.best_metric import lower_is_better
 from trainer.checkpoint.format import (
     MANIFEST,
     STATE,
@@ -30,6 +31,8 @@ from trainer.checkpoint.format import (
 )
 from trainer.checkpoint.host_buffer import HostBuffer
 
+BestMode = Literal["auto", "max", "min"]
+
 _RETIRED = ".retired-"
 _STEP = re.compile(r"step-(\d{8,})")
 _LISTINGS = 10  # times that a reader lists the folder anew because the writer retired what it was reading
@@ -43,19 +46,20 @@ class CheckpointStore:
         folder: `checkpoints` in the run folder; `prepare` creates it.
         keep: newest checkpoints that stay, at least 1.
         best_metric: a name in `metadata["metrics"]`; the checkpoint with the best value stays beside the newest.
-        best_mode: whether the largest or the smallest value is the best.
+        best_mode: whether the largest or the smallest value is the best; auto: by the metric's name.
 
     Raises:
         ValueError: `keep` is below 1.
     """
 
     def __init__(
-        self, folder: Path, keep: int = 3, best_metric: str | None = None, best_mode: Literal["max", "min"] = "max"
+        self, folder: Path, keep: int = 3, best_metric: str | None = None, best_mode: BestMode = "auto"
     ) -> None:
         if keep < 1:
             raise ValueError(f"checkpoint.keep={keep} must be at least 1: the last good checkpoint always stays")
         self.folder = folder
-        self._keep, self._best_metric, self._sign = keep, best_metric, 1 if best_mode == "max" else -1
+        self._keep, self._best_metric = keep, best_metric
+        self._sign = -1 if best_metric and lower_is_better(best_metric, best_mode) else 1
         self._known_good: set[int] = set()  # steps that this process has written or verified
         self._scores: dict[int, float] = {}
         self._spare: Path | None = None

@@ -20,7 +20,10 @@ class CheckpointConfig(Section):
     best_metric: str | None = Field(
         default=None, description="evaluation metric that finds the best checkpoint, e.g. accuracy"
     )
-    best_mode: Literal["max", "min"] = Field(default="max", description="whether the largest or the smallest is best")
+    best_mode: Literal["auto", "max", "min"] = Field(
+        default="auto",
+        description="whether the largest or the smallest is best; auto: the smallest of a loss or error, by its name",
+    )
     max_overhead: Annotated[float, Field(gt=0, le=1)] | None = Field(
         default=0.005,
         description="most of the run's time that saving may take; a save beyond it is put off; null: no limit",

@@ -5,12 +5,12 @@ import statistics
 from datetime import datetime, timezone
 from typing import Any
 
+from trainer.best_metric import lower_is_better
 from trainer.observe.number_text import format_count, format_duration, format_number
 from trainer.report.markup import Markup, element, join
 from trainer.report.reading import RunRecord, is_number
 from trainer.report.wall_time import WallTime, status
 
-_LOWER_IS_BETTER = ("loss", "error", "perplexity", "rmse", "mae", "mse")
 _STATUS_TEXT = {"finished": "finished", "stopped": "stopped", "failed": "failed", "unfinished": "not finished"}
 
 
@@ -40,11 +40,6 @@ def result_metric(record: RunRecord) -> str | None:
         if name in names:
             return name
     return None
-
-
-def lower_is_better(metric: str) -> bool:
-    """Whether a smaller value of a metric of this name is the better one."""
-    return any(word in metric.lower() for word in _LOWER_IS_BETTER)
 
 
 def _fact(name: str, value: str, detail: str = "", leading: bool = False) -> Markup:

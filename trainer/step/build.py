@@ -59,10 +59,19 @@ class Step:
 
 def metric_layout(model: keras.Model, task: Task, schema: Schema) -> MetricLayout:
     """Names and lengths of the task's sums, from tracing them once on unknown samples."""
-    batch = {name: tf.TensorSpec([2, *feature.shape], feature.dtype, name) for name, feature in schema.features.items()}
     traced = tf.function(lambda batch: task.metric_sums(model(task.inputs(batch), training=False), batch))
-    sums = traced.get_concrete_function(batch).structured_outputs
+    sums = traced.get_concrete_function(_two_samples(schema)).structured_outputs
     return MetricLayout({name: int(tf.TensorShape(s.shape).num_elements() or 1) for name, s in sums.items()})
+
+
+def collects(model: keras.Model, task: Task, schema: Schema) -> bool:
+    """Whether an evaluation keeps something of every sample, for metrics that no sum can give."""
+    traced = tf.function(lambda batch: task.collect(model(task.inputs(batch), training=False), batch))
+    return bool(traced.get_concrete_function(_two_samples(schema)).structured_outputs)
+
+
+def _two_samples(schema: Schema) -> dict[str, tf.TensorSpec]:
+    return {name: tf.TensorSpec([2, *feature.shape], feature.dtype, name) for name, feature in schema.features.items()}
 
 
 def build_step(

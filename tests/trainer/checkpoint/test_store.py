@@ -75,6 +75,14 @@ def test_the_best_stays_beside_the_newest(store: CheckpointStore, mode, best: in
     assert reopened(store, keep=2, best_metric="accuracy", best_mode=mode).best() == best
 
 
+@pytest.mark.parametrize(("metric", "best"), [("loss", 1), ("rmse", 1), ("macro_f1", 2)])
+def test_the_best_loss_or_error_is_the_smallest(store: CheckpointStore, metric: str, best: int):
+    store = reopened(store, best_metric=metric)
+    for step, value in enumerate([0.25, 0.75, 0.5], 1):
+        commit(store, step, **{metric: value})
+    assert store.best() == best
+
+
 def test_of_two_equally_good_the_later_is_the_best(store: CheckpointStore):
     store = reopened(store, keep=3, best_metric="accuracy")
     for step in (1, 2, 3):
