@@ -97,7 +97,9 @@ def run(arguments: Sequence[str]) -> int:
     try:
         return int(typer.main.get_command(app).main(arguments, prog_name="phalanx", standalone_mode=False) or 0)
     except TyperException as error:
-        print(f"phalanx: {error.format_message()} (see phalanx --help)", file=sys.stderr)
+        text = error.format_message()
+        is_help = text.startswith("Usage:")  # of a group of commands of which none was named
+        print(text if is_help else f"phalanx: {text} (see phalanx --help)", file=sys.stderr)
         return ExitCode.WRONG_REQUEST
     except (KeyboardInterrupt, Abort):
         return ExitCode.STOPPED

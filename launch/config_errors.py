@@ -86,7 +86,7 @@ def _texts(error: ErrorDetails, location: Location, root: type[BaseModel], value
     given = f"{name}={show(value)}"
     kind, _, detail = error["type"].partition("_")
     if error["type"] == "extra_forbidden":
-        return [_unknown_key(location, root, values)]
+        return [_unknown_key(location, value, root, values)]
     if error["type"] == "missing":
         return [_missing(location, root, values)]
     if error["type"] in ("union_tag_invalid", "union_tag_not_found"):
@@ -97,6 +97,9 @@ def _texts(error: ErrorDetails, location: Location, root: type[BaseModel], value
         return [_not_listed(given, value, context["expected"])]
     if error["type"] in BOUNDS:
         words, key, change = BOUNDS[error["type"]]
+        field = field_at(root, values, setting_of(location))
+        if value == 0 and location == setting_of(location) and field is not None and kind_of(field).optional:
+            change += ", or null for none"
         return [f"{given} must be {words} {show(context[key])}: {change}"]
     if error["type"] in ("too_short", "too_long", "string_too_short", "string_too_long"):
         least, most = context.get("min_length"), context.get("max_length")
@@ -109,6 +112,10 @@ def _texts(error: ErrorDetails, location: Location, root: type[BaseModel], value
         return [f"{given} must be a finite number: choose one"]
     if kind in TYPES and (detail in ("type", "parsing", "from_float", "attributes_type") or kind == "int"):
         rule, change = TYPES[kind]
+        if kind in ("int", "float") and str(value).lower().lstrip("+-.") in ("nan", "inf", "infinity"):
+            return [f"{given} must be a finite number: choose one"]
+        if kind == "int" and isinstance(value, float) and value.is_integer():
+            return [f"{name}={value} must be a whole number: write {int(value)}, with no point and no exponent"]
         return [f"{given} must be {rule}: {change}"]
     return [f"{given} is not a value that this setting takes{_described(root, values, location)}: change it"]
 
@@ -120,10 +127,16 @@ def _from_rule(message: str, name: str, given: str, plain: bool) -> list[str]:
     return message.split("\n")
 
 
-def _unknown_key(location: Location, root: type[BaseModel], values: dict[str, Any]) -> str:
+def _unknown_key(location: Location, value: Any, root: type[BaseModel], values: dict[str, Any]) -> str:
     name, key, outer = dotted(location), str(location[-1]), location[:-1]
     section = section_at(root, values, outer) or root
     keys = sorted(section.model_fields)
+    if "." in key:
+        outermost, *path = key.split(".")
+        nested = show(value)
+        for part in reversed(path):
+            nested = f"{{{part}: {nested}}}"
+        return f"{name} is a setting in a section, which a file nests: write {outermost}: {nested}"
     begin = f"{name} is not a setting"
     if guess := difflib.get_close_matches(key, keys, n=1, cutoff=0.6):
         return f"{begin}: did you mean {dotted((*outer, guess[0]))}?"
@@ -172,10 +185,13 @@ def _guess(value: Any, names: Sequence[str]) -> str:
 
 def _not_listed(given: str, value: Any, expected: str | Sequence[str]) -> str:
     if isinstance(expected, str):
-        expected = re.findall(r"'([^']*)'", expected) or [expected]
+        expected = re.findall(r"'([^']*)'", expected) or re.split(r", | or ", expected)
     if len(expected) == 1:
         return f"{given} must be {expected[0]}: set {given.partition('=')[0]}={expected[0]}"
-    guess = difflib.get_close_matches(str(value), expected, n=1, cutoff=0.5)
+    # Part of a name says more than a similar one: float16 is mixed_float16, and not float32.
+    guess = [choice for choice in expected if isinstance(value, str) and value in choice.split("_")]
+    if not guess and isinstance(value, str):
+        guess = difflib.get_close_matches(value, expected, n=1, cutoff=0.5)
     change = f"did you mean {guess[0]}?" if guess else "choose one of these"
     return f"{given} must be one of {', '.join(expected)}: {change}"
 

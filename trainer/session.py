@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainer.best_metric import check_best_metric
-from trainer.config.combinations import batch_problems
+from trainer.config.combinations import batch_problems, profile_problems
 from trainer.config.strategy import StrategyConfig
 from trainer.config.training import TrainingConfig
 from trainer.data.block_reader import BlockReader
@@ -176,6 +176,9 @@ def build_session(
         if problems := shape_problems(batch):  # type: ignore[arg-type]
             raise ValueError("\n".join(problems))
     total_steps = config.train.steps or math.ceil((config.train.epochs or 0) * order.steps_per_epoch)
+    length = f"train.epochs={config.train.epochs or 0:g} of {order.steps_per_epoch} steps"
+    if problems := profile_problems(config, total_steps, length):
+        raise ValueError("\n".join(problems))
     task = build_task(config.task, source.schema)
     with strategy.scope():
         model = build_model(config.model, source.schema, task, precision=config.precision, seed=config.train.seed)

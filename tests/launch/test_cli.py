@@ -86,6 +86,13 @@ def test_a_mistyped_command_line_is_one_sentence(capsys, arguments):
     assert line.startswith("phalanx: ")
 
 
+@pytest.mark.parametrize("group", ["data", "keys", "repository", "tokens", "tpu"])
+def test_a_group_of_commands_alone_shows_its_help(capsys, group):
+    assert run([group]) == ExitCode.WRONG_REQUEST
+    shown = capsys.readouterr().err
+    assert shown.startswith(f"Usage: phalanx {group} ") and "(see phalanx --help)" not in shown
+
+
 @pytest.mark.parametrize("command", ["resume", "status", "logs", "stop", "report", "export"])
 def test_commands_on_a_run_refuse_what_is_none(capsys, tmp_path, monkeypatch, command):
     monkeypatch.chdir(tmp_path)

@@ -19,6 +19,15 @@ def problems(*overrides) -> tuple[str, ...]:
     [
         ("train.steps=abc", "train.steps=abc must be a whole number: write it without quotes, as in 200"),
         ("train.steps=1.5", "train.steps=1.5 must be a whole number: .*"),
+        ("train.steps=1e3", "train.steps=1000.0 must be a whole number: write 1000, with no point and no exponent"),
+        ("optimizer.learning_rate=nan", "optimizer.learning_rate=nan must be a finite number: choose one"),
+        ("optimizer.weight_decay=0", "optimizer.weight_decay=0 must be above 0: .* value, or null for none"),
+        ("precision=float16", "precision=float16 must be one of .*: did you mean mixed_float16?"),
+        (
+            "model.name=resnet model.depth=20",
+            "model.depth=20 must be one of 18, 34, 50, 101, 152: choose one of these",
+        ),
+        ("observe.profile_steps=[0,5]", r"observe.profile_steps\[0\]=0 must be above 0: choose a larger value"),
         ("train.steps=true", "train.steps=true must be a whole number: .*"),
         ("optimizer.learning_rate=fast", "optimizer.learning_rate=fast must be a number: .*"),
         ("optimizer.learning_rate=0", "optimizer.learning_rate=0 must be above 0: choose a larger value"),
@@ -104,6 +113,20 @@ def test_required_sections_are_asked_for_by_name(tmp_path):
     assert "data.name is missing: choose one of mnist_sample" in found
     assert "train is missing (length and execution of the training): add it" in found
     assert not PYDANTIC.search(found)
+
+
+def test_a_file_that_writes_a_setting_as_the_command_line_does_is_told_how_to_nest_it(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text(
+        "model: {name: resnet, input.size: 64}\ndata: {name: digits}\ndata.batch_size: 3\ntrain: {epochs: 1}\n"
+    )
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    rule = "is a setting in a section, which a file nests"
+    assert sorted(caught.value.problems) == [
+        f"data.batch_size {rule}: write data: {{batch_size: 3}} ({path}, line 3)",
+        f"model.input.size {rule}: write input: {{size: 64}} ({path}, line 1)",
+    ]
 
 
 def test_long_values_are_cut():

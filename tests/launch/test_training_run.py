@@ -88,6 +88,14 @@ def test_a_config_that_only_the_data_can_refute_leaves_nothing_behind(tmp_path, 
     assert not (tmp_path / "runs" / "warm").exists()
 
 
+def test_steps_to_profile_beyond_the_epochs_are_refused(tmp_path, capsys):
+    config = tmp_path / "profiled.yaml"
+    config.write_text(CONFIG.replace("steps: 8", "epochs: 2") + f"run: {{dir: {tmp_path}}}\n")
+    assert run(["train", str(config), "observe.profile_steps=[8,9]"]) == ExitCode.WRONG_REQUEST
+    refusal = capsys.readouterr().err
+    assert "must lie within the training, train.epochs=2 of 4 steps: choose steps from 1 to 8" in refusal
+
+
 def test_a_run_that_never_took_a_step_may_change_its_config(tmp_path, capsys):
     config = tmp_path / "late.yaml"
     config.write_text(CONFIG + f"run: {{dir: {tmp_path}}}\n")

@@ -217,10 +217,23 @@ def _record_problems(config: TrainingConfig) -> list[str]:
             f"checkpoint.best_metric={config.checkpoint.best_metric} must have evaluations to choose by, but "
             'evaluate.every is null: set evaluate.every="1ep"'
         )
-    steps, profile = config.train.steps, config.observe.profile_steps
-    if steps is not None and profile is not None and profile[1] >= steps:
-        problems.append(
-            f"observe.profile_steps={list(profile)} must lie within the training, train.steps={steps}: "
-            f"choose steps below {steps}"
-        )
+    if config.train.steps is not None:
+        problems += profile_problems(config, config.train.steps, f"train.steps={config.train.steps}")
     return problems
+
+
+def profile_problems(config: TrainingConfig, total_steps: int, length: str) -> list[str]:
+    """Why the steps to profile cannot be; what a training by epochs has of steps is known with its data.
+
+    Args:
+        config: of the training.
+        total_steps: that it has.
+        length: the same for the message.
+    """
+    profile = config.observe.profile_steps
+    if profile is None or profile[1] <= total_steps:
+        return []
+    return [
+        f"observe.profile_steps={list(profile)} must lie within the training, {length}: choose steps from 1 to "
+        f"{total_steps}"
+    ]

@@ -1,6 +1,6 @@
 """The `observe` section: what is recorded beside metrics.jsonl and journal.jsonl."""
 
-from pydantic import Field, NonNegativeInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from trainer.config.interval import Interval
 from trainer.config.section import Section
@@ -13,8 +13,8 @@ class ObserveConfig(Section):
     histograms_every: Interval | None = Field(
         default=None, description="between two histograms of all weights; null: none"
     )
-    profile_steps: tuple[NonNegativeInt, NonNegativeInt] | None = Field(
-        default=None, description="first and last step of a profiler trace, e.g. [100, 110]"
+    profile_steps: tuple[PositiveInt, PositiveInt] | None = Field(
+        default=None, description="first and last step of a profiler trace, counted from 1, e.g. [100, 110]"
     )
 
     @model_validator(mode="after")

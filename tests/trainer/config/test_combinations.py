@@ -78,8 +78,8 @@ def test_the_bases_are_possible(values):
             'checkpoint.best_metric=accuracy must have evaluations .* set evaluate.every="1ep"',
         ),
         (
-            {"train": {"epochs": None, "steps": 100}, "observe": {"profile_steps": [90, 100]}},
-            r"observe.profile_steps=\[90, 100\] must lie within the training, train.steps=100",
+            {"train": {"epochs": None, "steps": 100}, "observe": {"profile_steps": [90, 101]}},
+            r"observe.profile_steps=\[90, 101\] must lie within the training, train.steps=100: .* from 1 to 100",
         ),
     ],
 )
@@ -95,6 +95,7 @@ def test_impossible_combination_is_one_sentence_with_the_change(changes, message
         {"train": {"accumulate": 4}, "strategy": {"name": "mirrored", "devices": 2}},
         {"train": {"virtual_workers": 8, "accumulate": 2}, "strategy": {"name": "mirrored", "devices": 2}},
         {"data": {"remainder": "keep"}},
+        {"train": {"epochs": None, "steps": 100}, "observe": {"profile_steps": [90, 100]}},
         {"optimizer": {"schedule": {"warmup": "4ep"}}},
         {"task": {"name": "my.tasks:build"}, "model": {"name": "transformer_lm"}},
         {"model": {"name": "my.models:build"}, "task": {"name": "language_modelling"}},
