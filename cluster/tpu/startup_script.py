@@ -22,7 +22,7 @@ _LIMIT = """\
 _INSTALL = """\
 python3 -m venv /opt/phalanx
 /opt/phalanx/bin/pip install --quiet 'tensorflow-tpu==2.20.0' 'libtpu==0.0.20' 'keras>=3.12,<3.16'
-/opt/phalanx/bin/pip install --quiet --no-deps {package}
+/opt/phalanx/bin/pip install --quiet --no-deps {package} 'tensorflow-serving-api>=2.19'
 /opt/phalanx/bin/pip install --quiet numpy pillow pydantic pyyaml rich safetensors psutil google-crc32c \\
   prometheus-client tokenizers typer tensorboard
 """

@@ -17,7 +17,7 @@ if [ -n "$package" ]; then
   python3 -m venv /opt/phalanx
   export PATH="/opt/phalanx/bin:$PATH"
   pip install --quiet 'tensorflow-tpu==2.20.0' 'libtpu==0.0.20' 'keras>=3.12,<3.16'
-  pip install --quiet --no-deps "$package"
+  pip install --quiet --no-deps "$package" 'tensorflow-serving-api>=2.19'
   pip install --quiet numpy pillow pydantic pyyaml rich safetensors psutil google-crc32c prometheus-client tokenizers \
     typer tensorboard "$ray"
 fi
