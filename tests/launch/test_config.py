@@ -70,6 +70,13 @@ def test_empty_sections_are_sections_without_settings(write):
     assert load_config(write(MNIST + "optimizer:\nwarm_start:\n")).warm_start is None
 
 
+def test_a_dollar_in_a_path_is_written_so_that_it_is_read_again(write, monkeypatch):
+    monkeypatch.setenv("DATA", "/data/$x")
+    config = load_config(write(MNIST), ["run.dir=${DATA}/a$$b"])
+    assert str(config.run.folder) == "/data/$x/a$b/mine"
+    assert load_config(write(write_config(config), "config.yaml")) == config
+
+
 def test_the_written_config_repeats_the_run(write):
     config = load_config(write(MNIST), ["checkpoint.every=500st", "data.cache_limit=2GiB", "optimizer.epsilon=1e-08"])
     assert load_config(write(write_config(config), "config.yaml")) == config

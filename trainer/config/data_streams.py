@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from trainer.config.data import DataConfig, Fraction
 from trainer.config.path_text import PathText
@@ -102,12 +102,20 @@ class ImagesData(DataConfig):
     channels: Channels = Field(default=3, description="3 colours or 1 grey")
 
 
+def _inside_the_folder(pattern: str) -> str:
+    if pattern.startswith(("/", "~")) or ".." in pattern.split("/"):
+        raise ValueError("must be a pattern of names inside the folder data.path, such as *.txt: put the folder there")
+    return pattern
+
+
 class TextData(DataConfig):
     """A folder of text files, as windows of `context` + 1 tokens."""
 
     name: Literal["text"] = "text"
     path: PathText = Field(description="a folder, a file, or package:NAME/FOLDER for texts inside an installed package")
-    files: str = Field(default="*.txt", description="pattern of the file names, at any depth of the folder")
+    files: Annotated[str, Field(min_length=1), AfterValidator(_inside_the_folder)] = Field(
+        default="*.txt", description="pattern of the file names, at any depth of the folder"
+    )
     encoding: str = Field(default="utf-8", description="of the files")
     held_out_path: PathText | None = Field(default=None, description="other texts; without it, the end of every file")
     held_out_fraction: Fraction = 0.1

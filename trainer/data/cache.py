@@ -17,8 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainer.data.checks import DataError
-from trainer.data.source import Schema, SkippedRecords, Source
-from trainer.data.streaming import WEIGHT
+from trainer.data.source import SAMPLE_WEIGHT, Schema, SkippedRecords, Source
 
 
 class CachedSource:
@@ -46,7 +45,7 @@ class CachedSource:
         self.may_skip = source.may_skip
         layout = {name: (feature.shape, feature.dtype) for name, feature in self.schema.features.items()}
         if source.may_skip:
-            layout[WEIGHT] = ((), "float32")
+            layout[SAMPLE_WEIGHT] = ((), "float32")
         self._types = {name: tf.as_dtype(dtype) for name, (_, dtype) in layout.items()}
         self._shapes = {name: shape for name, (shape, _) in layout.items()}
         sizes = {name: math.prod(self._shapes[name]) * self._types[name].size for name in layout}

@@ -52,6 +52,18 @@ def decode_images(encoded: tf.Tensor, size: tuple[int, int], channels: int, resi
     return tf.ensure_shape(pixels, (encoded.shape[0], *shape)), tf.ensure_shape(decoded, encoded.shape)
 
 
+def is_cut_off(data: bytes) -> bool:
+    """Whether the end of a JPEG is missing; the few without an end marker are decoded to find out."""
+    if not data.startswith(b"\xff\xd8\xff") or data.endswith(_JPEG_END) or data.rstrip(b"\0").endswith(_JPEG_END):
+        return False
+    try:
+        with Image.open(io.BytesIO(data)) as opened:
+            opened.load()
+    except Exception:  # Each version of Pillow has errors of its own.
+        return True
+    return False
+
+
 def image_fault(data: bytes) -> str:
     """Says why an image that was not decoded could not be: the rule that it breaks."""
     if not data:

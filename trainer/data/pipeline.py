@@ -15,8 +15,7 @@ from trainer.data.counter_random import sample_keys
 from trainer.data.mixing import build_mixing
 from trainer.data.order import SampleOrder
 from trainer.data.shard import WHOLE, Shard
-from trainer.data.source import Redrawn, Schema, Source
-from trainer.data.streaming import WEIGHT
+from trainer.data.source import SAMPLE_WEIGHT, Redrawn, Schema, Source
 
 # A call of the pipeline costs some 50 microseconds, much more than to gather a small batch from memory. So a call reads
 # a block of batches, up to this many bytes and this many batches.
@@ -144,7 +143,7 @@ class _Reader:
         return self._finish(self._source.read(index), weight, tf.fill(tf.shape(position), step), position)
 
     def _finish(self, batch: dict, weight: tf.Tensor, step: tf.Tensor, position: tf.Tensor) -> dict:
-        skipped = batch.pop(WEIGHT, None)
+        skipped = batch.pop(SAMPLE_WEIGHT, None)
         if skipped is not None:
             weight *= skipped
         if self._redraw is not None:
@@ -154,7 +153,7 @@ class _Reader:
             batch = self._change(batch, keys) if self._change else batch
             batch = self._mix(batch, keys, weight) if self._mix else batch
         if self._weighted:
-            batch[WEIGHT] = weight
+            batch[SAMPLE_WEIGHT] = weight
         return batch
 
 
@@ -179,8 +178,8 @@ def evaluation_batches(source: Source, batch_size: int, shard: Shard = WHOLE) ->
     def read(step: tf.Tensor) -> dict:
         index, weight = (values[rows] for values in order.batch(step))
         batch = source.read(index)
-        skipped = batch.pop(WEIGHT, None)
-        batch[WEIGHT] = weight if skipped is None else weight * skipped
+        skipped = batch.pop(SAMPLE_WEIGHT, None)
+        batch[SAMPLE_WEIGHT] = weight if skipped is None else weight * skipped
         return batch
 
     batches = tf.data.Dataset.range(order.steps_per_epoch)

@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 from trainer.config.data import DataConfig
 from trainer.data.cache import CachedSource
+from trainer.data.checks import DataError
 from trainer.data.held_out import Split
-from trainer.data.source import Source
+from trainer.data.source import SAMPLE_WEIGHT, Schema, Source
 
 OPENERS = {
     "arrays": "trainer.data.arrays:open_arrays",
@@ -45,9 +46,25 @@ def open_source(data: DataConfig, split: Split) -> Source:
         ValueError: A package that the source needs is not installed, or the options do not go together.
     """
     source = _opener(data.name)(data, split)
+    _check_names(f"data.name={data.name}", source.schema)
     if data.cache == "none" or source.in_memory:
         return source
     return CachedSource(source, data.cache_limit, on_disk=data.cache == "disk")
+
+
+def _check_names(source: str, schema: Schema) -> None:
+    """Refuses names of features that mean something else further on.
+
+    Raises:
+        DataError: There is such a name.
+    """
+    if SAMPLE_WEIGHT in schema.features:
+        rule = f"a feature is named {SAMPLE_WEIGHT!r}, as the weights of samples are that are left out"
+        raise DataError(source, "", rule, "give it another name, such as 'weight'")
+    for name in schema.inputs:
+        if "/" in name or not name:
+            rule = f"the feature {name!r} {'has a / in its name' if name else 'has no name'}, so it cannot be an input"
+            raise DataError(source, "", rule, "rename it, or leave it out of the inputs")
 
 
 def _opener(name: str) -> Callable[[DataConfig, Split], Source]:

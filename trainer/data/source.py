@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
+SAMPLE_WEIGHT = "sample_weight"
+"""What a batch calls the weights of its samples, float32 [B]; no feature may have this name."""
+
+
 @dataclass(frozen=True)
 class Feature:
     """One named tensor of a sample.

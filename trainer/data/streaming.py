@@ -15,12 +15,10 @@ import numpy as np
 import tensorflow as tf
 
 from trainer.data.checks import SKIP_HINT, DataError, bad_rows
-from trainer.data.image_decoding import decode_images, image_fault
-from trainer.data.source import Schema, SkippedRecords
+from trainer.data.image_decoding import decode_images, image_fault, is_cut_off
+from trainer.data.source import SAMPLE_WEIGHT, Schema, SkippedRecords
 
 Sample = Mapping[str, np.ndarray | bytes]
-
-WEIGHT = "sample_weight"
 
 
 @dataclass(frozen=True)
@@ -93,7 +91,7 @@ class StreamingSource(ABC):
                 value.set_shape([index.shape[0], *feature.shape])
                 batch[name] = tf.cast(value, feature.dtype)
         if self.may_skip:
-            batch[WEIGHT] = weight
+            batch[SAMPLE_WEIGHT] = weight
         elif self._stored.images:
             # Nothing may be skipped, so the weights say nothing; but the check that made them has to run.
             with tf.control_dependencies([weight]):
@@ -142,6 +140,10 @@ class StreamingSource(ABC):
                 continue
             for name, values in arrays.items():
                 values[row] = sample[name]
+            for name in self._stored.images:
+                # TensorFlow would find it out as well, but libjpeg prints a line of its own about each try.
+                if is_cut_off(encoded := bytes(sample[name])):
+                    errors[row] = self.error(int(index[row]), f"feature {name!r}: {image_fault(encoded)}")
         numbers = {name: values for name, values in arrays.items() if name not in self._stored.images}
         for row, rule in bad_rows(self.schema, numbers).items():
             errors.setdefault(row, self.error(int(index[row]), rule))

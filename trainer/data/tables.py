@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,6 +101,7 @@ def _read_files(data: TableData, pattern: str, setting: str, skipped: SkippedRec
     tables, rows = [], []
     for file in files:
         table, numbers = _read_csv(file, skipped) if isinstance(data, CsvData) else _read_parquet(file)
+        _check_unique(table, file)
         if tables:
             _check_columns(table, file, tables[0].column_names)
             table = table.select(tables[0].column_names)
@@ -151,6 +153,12 @@ def _read_parquet(file: Path) -> tuple[pa.Table, np.ndarray]:
     except (pa.ArrowException, OSError) as error:
         raise DataError(file, "", f"it cannot be read as Parquet ({error})", "write it again") from error
     return table, np.arange(1, table.num_rows + 1)
+
+
+def _check_unique(table: pa.Table, file: Path) -> None:
+    twice = [name for name, count in Counter(table.column_names).items() if count > 1]
+    if twice:
+        raise DataError(file, "", f"it has several columns named {twice[0]!r}", "give each one a name of its own")
 
 
 def _check_columns(table: pa.Table, file: object, expected: Sequence[str]) -> None:

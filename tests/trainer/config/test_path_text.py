@@ -9,6 +9,7 @@ def test_replaces_variables_and_home(monkeypatch):
     assert expand_variables("${DATA}/train-*") == "/data/train-*"
     assert expand_variables("~/runs") == "/home/ada/runs"
     assert expand_variables("plain/path") == "plain/path"
+    assert expand_variables("a$$b/$${DATA}/${DATA}") == "a$b/${DATA}//data"
 
 
 def test_names_the_variable_that_is_not_set(monkeypatch):

@@ -1,3 +1,4 @@
+import io
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,20 @@ def test_a_bad_file_is_named_or_left_out(folder: Path, content: bytes, rule: str
     weights = [batch["sample_weight"] for batch in evaluation_batches(lenient, 6).as_numpy_iterator()]
     assert np.flatnonzero(np.concatenate(weights) == 0).tolist() == [10]
     assert [skipped.file for skipped in lenient.skipped.records()] == [str(bad)]
+
+
+def test_libjpeg_says_nothing_about_an_image_that_is_cut_off(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    with io.BytesIO() as file:
+        Image.fromarray(pixels).save(file, "JPEG")
+        whole = file.getvalue()
+    (folder / "bee" / "2.bmp").write_bytes(whole[:500])
+    source = opened(folder, held_out_path=str(folder), skip_bad_records=1)
+    for _ in range(2):
+        list(evaluation_batches(source, 6))
+    [skipped] = source.skipped.records()
+    assert skipped.file == str(folder / "bee" / "2.bmp") and "is cut off" in skipped.rule
+    assert "JPEG" not in capfd.readouterr().err
 
 
 def test_a_file_that_is_removed_during_the_run_is_named(folder: Path) -> None:

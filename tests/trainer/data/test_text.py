@@ -180,6 +180,12 @@ def test_the_encoding_can_be_set(folder: Path) -> None:
         opened(folder, encoding="latin-x")
 
 
+@pytest.mark.parametrize("files", ["/tmp/*.txt", "~/*.txt", "../*.txt", ""])
+def test_a_pattern_that_leaves_the_folder_is_refused(files: str) -> None:
+    with pytest.raises(ValueError, match=r"inside the folder data\.path|at least 1 character"):
+        TextData(path="here", files=files)
+
+
 def test_a_missing_or_empty_folder_is_named(folder: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere: it does not exist: correct data\.path"):
         opened(folder / "nowhere")
