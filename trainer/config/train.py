@@ -42,7 +42,8 @@ class TrainConfig(Section):
         default=None, description="decay of an exponential moving average of the weights, such as 0.999"
     )
     on_nan: Literal["stop", "rollback"] = Field(
-        default="stop", description="a loss that is not finite ends the run, or takes it back and skips those batches"
+        default="stop",
+        description="a loss or gradient that is not finite ends the run, or takes it back and skips those batches",
     )
     max_rollbacks: Annotated[int, Field(ge=0)] = Field(default=3, description="most roll-backs before the run ends")
     deterministic: bool = Field(
