@@ -13,10 +13,13 @@ from tests.trainer.sessions import small_config
 from tests.trainer.strategies.test_non_finite_gradient import ROOTED
 from trainer.checkpoint.format import read_checkpoint
 from trainer.checkpoint.store import CheckpointStore
+from trainer.checkpoint.writer import CheckpointWriter
 from trainer.non_finite import NonFiniteLoss
 from trainer.observe.journal import read_journal
 from trainer.observe.metrics_log import read_metrics
 from trainer.run_folder import RunFolder
+from trainer.snapshot.file import read_snapshot
+from trainer.snapshot.taker import SnapshotPlan
 from trainer.stop_request import StopRequest
 from trainer.training import Outcome, run_training
 
@@ -124,19 +127,62 @@ def test_a_loss_that_is_not_finite_names_step_samples_and_layer(tmp_path):
     assert read_journal(tmp_path / "journal.jsonl")[-1]["event"] == "failed"
 
 
-def test_a_roll_back_skips_the_window_records_it_and_repeats_to_the_bit(tmp_path):
-    rolling = {**EXPLODING, "train": {"on_nan": "rollback", "max_rollbacks": 8}}
-    train(tmp_path / "one", **rolling)
-    lines = curve(tmp_path / "one")
-    assert [line["step"] for line in lines if "split" not in line] == [2, 4, 6, 8, 10, 12]
-    rolled = [e for e in read_journal(tmp_path / "one/journal.jsonl") if e["event"] == "rolled_back"]
-    assert rolled and all(e["first"] <= e["last"] for e in rolled)
-    checkpoint = CheckpointStore(tmp_path / "one/checkpoints").newest_verified()
-    assert checkpoint is not None and len(checkpoint.metadata["skipped_windows"]) == len(rolled)
+ROLLING = {**EXPLODING, "train": {"on_nan": "rollback", "max_rollbacks": 8}}
 
-    train(tmp_path / "two", StopAt(tmp_path / "two/metrics.jsonl", 8), **rolling)
-    train(tmp_path / "two", **rolling)
-    assert curve(tmp_path / "two") == lines
+
+def rolled_back(folder: Path) -> list[dict]:
+    events = [e for e in read_journal(folder / "journal.jsonl") if e["event"] == "rolled_back"]
+    return [{key: e[key] for key in ("step", "from_step", "first", "last")} for e in events]
+
+
+@pytest.fixture(scope="module")
+def rolled(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("rolled")
+    train(folder, **ROLLING)
+    return folder
+
+
+def test_a_roll_back_skips_the_window_and_records_it(rolled):
+    assert [line["step"] for line in curve(rolled) if "split" not in line] == [2, 4, 6, 8, 10, 12]
+    events = rolled_back(rolled)
+    assert events and all(e["first"] <= e["last"] and e["step"] % 4 == 0 for e in events)
+    checkpoint = CheckpointStore(rolled / "checkpoints").newest_verified()
+    assert checkpoint is not None and len(checkpoint.metadata["skipped_windows"]) == len(events)
+
+
+@pytest.mark.parametrize("step", [2, 6, 8, 10])
+def test_roll_backs_repeat_to_the_bit_wherever_a_run_was_stopped(rolled, tmp_path, step):
+    train(tmp_path, StopAt(tmp_path / "metrics.jsonl", step), **ROLLING)
+    train(tmp_path, **ROLLING)
+    assert curve(tmp_path) == curve(rolled) and rolled_back(tmp_path) == rolled_back(rolled)
+
+
+def test_a_snapshot_between_two_kept_states_leads_to_the_same_roll_backs(rolled, tmp_path):
+    config = small_config(**{**EVERY, **ROLLING, "train": {"log_every": 2, "steps_per_loop": 5, **ROLLING["train"]}})
+    plan = SnapshotPlan(tmp_path / "memory", every=5)
+    run_training(config, RunFolder(tmp_path / "killed"), StopRequest(), snapshots=plan)
+    snapshot = read_snapshot(tmp_path / "memory")
+    assert snapshot is not None and snapshot.step == 10
+    run_training(config, RunFolder(tmp_path / "next"), StopRequest(), restore=snapshot)
+    assert [line for line in curve(tmp_path / "next")] == [line for line in curve(rolled) if line["step"] > 10]
+
+
+def test_checkpoints_that_are_put_off_change_no_roll_back(rolled, tmp_path, monkeypatch):
+    monkeypatch.setattr(CheckpointWriter, "ready", False)
+    train(tmp_path, **ROLLING)
+    assert CheckpointStore(tmp_path / "checkpoints").steps() == [12]
+    assert curve(tmp_path) == curve(rolled) and rolled_back(tmp_path) == rolled_back(rolled)
+
+
+def test_roll_backs_before_a_resume_count(rolled, tmp_path):
+    most = len(rolled_back(rolled)) - 1
+    last = rolled_back(rolled)[-1]["from_step"]
+    rolling = {**EXPLODING, "train": {"on_nan": "rollback", "max_rollbacks": most}}
+    assert most > 0 and any(e["from_step"] < last for e in rolled_back(rolled))
+    train(tmp_path, StopAt(tmp_path / "metrics.jsonl", last // 2 * 2), **rolling)
+    with pytest.raises(NonFiniteLoss) as caught:
+        train(tmp_path, **rolling)
+    assert caught.value.step == last
 
 
 def test_a_gradient_that_is_not_finite_reaches_no_weight_and_no_checkpoint(tmp_path):

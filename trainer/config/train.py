@@ -45,7 +45,9 @@ class TrainConfig(Section):
         default="stop",
         description="a loss or gradient that is not finite ends the run, or takes it back and skips those batches",
     )
-    max_rollbacks: Annotated[int, Field(ge=0)] = Field(default=3, description="most roll-backs before the run ends")
+    max_rollbacks: Annotated[int, Field(ge=0)] = Field(
+        default=3, description="most roll-backs of a run, resumed or not, before it ends"
+    )
     deterministic: bool = Field(
         default=True, description="the same losses to the bit on the same machine, at some speed"
     )
