@@ -72,7 +72,7 @@ _FREE: list[tuple[str, Callable[[Mapping[str, Any]], bool], str]] = [
     ("cluster.replace_stragglers", _always, "when a worker is replaced does not change training"),
     ("cluster.notice", _always, "when a worker is replaced does not change training"),
     ("cluster.local*", _always, "where workers run does not change training"),
-    ("cluster.snapshot_every", _always, "it matters only when a worker dies or a loss is not finite"),
+    ("cluster.snapshot_every", _always, "it matters only when a worker dies"),
     ("cluster.expected_mtbf", _always, "how often the state is saved does not change training"),
     ("cluster.workers.*", _always, "a run with {min, max} keeps its curve within float tolerance at any size"),
     ("cluster.*", _has_virtual_workers, "with train.virtual_workers the sums do not depend on it"),

@@ -59,7 +59,6 @@ class Loop:
         self._loop: TrainLoop = session.strategy.train_loop(session.step, session.state)
         self._reader: BlockReader | None = None
         self._taken = 0  # steps that the last call of the inner loop was to take
-        self._rollbacks = 0
         self._compiled = False  # the first call traces the loop and compiles it
         self._clock = _WindowClock(session.examples(session.state.step))
 
@@ -74,7 +73,7 @@ class Loop:
         session = self._session
         first_step = step = session.state.step
         self._skipped.look()
-        self._saver.keep_for_rollback()
+        self._saver.rollback.begin()
         self._decisions.hear()  # what a group counted that this worker has just joined
         self._open_blocks(step)
         try:
@@ -161,6 +160,7 @@ class Loop:
         self._skipped.look()
         if self._histograms_due.reached(step):
             self._record_histograms(step)
+        self._saver.rollback.at(step)
         if step < last_step and self._decisions.saves(step):
             self._saver.save(step)
         every = self._saver.snapshot_interval.steps
@@ -183,6 +183,7 @@ class Loop:
             self._evaluation_due.next_step(step),
             self._histograms_due.next_step(step),
             self._saver.due.next_step(step),
+            self._saver.rollback.next_step(step),
         ]
         if (every := self._saver.snapshot_interval.steps) is not None:
             boundaries.append((step // every + 1) * every)
@@ -264,10 +265,9 @@ class Loop:
         """
         session, saver = self._session, self._saver
         cause = explain(session, bad_step, saver.position.data_step(bad_step))
-        if self._train.on_nan == "stop" or self._rollbacks >= self._train.max_rollbacks:
+        if self._train.on_nan == "stop" or len(saver.position.skipped) >= self._train.max_rollbacks:
             raise cause
-        self._rollbacks += 1
-        step = saver.roll_back()
+        step = saver.rollback.return_to()
         self._clock = _WindowClock(session.examples(step))
         window = saver.position.skip(step, bad_step)
         self._recorder.begin(session.total_steps, step or None)
@@ -278,8 +278,6 @@ class Loop:
             f"step {bad_step + 1}: {'; '.join(cause.causes)}; back to step {step}, leaving out the batches of data "
             f"steps {window.first} to {window.last}"
         )
-        # The window must outlive a kill: without it a resumed run would take another way through the data.
-        saver.keep_for_rollback()
         return step
 
 

@@ -1,4 +1,4 @@
-"""What made a loss NaN or infinite: the batch, the weights, or the first layer whose output is not finite."""
+"""What made a step not finite: the batch, the weights, the first layer whose output is, or the gradients that are."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ import tensorflow as tf
 
 from trainer.session import Session
 from trainer.step.randomness import keyed_randomness
+from trainer.step.window import LOSS
 
 _SAMPLES_SHOWN = 32
+_NAMES_SHOWN = 5
 
 
 class NonFiniteLoss(RuntimeError):
-    """The loss is not finite, and the run ends.
+    """The loss or the gradient is not finite, and the run ends.
 
     Attributes:
         step: The 0-based number of the step that could not be taken.
@@ -24,12 +26,14 @@ class NonFiniteLoss(RuntimeError):
         causes: What was found, as half sentences.
     """
 
-    def __init__(self, step: int, sample_ids: list[int], causes: list[str], change: str) -> None:
+    def __init__(
+        self, step: int, sample_ids: list[int], causes: list[str], change: str, what: str = "the loss"
+    ) -> None:
         self.step, self.sample_ids, self.causes = step, sample_ids, causes
         shown = ", ".join(map(str, sample_ids[:_SAMPLES_SHOWN]))
         more = f" and {len(sample_ids) - _SAMPLES_SHOWN} more" if len(sample_ids) > _SAMPLES_SHOWN else ""
         super().__init__(
-            f"the loss of step {step + 1} is not finite: {'; '.join(causes)} (samples {shown}{more}): {change}"
+            f"{what} of step {step + 1} is not finite: {'; '.join(causes)} (samples {shown}{more}): {change}"
         )
 
 
@@ -48,16 +52,39 @@ def explain(session: Session, step: int, data_step: int) -> NonFiniteLoss:
     causes += [
         f"the weights {name.removeprefix('model/')} are not finite already"
         for name in _non_finite({n: v for n, v in session.state.variables.items() if n.startswith("model/")})
-    ][:5]
+    ][:_NAMES_SHOWN]
+    causes = causes or _bad_layers(session, batch, step)
+    what = "the loss"
     if not causes:
-        causes = _bad_layers(session, batch, step) or ["every layer's output is finite, but not the loss or gradient"]
+        what, causes = _loss_or_gradient(session, batch)
     return NonFiniteLoss(
         step,
         sample_ids,
         causes,
         "lower optimizer.learning_rate, set optimizer.clip_norm=1.0, correct the samples, or skip such batches with "
         "train.on_nan=rollback",
+        what,
     )
+
+
+def _loss_or_gradient(session: Session, batch: Mapping[str, tf.Tensor]) -> tuple[str, list[str]]:
+    """What is not finite where every layer's output is, and where it begins."""
+    model, gradients = session.model, session.step.gradients
+    state = session.state.read()._replace(
+        trainable=tuple(tf.convert_to_tensor(v.value) for v in model.trainable_variables),
+        non_trainable=tuple(tf.convert_to_tensor(v.value) for v in model.non_trainable_variables),
+    )
+    found = gradients(state, batch, tf.constant(0, tf.int64))
+    if not np.isfinite(found.sums[LOSS].numpy()):
+        return "the loss", ["every layer's output is finite, but not the loss: look at the targets and at the task"]
+    named = dict(zip((v.path for v in model.trainable_variables), found.gradients, strict=True))
+    named |= {
+        model.non_trainable_variables[i].path: t for i, t in zip(gradients.changed, found.statistics, strict=True)
+    }
+    causes = [f"the gradient of {name} is not finite" for name in _non_finite(named)]
+    more = [f"and so are {len(causes) - _NAMES_SHOWN} more"] if len(causes) > _NAMES_SHOWN else []
+    causes = causes[:_NAMES_SHOWN] + more
+    return "the gradient", causes or ["the square of its norm is beyond float32"]
 
 
 def _non_finite(tensors: Mapping[str, tf.Tensor | tf.Variable]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a run saves: checkpoints and snapshots on threads beside the loop, and the state that a roll-back returns to."""
+"""What a run saves: checkpoints and snapshots, on threads beside the loop."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from trainer.intervals.interruptions import Exposure, Interruptions
 from trainer.intervals.snapshot_interval import FIRST_STEPS, SnapshotInterval
 from trainer.position import Position
 from trainer.recorder import Recorder
+from trainer.rollback import RollbackState
 from trainer.run_folder import RunFolder
 from trainer.session import Session
 from trainer.snapshot.file import Snapshot, SnapshotMissing
 from trainer.snapshot.taker import SnapshotPlan, SnapshotTaker
 from trainer.strategies.strategy import Place
 
-# Until what a checkpoint costs has been measured, and where a roll-back needs saved states at steps that do not depend
-# on measurements.
+# Until what a checkpoint costs has been measured.
 _CHECKPOINTS_UNTIL_CHOSEN = Interval(60, "s")
 
 
@@ -57,6 +57,7 @@ class Saver:
         due: When a checkpoint is.
         snapshot_interval: Steps between two snapshots.
         position: Skipped windows of the data; restored with the state.
+        rollback: The state that a roll-back returns to; saved and restored with the state.
         metrics: The newest evaluation, stored with each checkpoint to find the best.
     """
 
@@ -80,20 +81,19 @@ class Saver:
         if group is None or group.is_chief:
             self._open_writer()
         self._specs = {name: ArraySpec(*spec) for name, spec in session.state.shapes().items()}
+        self.rollback = RollbackState(session)
+        self._snapshot_specs = {**self._specs, **self.rollback.specs(self._specs)}
         self._snapshot_path = snapshots.path if snapshots else None
         self._snapshots = self._open_snapshots(self._snapshot_path) if self._snapshot_path else None
         self._wall_time_before_s, self._started = 0.0, time.monotonic()
-        self._rollback_state: dict[str, np.ndarray] | None = None
-        # A roll-back leads to the newest saved state: that must be a matter of the step alone.
-        is_open = session.config.train.on_nan != "rollback"
         self.due = Due(
             _CHECKPOINTS_UNTIL_CHOSEN if config.every == "auto" else config.every, session.order.steps_per_epoch
         )
         self.snapshot_interval = SnapshotInterval(snapshots and (snapshots.every or FIRST_STEPS))
-        self._shares_interval = is_open and snapshots is not None and snapshots.every is None
+        self._shares_interval = snapshots is not None and snapshots.every is None
         self._chooser = Chooser(
             self.snapshot_interval if self._shares_interval else None,
-            self.due if is_open and config.every == "auto" else None,
+            self.due if config.every == "auto" else None,
             has_snapshots=snapshots is not None,
             exposure=exposure or Exposure(),
             most_share=config.max_overhead,
@@ -148,6 +148,7 @@ class Saver:
         if found is None:
             return None
         self._session.state.restore(found.arrays)
+        self.rollback.restore(found.arrays)
         self.position = Position(found.metadata.get("skipped_windows", ()))
         self.metrics = dict(found.metadata.get("metrics") or {})
         self._wall_time_before_s = float(found.metadata.get("wall_time_s", 0.0))
@@ -227,8 +228,11 @@ class Saver:
         """
         if self._writer is not None:
             began = time.monotonic()
-            buffer = self._writer.buffer(self._specs)
+            kept = self.rollback.arrays(step)
+            buffer = self._writer.buffer(self._snapshot_specs if kept else self._specs)
             self._session.state.copy_to(buffer.views)
+            for name, values in kept.items():
+                np.copyto(buffer.views[name], values)
             taken = self._writer.save(step, buffer, self._metadata(step, is_last=wait), wait=wait)
             if taken and not wait:
                 self._chooser.checkpoint.begins(time.monotonic() - began)
@@ -239,17 +243,15 @@ class Saver:
                     f"it writable, and repeat the command, which goes on from step {kept[-1] if kept else 0}"
                 )
         self.due.done()
-        self.keep_for_rollback()
 
     def take_snapshot(self, step: int, is_last: bool = False) -> None:
         """Has the state copied to the host's memory, unless the snapshot before is still being written."""
-        # Whether it is taken or not, so that where a roll-back leads to is a matter of the step alone.
-        self.keep_for_rollback()
         if self._snapshots is None or (self._chooser.leaves_out_snapshot and not is_last):
             return
         if self._snapshots.ready:
             began = time.monotonic()
-            self._snapshots.take(step, self._session.state.tensors(), self._metadata(step, is_last))
+            tensors = {**self._session.state.tensors(), **self.rollback.arrays()}
+            self._snapshots.take(step, tensors, self._metadata(step, is_last))
             self._chooser.snapshot.begins(time.monotonic() - began)
 
     def hand_over(self, step: int) -> None:
@@ -258,19 +260,6 @@ class Saver:
             self._snapshots.finish()
             self.take_snapshot(step, is_last=True)
             self._snapshots.finish()
-
-    def keep_for_rollback(self) -> None:
-        """Keeps a copy of the state in memory, where the config wants to roll back."""
-        if self._session.config.train.on_nan == "rollback":
-            if self._rollback_state is None:
-                self._rollback_state = {n: np.empty(s.shape, s.numpy_dtype) for n, s in self._specs.items()}
-            self._session.state.copy_to(self._rollback_state)
-
-    def roll_back(self) -> int:
-        """Returns to the state that was last kept; returns its step."""
-        assert self._rollback_state is not None, "kept at the start of a run that may roll back"
-        self._session.state.restore(self._rollback_state)
-        return self._session.state.step
 
     def close(self) -> None:
         """Finishes the checkpoint and the snapshot that are being written."""
@@ -291,7 +280,7 @@ class Saver:
 
     def _open_snapshots(self, path: Path) -> SnapshotTaker | None:
         try:
-            return SnapshotTaker(path, self._specs, self._snapshot_taken, self._snapshot_failed)
+            return SnapshotTaker(path, self._snapshot_specs, self._snapshot_taken, self._snapshot_failed)
         except OSError as error:
             self._snapshot_failed(error)
             return None

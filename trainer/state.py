@@ -11,6 +11,9 @@ import tensorflow as tf
 from trainer.step import loss_scale
 from trainer.step.state_tensors import StateTensors
 
+# Before the names of a second state that is saved with the first: the one that a roll-back returns to.
+ROLLBACK = "rollback/"
+
 
 class TrainState:
     """Owns the variables of a training, and reads and writes them as `StateTensors`.
@@ -152,11 +155,12 @@ class TrainState:
                 self.variables[f"ema/{path}"].assign(values)
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Sets every variable.
+        """Sets every variable; what a roll-back would return to is left out.
 
         Raises:
             ValueError: A variable is missing, or an array has another shape or no variable.
         """
+        arrays = {name: array for name, array in arrays.items() if not name.startswith(ROLLBACK)}
         missing, unknown = sorted(self.variables.keys() - arrays.keys()), sorted(arrays.keys() - self.variables.keys())
         if missing or unknown:
             wrong = f"lacks {missing[0]}" if missing else f"has {unknown[0]}, which the config's model does not"

@@ -10,11 +10,16 @@ import pytest
 import tensorflow as tf
 
 from tests.trainer.sessions import small_config
+from tests.trainer.strategies.test_non_finite_gradient import ROOTED
+from trainer.checkpoint.format import read_checkpoint
 from trainer.checkpoint.store import CheckpointStore
+from trainer.checkpoint.writer import CheckpointWriter
 from trainer.non_finite import NonFiniteLoss
 from trainer.observe.journal import read_journal
 from trainer.observe.metrics_log import read_metrics
 from trainer.run_folder import RunFolder
+from trainer.snapshot.file import read_snapshot
+from trainer.snapshot.taker import SnapshotPlan
 from trainer.stop_request import StopRequest
 from trainer.training import Outcome, run_training
 
@@ -122,19 +127,77 @@ def test_a_loss_that_is_not_finite_names_step_samples_and_layer(tmp_path):
     assert read_journal(tmp_path / "journal.jsonl")[-1]["event"] == "failed"
 
 
-def test_a_roll_back_skips_the_window_records_it_and_repeats_to_the_bit(tmp_path):
-    rolling = {**EXPLODING, "train": {"on_nan": "rollback", "max_rollbacks": 8}}
-    train(tmp_path / "one", **rolling)
-    lines = curve(tmp_path / "one")
-    assert [line["step"] for line in lines if "split" not in line] == [2, 4, 6, 8, 10, 12]
-    rolled = [e for e in read_journal(tmp_path / "one/journal.jsonl") if e["event"] == "rolled_back"]
-    assert rolled and all(e["first"] <= e["last"] for e in rolled)
-    checkpoint = CheckpointStore(tmp_path / "one/checkpoints").newest_verified()
-    assert checkpoint is not None and len(checkpoint.metadata["skipped_windows"]) == len(rolled)
+ROLLING = {**EXPLODING, "train": {"on_nan": "rollback", "max_rollbacks": 8}}
 
-    train(tmp_path / "two", StopAt(tmp_path / "two/metrics.jsonl", 8), **rolling)
-    train(tmp_path / "two", **rolling)
-    assert curve(tmp_path / "two") == lines
+
+def rolled_back(folder: Path) -> list[dict]:
+    events = [e for e in read_journal(folder / "journal.jsonl") if e["event"] == "rolled_back"]
+    return [{key: e[key] for key in ("step", "from_step", "first", "last")} for e in events]
+
+
+@pytest.fixture(scope="module")
+def rolled(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("rolled")
+    train(folder, **ROLLING)
+    return folder
+
+
+def test_a_roll_back_skips_the_window_and_records_it(rolled):
+    assert [line["step"] for line in curve(rolled) if "split" not in line] == [2, 4, 6, 8, 10, 12]
+    events = rolled_back(rolled)
+    assert events and all(e["first"] <= e["last"] and e["step"] % 4 == 0 for e in events)
+    checkpoint = CheckpointStore(rolled / "checkpoints").newest_verified()
+    assert checkpoint is not None and len(checkpoint.metadata["skipped_windows"]) == len(events)
+
+
+@pytest.mark.parametrize("step", [6, 10])
+def test_roll_backs_repeat_to_the_bit_wherever_a_run_was_stopped(rolled, tmp_path, step):
+    train(tmp_path, StopAt(tmp_path / "metrics.jsonl", step), **ROLLING)
+    train(tmp_path, **ROLLING)
+    assert curve(tmp_path) == curve(rolled) and rolled_back(tmp_path) == rolled_back(rolled)
+
+
+def test_a_snapshot_between_two_kept_states_leads_to_the_same_roll_backs(rolled, tmp_path):
+    config = small_config(**{**EVERY, **ROLLING, "train": {"log_every": 2, "steps_per_loop": 5, **ROLLING["train"]}})
+    plan = SnapshotPlan(tmp_path / "memory", every=5)
+    run_training(config, RunFolder(tmp_path / "killed"), StopRequest(), snapshots=plan)
+    snapshot = read_snapshot(tmp_path / "memory")
+    assert snapshot is not None and snapshot.step == 10
+    run_training(config, RunFolder(tmp_path / "next"), StopRequest(), restore=snapshot)
+    assert [line for line in curve(tmp_path / "next")] == [line for line in curve(rolled) if line["step"] > 10]
+
+
+def test_checkpoints_that_are_put_off_change_no_roll_back(rolled, tmp_path, monkeypatch):
+    monkeypatch.setattr(CheckpointWriter, "ready", False)
+    train(tmp_path, **ROLLING)
+    assert CheckpointStore(tmp_path / "checkpoints").steps() == [12]
+    assert curve(tmp_path) == curve(rolled) and rolled_back(tmp_path) == rolled_back(rolled)
+
+
+def test_roll_backs_before_a_resume_count(rolled, tmp_path):
+    most = len(rolled_back(rolled)) - 1
+    last = rolled_back(rolled)[-1]["from_step"]
+    rolling = {**EXPLODING, "train": {"on_nan": "rollback", "max_rollbacks": most}}
+    assert most > 0 and any(e["from_step"] < last for e in rolled_back(rolled))
+    train(tmp_path, StopAt(tmp_path / "metrics.jsonl", last // 2 * 2), **rolling)
+    with pytest.raises(NonFiniteLoss) as caught:
+        train(tmp_path, **rolling)
+    assert caught.value.step == last
+
+
+def test_a_gradient_that_is_not_finite_reaches_no_weight_and_no_checkpoint(tmp_path):
+    with pytest.raises(NonFiniteLoss, match=r"the gradient of step .* the gradient of before/kernel is not finite"):
+        train(tmp_path / "stops", **ROOTED)
+    rolling = {"on_nan": "rollback", "max_rollbacks": 8}
+    outcome = train(tmp_path / "rolls", **ROOTED, train=rolling, checkpoint={"every": "1st", "keep": 20})
+    assert outcome.step == 12 and [
+        e for e in read_journal(tmp_path / "rolls/journal.jsonl") if e["event"] == "rolled_back"
+    ]
+    for run in ("stops", "rolls"):
+        store = CheckpointStore(tmp_path / run / "checkpoints")
+        for step in store.steps():
+            arrays = read_checkpoint(store.path(step)).arrays
+            assert all(np.isfinite(values).all() for values in arrays.values())
 
 
 def test_too_many_roll_backs_end_the_run(tmp_path):
@@ -142,24 +205,52 @@ def test_too_many_roll_backs_end_the_run(tmp_path):
         train(tmp_path, **EXPLODING, train={"on_nan": "rollback", "max_rollbacks": 0})
 
 
+@tf.custom_gradient
+def overflow_backwards(x):
+    """x as it is; on the last replica its gradient is beyond float16 until the loss scale has come down."""
+    context = tf.distribute.get_replica_context()
+    number, last = (context.replica_id_in_sync_group, context.num_replicas_in_sync - 1) if context else (0, 0)
+    return x, lambda upstream: upstream * tf.cast(tf.where(tf.equal(number, last), 1000.0, 1.0), x.dtype)
+
+
 def overflowing(schema) -> keras.Model:
-    """Float16 overflows in the gradient while the loss stays finite."""
     inputs = keras.Input((12,))
-    return keras.Model(inputs, keras.layers.Dense(3, dtype="float32")(keras.layers.Rescaling(300.0)(inputs)))
+    hidden = keras.layers.Dense(4)(inputs)
+    return keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Lambda(overflow_backwards)(hidden)))
 
 
 @pytest.mark.parametrize("devices", [None, 2])
-def test_float16_skips_a_step_whose_gradient_overflows_on_all_replicas_together(tmp_path, devices):
+def test_float16_skips_a_step_whose_gradient_overflows_on_one_replica_on_all_together(tmp_path, devices):
     strategy = {"name": "mirrored", "devices": devices} if devices else {"name": "one_device"}
     model = {"name": "tests.trainer.test_training:overflowing"}
     outcome = train(tmp_path, model=model, precision="mixed_float16", strategy=strategy)
     variables = outcome.session.state.variables
-    assert all(np.isfinite(v.numpy().astype(np.float64)).all() for v in variables.values())
+    for name, variable in variables.items():
+        copies = [copy.numpy() for copy in variable.values] if devices else [variable.numpy()]
+        assert np.isfinite(copies[0].astype(np.float64)).all(), name
+        for copy in copies[1:]:
+            np.testing.assert_array_equal(copy, copies[0], err_msg=name)
     skipped = sum(line.get("skipped_steps", 0) for line in curve(tmp_path))
-    halvings = math.log2(2**15 / float(variables["loss_scale/scale"].numpy()))
-    assert skipped == halvings
+    assert 0 < skipped < 12
+    assert float(variables["loss_scale/scale"].numpy()) == 2.0 ** (15 - skipped)
     iterations = next(v for name, v in variables.items() if name.endswith("iteration"))
     assert int(iterations.numpy()) == 12 - skipped
+
+
+def overflowing_forwards(schema) -> keras.Model:
+    """Is beyond float16 for samples with a number above 0.98: some batches of an epoch."""
+    inputs = keras.Input((12,))
+    large = keras.layers.Lambda(lambda x: x / tf.cast(tf.reduce_max(x, -1, keepdims=True) <= 0.98, x.dtype))
+    return keras.Model(inputs, keras.layers.Dense(3)(keras.layers.BatchNormalization()(large(inputs))))
+
+
+def test_float16_skips_a_step_whose_loss_overflows(tmp_path):
+    model = {"name": "tests.trainer.test_training:overflowing_forwards"}
+    outcome = train(tmp_path, model=model, precision="mixed_float16", data={"batch_size": 4}, train={"log_every": 12})
+    variables = outcome.session.state.variables
+    assert all(np.isfinite(v.numpy().astype(np.float64)).all() for v in variables.values())
+    [line] = [line for line in curve(tmp_path) if "split" not in line]
+    assert 0 < line["skipped_steps"] < 12 and math.isfinite(line["loss"])
 
 
 def test_a_warm_start_loads_what_fits_and_says_what_does_not(tmp_path, capsys):

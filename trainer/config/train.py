@@ -42,9 +42,12 @@ class TrainConfig(Section):
         default=None, description="decay of an exponential moving average of the weights, such as 0.999"
     )
     on_nan: Literal["stop", "rollback"] = Field(
-        default="stop", description="a loss that is not finite ends the run, or takes it back and skips those batches"
+        default="stop",
+        description="a loss or gradient that is not finite ends the run, or takes it back and skips those batches",
     )
-    max_rollbacks: Annotated[int, Field(ge=0)] = Field(default=3, description="most roll-backs before the run ends")
+    max_rollbacks: Annotated[int, Field(ge=0)] = Field(
+        default=3, description="most roll-backs of a run, resumed or not, before it ends"
+    )
     deterministic: bool = Field(
         default=True, description="the same losses to the bit on the same machine, at some speed"
     )

@@ -7,9 +7,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from trainer.checkpoint.host_buffer import ArraySpec
@@ -34,7 +36,7 @@ class SnapshotPlan:
 
 class _Job(NamedTuple):
     step: int
-    tensors: Mapping[str, tf.Tensor]
+    tensors: Mapping[str, tf.Tensor | np.ndarray]
     metadata: Mapping[str, Any]
 
 
@@ -75,8 +77,8 @@ class SnapshotTaker:
         """Whether a snapshot would be taken now."""
         return self._idle.is_set()
 
-    def take(self, step: int, tensors: Mapping[str, tf.Tensor], metadata: Mapping[str, Any]) -> bool:
-        """Hands a state over; returns whether it was taken."""
+    def take(self, step: int, tensors: Mapping[str, tf.Tensor | np.ndarray], metadata: Mapping[str, Any]) -> bool:
+        """Hands a state over, whose arrays nobody changes any more; returns whether it was taken."""
         if not self.ready:
             return False
         self._idle.clear()
@@ -97,7 +99,7 @@ class SnapshotTaker:
         while (job := self._jobs.get()) is not None:
             began_at, began = time.time(), time.monotonic()
             try:
-                self._file.write(job.step, {name: t.numpy for name, t in job.tensors.items()}, job.metadata)
+                self._file.write(job.step, {name: partial(_values, t) for name, t in job.tensors.items()}, job.metadata)
             except Exception as error:
                 self._on_failed(error)
                 return  # and never idle again: nothing more is taken
@@ -105,3 +107,7 @@ class SnapshotTaker:
             del job  # its tensors are the memory of a whole state
             self._idle.set()
             self._on_taken(step, began_at, time.monotonic() - began)
+
+
+def _values(tensor: tf.Tensor | np.ndarray) -> np.ndarray:
+    return tensor if isinstance(tensor, np.ndarray) else tensor.numpy()

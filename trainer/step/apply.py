@@ -20,8 +20,7 @@ class Applied(NamedTuple):
 
     Attributes:
         state: The new state; to be discarded where `finite` is false.
-        finite: bool scalar, whether the loss is finite (and the gradient's norm, where it is computed and no loss scale
-            explains it).
+        finite: bool scalar, whether the loss and the gradients are finite, or a loss scale explains that they are not.
     """
 
     state: StateTensors
@@ -58,10 +57,15 @@ class Apply:
     ema_decay: float | None
     thaws: Sequence[int] = ()
 
-    @property
-    def looks_at_norm(self) -> bool:
-        """Whether a step may be found not finite by its gradient although its loss is finite."""
-        return self.clip_norm is not None
+    def accepts(self, loss_scale_of_state: Sequence[tf.Tensor], total: Contribution) -> tf.Tensor:
+        """bool scalar: whether `total` is finite, or a loss scale explains that it is not: what `Applied.finite` says.
+
+        For whoever decides before the second half, so that XLA changes the variables in place in it.
+        """
+        usable = is_finite(total)
+        if loss_scale_of_state:
+            usable |= loss_scale.explains(tuple(loss_scale_of_state), usable)
+        return usable
 
     def __call__(self, state: StateTensors, total: Contribution, changed: list[int]) -> Applied:
         """The next state.
@@ -71,7 +75,7 @@ class Apply:
             total: The sum over all replicas and micro-batches.
             changed: Which non-trainable variables `total.statistics` belongs to.
         """
-        finite = tf.math.is_finite(total.sums[LOSS])
+        usable = is_finite(total)
         gradients = self._mean(state, total)
         norm = tf.constant(0.0)
         if self.clip_value is not None:
@@ -90,18 +94,23 @@ class Apply:
         gradients = [tf.convert_to_tensor(g) for g in gradients]
         non_trainable = self._statistics(state, total, changed)
         updated = state._replace(step=state.step + 1, non_trainable=non_trainable)
+        sums = total.sums
         if state.loss_scale:
-            usable = tf.math.is_finite(norm)
             trainable, optimizer, ema, rate = tf.cond(
                 usable, lambda: self._update(state, gradients), lambda: self._keep(state)
             )
-            updated = updated._replace(loss_scale=loss_scale.adjusted(state.loss_scale, usable))
+            if non_trainable:
+                non_trainable = tf.cond(usable, lambda: non_trainable, lambda: state.non_trainable)
+            scale = loss_scale.adjusted(state.loss_scale, usable)
+            updated = updated._replace(non_trainable=non_trainable, loss_scale=scale)
             norm, skipped = tf.where(usable, norm, 0.0), 1.0 - tf.cast(usable, tf.float32)
+            # A loss that overflowed is no loss: its samples count in no mean.
+            sums = tf.where(tf.math.is_finite(sums[LOSS]), sums, tf.zeros_like(sums))
+            finite = usable | loss_scale.explains(state.loss_scale, usable)
         else:
             trainable, optimizer, ema, rate = self._update(state, gradients)
-            finite &= tf.math.is_finite(norm)
-            skipped = tf.constant(0.0)
-        window = self.window.add(state.window, total.sums, rate, norm, skipped)
+            finite, skipped = usable, tf.constant(0.0)
+        window = self.window.add(state.window, sums, rate, norm, skipped)
         return Applied(updated._replace(trainable=trainable, optimizer=optimizer, ema=ema, window=window), finite)
 
     def _mean(self, state: StateTensors, total: Contribution) -> list[tf.Tensor]:
@@ -142,6 +151,26 @@ class Apply:
 
     def _keep(self, state: StateTensors):
         return state.trainable, state.optimizer, state.ema, state.window[-1]
+
+
+def is_finite(total: Contribution) -> tf.Tensor:
+    """bool scalar: whether the loss, every gradient and every change of a statistic are finite.
+
+    By the sum of the squares, one pass that needs no memory. A gradient whose square is beyond float32 counts as not
+    finite: the second moments of Adam would be infinite after it.
+    """
+    tensors = [*total.gradients, *(change for change in total.statistics if change.dtype.is_floating)]
+    return tf.math.is_finite(total.sums[LOSS]) & tf.math.is_finite(_sum_of_squares(tensors))
+
+
+def _sum_of_squares(tensors: Sequence[tf.Tensor | tf.IndexedSlices]) -> tf.Tensor:
+    squares = [tf.zeros([])]
+    for tensor in tensors:
+        values = tensor.values if isinstance(tensor, tf.IndexedSlices) else tensor
+        if values.dtype not in (tf.float32, tf.float64):
+            values = tf.cast(values, tf.float32)
+        squares.append(tf.cast(tf.nn.l2_loss(values), tf.float32))
+    return tf.add_n(squares)
 
 
 def _changed(

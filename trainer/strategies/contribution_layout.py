@@ -28,6 +28,7 @@ class ContributionLayout:
         num_extra: More float32 numbers, which no tensor holds.
 
     Attributes:
+        num_tensors: How many there are.
         lengths: Elements of the vector of each type.
         extra: Where the additional numbers lie in the vector of float32.
 
@@ -37,7 +38,7 @@ class ContributionLayout:
     """
 
     def __init__(self, specs: Sequence[tf.TensorSpec], num_extra: int = 0) -> None:
-        self._specs = list(specs)
+        self._specs, self.num_tensors = list(specs), len(specs)
         shapes: list[tuple[int, ...]] = [tuple(spec.shape.as_list()) for spec in specs]  # type: ignore[arg-type]
         sizes = [math.prod(shape) for shape in shapes]
         # By type, the places in the list of those that are joined, and of the others.
@@ -92,6 +93,19 @@ class ContributionLayout:
             tf.reshape(vectors[spec.dtype][place.begin : place.begin + place.size], place.shape)
             for spec, place in zip(self._specs, self._places, strict=True)
         ]
+
+    def regions(self, vectors: Mapping[tf.DType, tf.Tensor], num_tensors: int) -> list[tf.Tensor]:
+        """The first so many tensors, inside of a graph: the joined ones of each type in one piece, the others alone."""
+        regions = []
+        for dtype, places in self._joined.items():
+            end = max((self._places[i].begin + self._places[i].size for i in places if i < num_tensors), default=0)
+            if end:
+                regions.append(vectors[dtype][:end])
+        for i in self._single:
+            place = self._places[i]
+            if i < num_tensors:
+                regions.append(vectors[self._specs[i].dtype][place.begin : place.begin + place.size])
+        return regions
 
     def element(self, vectors: Mapping[tf.DType, tf.Tensor], tensor: int, place: int) -> tf.Tensor:
         """One number of one tensor, inside of a graph."""

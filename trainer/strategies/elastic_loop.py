@@ -300,15 +300,22 @@ class ElasticLoop:
         return self._layout.join(tensors)
 
     def _guarded_update(self, sums: Sequence[tf.Tensor], empty_window: tf.Tensor) -> tf.Tensor:
-        """Applies the sum of all contributions, unless its loss is not finite."""
+        """Applies the sum of all contributions, unless it is not finite."""
         assert self._layout is not None
         sums = [
             tf.ensure_shape(vector, [length])
             for vector, length in zip(sums, self._layout.lengths.values(), strict=True)
         ]
         # Outside of what is compiled, as on one device: XLA then changes the variables in place.
-        finite = tf.math.is_finite(self._layout.element(self._by_type(sums), -1, LOSS))
+        finite = self._step.apply.accepts(self._state.placed.loss_scale, self._joined_total(sums))
         return tf.cond(finite, lambda: self._update(sums, empty_window), lambda: finite)
+
+    def _joined_total(self, sums: list[tf.Tensor]) -> Contribution:
+        """All that `Apply.accepts` looks at, in as few pieces as there are: every other one is another kernel."""
+        assert self._layout is not None
+        vectors, num_tensors = self._by_type(sums), self._layout.num_tensors
+        loss = self._layout.element(vectors, -1, LOSS)
+        return Contribution((), tuple(self._layout.regions(vectors, num_tensors - 1)), tf.reshape(loss, [1]))
 
     def _unpacked_update(self, sums: list[tf.Tensor], empty_window: tf.Tensor) -> tf.Tensor:
         assert self._layout is not None

@@ -13,7 +13,6 @@ from trainer.step.build import Step
 from trainer.step.evaluation import EvaluationStep, EvaluationSums
 from trainer.step.gradients import Batch
 from trainer.step.state_tensors import Contribution
-from trainer.step.window import LOSS
 from trainer.strategies.arrivals import ArrivalCount
 from trainer.strategies.inner_loop import batch_of, evaluation_totals, gathered_batch_of, packed_status
 from trainer.strategies.strategy import Agreement, Block, EvaluationLoop, LoopResult, Regrouping, TrainLoop
@@ -71,21 +70,24 @@ def _advance(step: Step, state: TrainState) -> Callable[[Batch], tf.Tensor]:
     """One step on the variables; says whether it was finite, and leaves them alone where it was not."""
     is_program = step.xla == "loop"
 
-    def gradients(batch: Batch) -> Contribution:
-        return step.gradients(state.read(), batch, tf.constant(0, tf.int64))
-
     update = variable_update(step, state)
+    if is_program:
+        return lambda batch: update(step.gradients(state.read(), batch, tf.constant(0, tf.int64)))
 
-    def guarded_update(total: Contribution) -> tf.Tensor:
+    def gradients(batch: Batch) -> tuple[Contribution, tf.Tensor]:
+        before = state.read()
+        total = step.gradients(before, batch, tf.constant(0, tf.int64))
+        return total, step.apply.accepts(before.loss_scale, total)
+
+    if step.compiles_gradients:
+        gradients = tf.function(gradients, jit_compile=True, autograph=step.converts)
+    if step.compiles_update:
+        update = tf.function(update, jit_compile=True, autograph=step.converts)
+
+    def advance(batch: Batch) -> tf.Tensor:
+        total, finite = gradients(batch)
         # Outside of what is compiled: a choice between old and new would keep XLA from changing the variables in place,
         # and on a CPU new memory for every step's state takes longer than the arithmetic.
-        finite = tf.math.is_finite(total.sums[LOSS])
         return tf.cond(finite, lambda: update(total), lambda: finite)
 
-    if not is_program:
-        if step.compiles_gradients:
-            gradients = tf.function(gradients, jit_compile=True, autograph=step.converts)
-        if step.compiles_update:
-            update = tf.function(update, jit_compile=True, autograph=step.converts)
-    finish = update if is_program else guarded_update
-    return lambda batch: finish(gradients(batch))
+    return advance

@@ -14,15 +14,14 @@ from trainer.step.state_tensors import Contribution, StateTensors
 def variable_update(step: Step, state: TrainState) -> Callable[..., tf.Tensor]:
     """A function (total, whether to empty the window first) that updates the variables and says whether it was finite.
 
-    To be compiled as a whole: XLA then changes the variables in place. It is meant for a total whose loss is finite;
-    where the gradient's norm can still make it not finite, the variables stay as they are.
+    To be compiled as a whole: XLA then changes the variables in place. It is meant for a total that `Apply.accepts`;
+    only where a whole loop is one program must it look itself, and leave the variables as they are.
 
     Args:
         step: Whose second half it is.
         state: Read and written.
     """
     is_program = step.xla == "loop"
-    choose = _select if step.compiles_update else _switch
 
     def update(total: Contribution, empty_window: tf.Tensor | None = None) -> tf.Tensor:
         old = before = state.read()
@@ -30,17 +29,14 @@ def variable_update(step: Step, state: TrainState) -> Callable[..., tf.Tensor]:
             window = tf.where(empty_window, tf.zeros_like(old.window), old.window)
             before = old._replace(window=window)
         new, finite = step.finish(before, total)
-        if is_program or step.apply.looks_at_norm:
-            new = choose(finite, new, old)
+        # Beside a clipped norm too, where nothing else needs it: without it XLA fuses the rest in another way, and
+        # the last bits of a curve would be others than before.
+        if is_program or step.apply.clip_norm is not None:
+            new = _select(finite, new, old)
         state.write(new)
-        return finite
+        return finite if is_program else tf.constant(True)
 
     return update
-
-
-def _switch(condition: tf.Tensor, new: StateTensors, old: StateTensors) -> StateTensors:
-    """One of two states, by pointer: outside of XLA a cond over identities copies nothing."""
-    return tf.cond(condition, lambda: new, lambda: old)
 
 
 def _select(condition: tf.Tensor, new: StateTensors, old: StateTensors) -> StateTensors:

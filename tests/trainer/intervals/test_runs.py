@@ -9,7 +9,7 @@ import pytest
 from tests.trainer.sessions import merged, small_config
 from tests.trainer.workers import Workers
 from trainer.checkpoint.store import CheckpointStore
-from trainer.observe.journal import Journal, read_journal
+from trainer.observe.journal import Journal
 from trainer.observe.metrics_log import read_metrics
 from trainer.observe.trace import read_trace
 from trainer.run_folder import RunFolder
@@ -45,14 +45,6 @@ def test_a_run_with_a_long_measured_stall_takes_few_snapshots_and_has_the_same_c
     assert boundaries(tmp_path / "20") == list(range(20, 1500, 20))
     assert len(boundaries(tmp_path / "None")) < 15
     assert losses(tmp_path / "None") == losses(tmp_path / "20")
-
-
-def test_a_run_that_may_roll_back_saves_at_steps_that_no_measurement_decides(tmp_path):
-    config = small_config(**merged(LONG, {"train": {"steps": 200, "on_nan": "rollback"}}))
-    plan = SnapshotPlan(tmp_path / "memory", every=None)
-    run_training(config, RunFolder(tmp_path / "run"), StopRequest(), snapshots=plan)
-    assert boundaries(tmp_path / "run") == list(range(20, 200, 20))
-    assert "interval_chosen" not in [event["event"] for event in read_journal(tmp_path / "run/journal.jsonl")]
 
 
 def test_a_killed_process_is_counted_and_a_stopped_one_is_not(tmp_path):

@@ -10,12 +10,14 @@ from trainer.step.state_tensors import Contribution
 SGD = {"name": "sgd", "learning_rate": 0.5}
 
 
-def applied(gradient: float, optimizer: dict | None = None, weight: float = 1.0, **change):
+def applied(gradient: float, optimizer: dict | None = None, weight: float = 1.0, scale=None, loss=1.0, **change):
     """The state before and after a step whose gradients are all `gradient`."""
     session = small_session(optimizer={**SGD, **(optimizer or {})}, **change)
     before = session.state.read()
+    if scale is not None:
+        before = before._replace(loss_scale=(tf.constant(scale), before.loss_scale[1]))
     sums = np.zeros(session.step.window.metrics.size, np.float32)
-    sums[:2] = 1.0, weight
+    sums[:2] = loss, weight
     gradients = tuple(tf.fill(t.shape, gradient) for t in before.trainable)
     after = session.step.apply(before, Contribution(gradients, (), tf.constant(sums)), [])
     return session, before, after
@@ -70,10 +72,13 @@ def test_evaluation_reads_the_average_where_it_is_asked_for():
     assert session.evaluator.measure()["loss"] < plain.evaluator.measure()["loss"]
 
 
+@pytest.mark.parametrize("clipping", [{}, {"clip_norm": 1.0}, {"clip_value": 1.0}], ids=["none", "norm", "value"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_a_gradient_that_is_not_finite_is_found_where_its_norm_is_known(bad):
-    _, _, after = applied(bad, {"clip_norm": 1.0})
+def test_a_gradient_that_is_not_finite_is_found_beside_a_finite_loss(bad, clipping):
+    session, _, after = applied(bad, clipping)
     assert not after.finite
+    figures = session.step.window.figures(applied(1.0, clipping)[2].state.window.numpy())
+    assert ("gradient_norm" in figures) == ("clip_norm" in clipping)
 
 
 def test_an_overflow_keeps_the_weights_and_halves_the_scale():
@@ -84,6 +89,18 @@ def test_an_overflow_keeps_the_weights_and_halves_the_scale():
     assert after.state.step == 1 and session.step.window.figures(after.state.window.numpy())["skipped_steps"] == 1
     for old, new in zip(before.optimizer, after.state.optimizer, strict=True):
         np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.parametrize(("gradient", "loss"), [(np.inf, 1.0), (1.0, np.inf), (np.nan, np.nan)])
+def test_what_overflows_is_skipped_until_no_smaller_scale_could_explain_it(gradient, loss):
+    session, before, after = applied(gradient, loss=loss, scale=2.0, precision="mixed_float16")
+    assert after.finite and after.state.loss_scale[0].numpy() == 1.0
+    assert not changes(before, after).any()
+    window = after.state.window.numpy()
+    assert np.isfinite(window).all() and session.step.window.figures(window)["skipped_steps"] == 1
+
+    _, _, after = applied(gradient, loss=loss, scale=1.0, precision="mixed_float16")
+    assert not after.finite
 
 
 def test_the_scale_doubles_after_many_good_steps_and_has_bounds():
