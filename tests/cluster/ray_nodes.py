@@ -5,12 +5,13 @@ python -m tests.cluster.ray_nodes FOLDER NODES
 
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ class RayNodes:
     """
 
     def __init__(self, nodes: int, environment: Mapping[str, str]) -> None:
+        _have_token()
         # Ray's sockets must have short paths, wherever pytest has its folders.
         self._folder = tempfile.mkdtemp(prefix="ph-", dir="/tmp")
         self._process = subprocess.Popen(
@@ -90,6 +92,23 @@ class RayNodes:
         line = self._process.stdout.readline()
         assert line, (Path(self._folder) / "errors.txt").read_text()[-3000:]
         return json.loads(line)
+
+
+def _have_token() -> None:
+    """Makes Ray's token where this user has none yet: `Cluster`, unlike `ray start` and `ray.init`, needs one there.
+
+    The first of several processes wins, with a file that is whole from its beginning.
+    """
+    path = Path.home() / ".ray" / "auth_token"
+    if os.environ.get("RAY_AUTH_TOKEN") or path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    own = path.with_name(f"{path.name}.{os.getpid()}")
+    own.write_text(secrets.token_hex(32))
+    own.chmod(0o600)
+    with suppress(FileExistsError):
+        os.link(own, path)
+    own.unlink()
 
 
 @contextmanager
