@@ -106,6 +106,8 @@ def settings_of(cell: Cell, steps: int, folder: Path, name: str) -> list[str]:
     every = max(1, steps // _CHECKPOINTS)
     config = load_config(f"configs/{cell.config}.yaml", ALONE.get(cell.config, []))
     own = ["data.remainder=drop"] if config.data.remainder == "keep" else []
+    if getattr(config.optimizer.schedule, "warmup", None) is not None:
+        own.append(f"optimizer.schedule.warmup={max(1, steps // 10)}st")  # theirs may be longer than this run
     return [
         *ALONE.get(cell.config, []), *own, *STRATEGIES[cell.strategy],
         f"run.dir={folder}", f"run.name={name}", f"train.steps={steps}", "train.epochs=null",
