@@ -99,7 +99,7 @@ def convnext(config: ConvNextModel, schema: Schema, task: Task) -> keras.Model:
     """
     inputs, x = photographs(task, config.name, config.input_size, halvings=5, smallest_side=SMALLEST_SIDE)
     depths, widths = CONVNEXT_STAGES[config.variant]
-    x = ConvNeXt(
+    network = ConvNeXt(
         depths,
         widths,
         drop_path_rate=config.drop_path,
@@ -108,8 +108,11 @@ def convnext(config: ConvNextModel, schema: Schema, task: Task) -> keras.Model:
         include_top=False,
         input_tensor=normalised(x),
         pooling="avg",
-    ).output
-    return _classified(inputs, x, task, f"convnext_{config.variant}")
+    )
+    for layer in network.layers:
+        if type(layer).__name__ == "StochasticDepth":  # it draws in float32, which it cannot multiply with 16 bits
+            layer.dtype_policy = keras.DTypePolicy("float32")
+    return _classified(inputs, network.output, task, f"convnext_{config.variant}")
 
 
 def _classified(inputs: Any, features: Any, task: Task, name: str) -> keras.Model:

@@ -69,6 +69,15 @@ def test_networks_take_any_channels_and_classes_and_every_weight_has_a_gradient(
     assert all(gradient is not None and np.isfinite(gradient).all() for gradient in gradients)
 
 
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_layers_that_are_left_out_at_random_train_in_16_bits(precision):
+    schema = Schema({"image": Feature((32, 32, 3), "float32"), "label": LABEL}, "label", 10, 2)
+    model, task = built(NETWORKS["convnext"], schema, precision=precision)
+    outputs = model(task.inputs(batch_of(schema)), training=True)
+    assert outputs.dtype == tf.float32 and np.isfinite(outputs).all()
+    assert {"bfloat16", "float16"} & {layer.compute_dtype for layer in model.layers}
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_names_do_not_depend_on_what_was_built_before(grey_networks, name):
     model, _, schema = grey_networks[name]
