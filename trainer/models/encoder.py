@@ -5,12 +5,14 @@ Shape legend: B batch, T positions, D width.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
 from keras import layers
 
 from trainer.config.sequence_models import EncoderModel
+from trainer.config.vision_models import VitModel
 from trainer.models.attention import LearnedPositions, SelfAttention
 
 
@@ -23,7 +25,7 @@ def encoded(x_BTD: Any, config: EncoderModel, is_hidden_BT: Any = None) -> Any:
         is_hidden_BT: Positions that nobody attends to, bool; None: there are none.
     """
     x_BTD = LearnedPositions(name="position_embedding")(x_BTD)
-    x_BTD = _dropped(x_BTD, config, "embedding_dropout")
+    x_BTD = dropped(x_BTD, config, "embedding_dropout")
     for i in range(config.layers):
         x_BTD = _block(x_BTD, config, f"block_{i}", is_hidden_BT)
     return encoder_norm("final_norm")(x_BTD)
@@ -35,16 +37,31 @@ def encoder_norm(name: str) -> keras.layers.Layer:
 
 
 def _block(x_BTD: Any, config: EncoderModel, name: str, is_hidden_BT: Any) -> Any:
-    y = encoder_norm(f"{name}_attention_norm")(x_BTD)
-    y = layers.Dense(3 * config.width, name=f"{name}_queries_keys_values")(y)
-    y = SelfAttention(config.heads, name=f"{name}_attention")(y, is_hidden_BT)
-    y = layers.Dense(config.width, name=f"{name}_attention_output")(y)
-    x_BTD = layers.Add(name=f"{name}_attention_add")([x_BTD, _dropped(y, config, f"{name}_attention_dropout")])
+    def attend(y: Any) -> Any:
+        y = layers.Dense(3 * config.width, name=f"{name}_queries_keys_values")(y)
+        y = SelfAttention(config.heads, name=f"{name}_attention")(y, is_hidden_BT)
+        return layers.Dense(config.width, name=f"{name}_attention_output")(y)
+
+    return pre_norm_block(x_BTD, attend, config, name)
+
+
+def pre_norm_block(x_BTD: Any, attend: Callable[[Any], Any], config: EncoderModel | VitModel, name: str) -> Any:
+    """Attention and a feed-forward network, [B, T, D], each of whose inputs is normalised and whose outputs are added.
+
+    Args:
+        x_BTD: What comes in.
+        attend: The attention, of what is normalised.
+        config: Its width, the feed-forward network's and the dropout.
+        name: Before the names of the layers.
+    """
+    y = attend(encoder_norm(f"{name}_attention_norm")(x_BTD))
+    x_BTD = layers.Add(name=f"{name}_attention_add")([x_BTD, dropped(y, config, f"{name}_attention_dropout")])
     y = encoder_norm(f"{name}_feed_forward_norm")(x_BTD)
     y = layers.Dense(config.feed_forward or 4 * config.width, activation="gelu", name=f"{name}_feed_forward_hidden")(y)
     y = layers.Dense(config.width, name=f"{name}_feed_forward_output")(y)
-    return layers.Add(name=f"{name}_feed_forward_add")([x_BTD, _dropped(y, config, f"{name}_feed_forward_dropout")])
+    return layers.Add(name=f"{name}_feed_forward_add")([x_BTD, dropped(y, config, f"{name}_feed_forward_dropout")])
 
 
-def _dropped(x: Any, config: EncoderModel, name: str) -> Any:
+def dropped(x: Any, config: EncoderModel | VitModel, name: str) -> Any:
+    """What dropout leaves, if the config has any."""
     return layers.Dropout(config.dropout, name=name)(x) if config.dropout else x

@@ -14,6 +14,7 @@ from keras import layers
 from trainer.config.vision_models import VitModel
 from trainer.data.source import Schema
 from trainer.models.attention import LearnedPositions
+from trainer.models.encoder import dropped, encoder_norm, pre_norm_block
 from trainer.models.inputs import as_logits
 from trainer.models.photographs import normalised, photographs
 from trainer.models.static_shape import sample_shape
@@ -38,10 +39,10 @@ def vit(config: VitModel, schema: Schema, task: Task) -> keras.Model:
     if config.pooling == "token":
         x = ClassToken(name="class_token")(x)
     x = LearnedPositions(name="position_embedding")(x)
-    x = _dropped(x, config, "embedding_dropout")
+    x = dropped(x, config, "embedding_dropout")
     for i in range(config.layers):
         x = _block(x, config, f"block_{i}")
-    x = _norm("final_norm")(x)
+    x = encoder_norm("final_norm")(x)
     x = x[:, 0] if config.pooling == "token" else layers.GlobalAveragePooling1D(name="mean_of_patches")(x)
     x = layers.Dense(task.output_shape[-1], name="output")(x)
     return keras.Model(inputs, as_logits(x, task), name=config.name)
@@ -101,20 +102,8 @@ class ClassToken(layers.Layer):
 
 
 def _block(x_BTD: Any, config: VitModel, name: str) -> Any:
-    y = _norm(f"{name}_attention_norm")(x_BTD)
-    attention = layers.MultiHeadAttention(config.heads, config.width // config.heads, name=f"{name}_attention")
-    x_BTD = layers.Add(name=f"{name}_attention_add")(
-        [x_BTD, _dropped(attention(y, y), config, f"{name}_attention_dropout")]
-    )
-    y = _norm(f"{name}_feed_forward_norm")(x_BTD)
-    y = layers.Dense(config.feed_forward or 4 * config.width, activation="gelu", name=f"{name}_feed_forward_hidden")(y)
-    y = layers.Dense(config.width, name=f"{name}_feed_forward_output")(y)
-    return layers.Add(name=f"{name}_feed_forward_add")([x_BTD, _dropped(y, config, f"{name}_feed_forward_dropout")])
+    def attend(y: Any) -> Any:
+        attention = layers.MultiHeadAttention(config.heads, config.width // config.heads, name=f"{name}_attention")
+        return attention(y, y)
 
-
-def _dropped(x: Any, config: VitModel, name: str) -> Any:
-    return layers.Dropout(config.dropout, name=name)(x) if config.dropout else x
-
-
-def _norm(name: str) -> keras.layers.Layer:
-    return layers.LayerNormalization(epsilon=1e-6, name=name)
+    return pre_norm_block(x_BTD, attend, config, name)
