@@ -81,6 +81,7 @@ class WorkerLink:
         self._newest_is_sent = True
         self._sleeps = False
         self._closing = False
+        self._thread_runs = True
         self._own_part: tuple[int, float] | None = None
         self._orders = threading.Condition()
         self._assignments: deque[Assignment] = deque()
@@ -200,7 +201,7 @@ class WorkerLink:
         self._send({"type": "completed", "generation": generation, "step": step}, deliver=True)
 
     def close(self) -> None:
-        """Delivers what is not sent yet and ends the link, though not the process."""
+        """Delivers what is not sent yet and ends the link, though not the process. What is reported later is dropped."""
         with self._lock:
             self._closing = True
         self._wake()
@@ -209,6 +210,8 @@ class WorkerLink:
     def _send(self, message: dict[str, Any], deliver: bool = False) -> None:
         delivered = threading.Event()
         with self._lock:
+            if self._closing:
+                return
             self._queue_newest()
             self._outgoing.append(message)
             if deliver:
@@ -229,8 +232,11 @@ class WorkerLink:
             self._newest_is_sent = True
 
     def _wake(self) -> None:
-        with contextlib.suppress(BlockingIOError):  # it is awake, and has not even read the earlier calls
-            self._wake_up.send(b"\0")
+        # Under the lock, because a thread that was awake when the link was closed ends without this call, and closes
+        # the sockets meanwhile.
+        with self._lock, contextlib.suppress(BlockingIOError):  # it is awake, and has not even read the earlier calls
+            if self._thread_runs:
+                self._wake_up.send(b"\0")
 
     # Everything below runs on the link's thread.
 
@@ -256,6 +262,8 @@ class WorkerLink:
                     self._sleeps = now >= progress_at
                 self._write(outgoing)
                 if closing:
+                    with self._lock:
+                        self._thread_runs = False
                     return
                 wake_at = heartbeat_at if self._sleeps else min(heartbeat_at, progress_at)
                 for key, _ in selector.select(max(0.0, wake_at - time.monotonic())):

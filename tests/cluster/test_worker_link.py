@@ -146,6 +146,24 @@ def test_reports_arrive_in_the_order_they_were_made(link, other: OtherEnd):
     assert error["traceback"].endswith("last")
 
 
+def test_closing_a_link_whose_thread_looks_just_then_is_no_error(link, other: OtherEnd, monkeypatch):
+    mine = link()
+    wake = WorkerLink._wake
+
+    def wake_late(mine: WorkerLink) -> None:  # the thread has seen by itself that the link is closed, and has ended
+        wake(mine)
+        mine._thread.join(LIMIT_S)
+        wake(mine)
+
+    monkeypatch.setattr(WorkerLink, "_wake", wake_late)
+    mine.close()
+    monkeypatch.undo()
+    assert not mine._thread.is_alive()
+    before = time.monotonic()
+    mine.completed(1, 1)
+    assert time.monotonic() - before < 1, "a report that nobody can deliver was waited for"
+
+
 def test_assignments_come_in_their_order_and_in_pieces(link, other: OtherEnd):
     mine = link()
     assert mine.wait_for_assignment(timeout_s=0.01) is None
