@@ -26,7 +26,7 @@ from launch.tpu_check.check import check_for_tpu
 from launch.tpu_check.compiler import OutOfTime
 from trainer.observe.number_text import format_bytes
 
-LIMIT_S = 600.0
+LIMIT_S = 1800.0
 
 
 class Zoo(NamedTuple):
