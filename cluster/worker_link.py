@@ -201,7 +201,10 @@ class WorkerLink:
         self._send({"type": "completed", "generation": generation, "step": step}, deliver=True)
 
     def close(self) -> None:
-        """Delivers what is not sent yet and ends the link, though not the process. What is reported later is dropped."""
+        """Delivers what is not sent yet and ends the link, though not the process.
+
+        What is reported later is dropped.
+        """
         with self._lock:
             self._closing = True
         self._wake()

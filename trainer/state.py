@@ -121,9 +121,10 @@ class TrainState:
     def write(
         self, values: StateTensors, component: Callable[[tf.Variable], tf.Variable] = lambda variable: variable
     ) -> None:
-        """Assigns what a step changed; a value that is still the variable's own is left alone."""
+        """Assigns what a step computed; None: it has changed the variable itself."""
         for variable, value in zip(tf.nest.flatten(self._flat()), tf.nest.flatten(values), strict=True):
-            component(variable).assign(value)
+            if value is not None:
+                component(variable).assign(value)
 
     def evaluation_weights(self, ema: bool) -> list[tf.Variable]:
         """The trainable variables to evaluate or export with: the averaged ones where they exist and are asked for."""

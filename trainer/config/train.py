@@ -29,7 +29,7 @@ class TrainConfig(Section):
         default="auto",
         description="what train.xla compiles as one program: a step; a loop of steps, which saves the hand-over "
         "between them and pays for small models without convolutions; or the update alone, where TensorFlow's own "
-        "kernels are faster; auto: the update for convolutions on a CPU with AVX-512, else a step",
+        "kernels are faster; auto: a step, but for convolutions on a CPU with AVX-512 at most the update",
     )
     compile_cache: PathText | None = Field(
         default=None,

@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 
 from trainer.optimizers.functional import Frozen, apply_update
+from trainer.optimizers.kernels import KernelUpdate
 from trainer.step import loss_scale
 from trainer.step.state_tensors import Contribution, StateTensors
 from trainer.step.window import LOSS, WEIGHT, WindowLayout
@@ -67,13 +68,16 @@ class Apply:
             usable |= loss_scale.explains(tuple(loss_scale_of_state), usable)
         return usable
 
-    def __call__(self, state: StateTensors, total: Contribution, changed: list[int]) -> Applied:
+    def __call__(
+        self, state: StateTensors, total: Contribution, changed: list[int], kernels: KernelUpdate | None = None
+    ) -> Applied:
         """The next state.
 
         Args:
             state: The state before the step.
             total: The sum over all replicas and micro-batches.
             changed: Which non-trainable variables `total.statistics` belongs to.
+            kernels: Change the weights and the optimizer's slots where they lie, which are None in the next state then.
         """
         usable = is_finite(total)
         gradients = self._mean(state, total)
@@ -108,7 +112,7 @@ class Apply:
             sums = tf.where(tf.math.is_finite(sums[LOSS]), sums, tf.zeros_like(sums))
             finite = usable | loss_scale.explains(state.loss_scale, usable)
         else:
-            trainable, optimizer, ema, rate = self._update(state, gradients)
+            trainable, optimizer, ema, rate = self._update(state, gradients, kernels)
             finite, skipped = usable, tf.constant(0.0)
         window = self.window.add(state.window, sums, rate, norm, skipped)
         return Applied(updated._replace(trainable=trainable, optimizer=optimizer, ema=ema, window=window), finite)
@@ -133,7 +137,11 @@ class Apply:
                 values[i] += change // self.num_contributions
         return tuple(values)
 
-    def _update(self, state: StateTensors, gradients: list[tf.Tensor]):
+    def _update(self, state: StateTensors, gradients: list[tf.Tensor], kernels: KernelUpdate | None = None):
+        if kernels is not None:
+            rate = kernels(gradients)
+            ema = self._averaged(state, kernels.values() if state.ema else ())
+            return (None,) * len(state.trainable), (None,) * len(state.optimizer), ema, rate
         trainable, optimizer, rate = apply_update(
             self.optimizer,
             self.model.trainable_variables,
@@ -142,12 +150,11 @@ class Apply:
             gradients,
             Frozen(self.thaws, state.step) if self.thaws else None,
         )
+        return trainable, optimizer, self._averaged(state, trainable if state.ema else ()), rate
+
+    def _averaged(self, state: StateTensors, trainable: Sequence[tf.Tensor]) -> tuple[tf.Tensor, ...]:
         rest = 1.0 - (self.ema_decay or 0.0)
-        ema = tuple(
-            average + rest * (value - average)
-            for average, value in zip(state.ema, trainable if state.ema else (), strict=True)
-        )
-        return trainable, optimizer, ema, rate
+        return tuple(average + rest * (value - average) for average, value in zip(state.ema, trainable, strict=True))
 
     def _keep(self, state: StateTensors):
         return state.trainable, state.optimizer, state.ema, state.window[-1]

@@ -12,8 +12,9 @@ from trainer.config.model import CustomModel
 from trainer.config.task import CustomTask
 from trainer.config.training import TrainingConfig
 from trainer.data.source import Schema
+from trainer.optimizers.kernels import has_kernels
 from trainer.step.apply import Applied, Apply
-from trainer.step.compilation import Scope, compiled_scope
+from trainer.step.compilation import Compilation, Scope, choose_compilation
 from trainer.step.freezing import Thawing
 from trainer.step.gradients import Gradients
 from trainer.step.state_tensors import Contribution, StateTensors
@@ -28,8 +29,7 @@ class Step:
     Attributes:
         gradients: (state, slice of the batch, first position) -> contribution.
         window: Layout of `StateTensors.window`.
-        xla: What the adapter compiles: "step" is what it can of a step, "loop" a whole loop of them as one program,
-            "update" only what follows the gradients; None: nothing.
+        compilation: What the adapter compiles, and whether it uses TensorFlow's update kernels.
         new_optimizer: Builds the step's optimizer again, on other variables.
         converts: Whether `if` and `while` over tensors must work, as in a task or a model of the user's. Looking for
             them in all that is called takes most of the time of tracing, and our own code has none.
@@ -38,9 +38,14 @@ class Step:
     gradients: Gradients
     apply: Apply
     window: WindowLayout
-    xla: Scope | None
+    compilation: Compilation
     new_optimizer: Callable[[Sequence[keras.Variable]], keras.optimizers.Optimizer]
     converts: bool = True
+
+    @property
+    def xla(self) -> Scope | None:
+        """What is compiled: what can be of a "step", a whole "loop" of them, or the "update" after the gradients."""
+        return self.compilation.scope
 
     @property
     def compiles_gradients(self) -> bool:
@@ -123,4 +128,12 @@ def build_step(
         thaws=thawing.thaws(model.trainable_variables) if thawing else (),
     )
     is_users = isinstance(config.task, CustomTask) or isinstance(config.model, CustomModel)
-    return Step(gradients, apply, window, compiled_scope(config.train, model), new_optimizer, converts=is_users)
+    # The kernels write to the variables themselves: no choice between two states, no rows that stay as they are.
+    may_use_kernels = (
+        config.strategy.name == "one_device"
+        and config.precision != "mixed_float16"
+        and thawing is None
+        and has_kernels(optimizer)
+    )
+    compilation = choose_compilation(config.train, model, may_use_kernels)
+    return Step(gradients, apply, window, compilation, new_optimizer, converts=is_users)

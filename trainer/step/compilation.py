@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -27,17 +27,36 @@ _CONVOLUTIONS = (
 )
 
 
-def compiled_scope(train: TrainConfig, model: keras.Model) -> Scope | None:
-    """What is compiled as one program; None: nothing.
+class Compilation(NamedTuple):
+    """How the two halves of a step are computed.
+
+    Attributes:
+        scope: What is compiled as one program; None: nothing.
+        kernels: TensorFlow's own kernels change the variables (`trainer.optimizers.kernels`).
+    """
+
+    scope: Scope | None
+    kernels: bool = False
+
+
+def choose_compilation(train: TrainConfig, model: keras.Model, may_use_kernels: bool) -> Compilation:
+    """Chooses for a config.
 
     A function of the config, the model and the kind of machine, never of a measurement: the choice changes the last
     bits of a loss, and the same config on the same machine draws the same curve.
+
+    Args:
+        train: The config's section.
+        model: Built.
+        may_use_kernels: Whether strategy and optimizer allow `Compilation.kernels`.
     """
     if not train.xla:
-        return None
+        return Compilation(None)
     if train.xla_scope != "auto":
-        return train.xla_scope
-    return "update" if _has_convolutions(model) and _convolves_faster_outside_xla() else "step"
+        return Compilation(train.xla_scope)
+    if not (_has_convolutions(model) and _convolves_faster_outside_xla()):
+        return Compilation("step")
+    return Compilation(None, kernels=True) if may_use_kernels else Compilation("update")
 
 
 def _has_convolutions(model: keras.Model) -> bool:

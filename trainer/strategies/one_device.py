@@ -16,7 +16,7 @@ from trainer.step.state_tensors import Contribution
 from trainer.strategies.arrivals import ArrivalCount
 from trainer.strategies.inner_loop import batch_of, evaluation_totals, gathered_batch_of, packed_status
 from trainer.strategies.strategy import Agreement, Block, EvaluationLoop, LoopResult, Regrouping, TrainLoop
-from trainer.strategies.variable_update import variable_update
+from trainer.strategies.variable_update import kernel_update, variable_update
 
 
 class OneDevice:
@@ -70,7 +70,7 @@ def _advance(step: Step, state: TrainState) -> Callable[[Batch], tf.Tensor]:
     """One step on the variables; says whether it was finite, and leaves them alone where it was not."""
     is_program = step.xla == "loop"
 
-    update = variable_update(step, state)
+    update = kernel_update(step, state) if step.compilation.kernels else variable_update(step, state)
     if is_program:
         return lambda batch: update(step.gradients(state.read(), batch, tf.constant(0, tf.int64)))
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from trainer.optimizers.kernels import KernelUpdate
 from trainer.state import TrainState
 from trainer.step.build import Step
 from trainer.step.state_tensors import Contribution, StateTensors
@@ -35,6 +36,29 @@ def variable_update(step: Step, state: TrainState) -> Callable[..., tf.Tensor]:
             new = _select(finite, new, old)
         state.write(new)
         return finite if is_program else tf.constant(True)
+
+    return update
+
+
+def kernel_update(step: Step, state: TrainState) -> Callable[[Contribution], tf.Tensor]:
+    """The same by TensorFlow's update kernels, not to be compiled; only for a total that `Apply.accepts`.
+
+    Args:
+        step: Whose second half it is; its optimizer has kernels, and there is no loss scale.
+        state: Read and written.
+    """
+    apply, placed = step.apply, state.placed
+    kernels = KernelUpdate(
+        apply.optimizer,
+        apply.model.trainable_variables,
+        placed.trainable,  # type: ignore[arg-type]
+        placed.optimizer,  # type: ignore[arg-type]
+    )
+
+    def update(total: Contribution) -> tf.Tensor:
+        new, _ = apply(state.read(), total, step.gradients.changed, kernels)
+        state.write(new)
+        return tf.constant(True)
 
     return update
 

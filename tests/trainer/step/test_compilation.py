@@ -5,7 +5,7 @@ import pytest
 
 from trainer.config.train import TrainConfig
 from trainer.step import compilation
-from trainer.step.compilation import compiled_scope
+from trainer.step.compilation import Compilation, choose_compilation
 
 
 def convolutional() -> keras.Model:
@@ -18,22 +18,25 @@ def dense() -> keras.Model:
 
 
 @pytest.mark.parametrize(
-    ("model", "flags", "scope"),
+    ("model", "flags", "may_use_kernels", "chosen"),
     [
-        (convolutional, ["avx2", "avx512f"], "update"),
-        (convolutional, ["avx2"], "step"),
-        (convolutional, [], "step"),
-        (dense, ["avx2", "avx512f"], "step"),
+        (convolutional, ["avx2", "avx512f"], False, Compilation("update")),
+        (convolutional, ["avx2", "avx512f"], True, Compilation(None, kernels=True)),
+        (convolutional, ["avx2"], True, Compilation("step")),
+        (convolutional, [], True, Compilation("step")),
+        (dense, ["avx2", "avx512f"], True, Compilation("step")),
     ],
 )
 def test_only_convolutions_on_a_processor_that_onednn_has_kernels_for_stay_outside_of_xla(
-    monkeypatch: pytest.MonkeyPatch, model, flags: list[str], scope: str
+    monkeypatch: pytest.MonkeyPatch, model, flags: list[str], may_use_kernels: bool, chosen: Compilation
 ) -> None:
     monkeypatch.setattr(compilation, "_processor_flags", lambda: flags)
-    assert compiled_scope(TrainConfig(steps=1, xla=True), model()) == scope
+    assert choose_compilation(TrainConfig(steps=1, xla=True), model(), may_use_kernels) == chosen
 
 
 def test_a_named_scope_is_kept_and_without_xla_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compilation, "_processor_flags", lambda: ["avx512f"])
-    assert compiled_scope(TrainConfig(steps=1, xla=True, xla_scope="step"), convolutional()) == "step"
-    assert compiled_scope(TrainConfig(steps=1, xla_scope="step"), convolutional()) is None
+    named = TrainConfig(steps=1, xla=True, xla_scope="step")
+    assert choose_compilation(named, convolutional(), True) == Compilation("step")
+    without = TrainConfig(steps=1, xla_scope="step")
+    assert choose_compilation(without, convolutional(), True) == Compilation(None)

@@ -1,21 +1,40 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tests.trainer.sessions import losses, small_session
+from trainer.session import Session
+from trainer.step import compilation
 
 COMPILERS = {
     "none": {},
     "step": {"xla": True},
     "loop": {"xla": True, "xla_scope": "loop"},
     "update": {"xla": True, "xla_scope": "update"},
+    "kernels": {"xla": True},  # with convolutions, on a processor that has fast ones
 }
+CONVOLUTIONS = {"name": "cnn", "filters": [4], "dense": 8, "dropout": 0.5}
+IMAGES = {"name": "synthetic", "num_samples": 96, "batch_size": 16, "shape": [8, 8, 1], "num_classes": 3}
+
+
+def new_session(
+    monkeypatch: pytest.MonkeyPatch, compiler: str, train: dict[str, Any] | None = None, **settings: Any
+) -> Session:
+    train = COMPILERS[compiler] | (train or {})
+    if compiler != "kernels":
+        return small_session(train=train, **settings)
+    monkeypatch.setattr(compilation, "_processor_flags", lambda: ["avx512f"])
+    session = small_session(train=train, model=CONVOLUTIONS, data=IMAGES, **settings)
+    assert session.step.compilation.kernels
+    return session
 
 
 @pytest.mark.parametrize("compiler", COMPILERS)
-def test_a_step_does_not_change_a_state_that_somebody_holds(compiler):
+def test_a_step_does_not_change_a_state_that_somebody_holds(compiler, monkeypatch):
     """A snapshot is copied from the state's tensors while the next steps run, and XLA changes variables in place."""
-    session = small_session(train=COMPILERS[compiler])
+    session = new_session(monkeypatch, compiler)
     losses(session, 4, steps_per_call=4)
     held = session.state.tensors()
     before = {name: np.array(value) for name, value in held.items()}
@@ -26,11 +45,12 @@ def test_a_step_does_not_change_a_state_that_somebody_holds(compiler):
 
 
 @pytest.mark.parametrize(
-    ("compiler", "clip_norm"), [*((name, None) for name in COMPILERS), ("update", 1.0), ("none", 1.0)]
+    ("compiler", "clip_norm"),
+    [*((name, None) for name in COMPILERS), ("update", 1.0), ("none", 1.0), ("kernels", 1.0)],
 )
-def test_a_step_that_is_not_finite_leaves_the_state_as_it_was(compiler, clip_norm):
+def test_a_step_that_is_not_finite_leaves_the_state_as_it_was(compiler, clip_norm, monkeypatch):
     optimizer = {"name": "adam", "learning_rate": 0.001, "clip_norm": clip_norm}
-    session = small_session(train=COMPILERS[compiler], optimizer=optimizer)
+    session = new_session(monkeypatch, compiler, optimizer=optimizer)
     loop = session.strategy.train_loop(session.step, session.state)
     block = session.blocks(0, 3).take(3).block
     (image,) = session.schema.inputs
@@ -46,6 +66,45 @@ def test_a_step_that_is_not_finite_leaves_the_state_as_it_was(compiler, clip_nor
     assert take(1, 2) == [1, 1]  # the third step is not taken either
     for name, value in before.items():
         np.testing.assert_array_equal(session.state.variables[name].numpy(), value, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        {"name": "adam", "clip_norm": 0.1},
+        {"name": "adamw", "weight_decay": 0.1, "schedule": {"name": "cosine", "warmup": "3st"}},
+        {"name": "sgd", "learning_rate": 0.1},
+        {"name": "sgd", "learning_rate": 0.05, "momentum": 0.9},
+        {"name": "sgd", "learning_rate": 0.05, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01},
+    ],
+    ids=str,
+)
+def test_the_update_kernels_do_what_the_rules_of_keras_say(optimizer, monkeypatch):
+    settings = {"optimizer": optimizer}
+    by_rule = new_session(monkeypatch, "none", model=CONVOLUTIONS, data=IMAGES, train={"ema": 0.9}, **settings)
+    by_kernel = new_session(monkeypatch, "kernels", train={"ema": 0.9}, **settings)
+    expected = losses(by_rule, 12)
+    np.testing.assert_allclose(losses(by_kernel, 12), expected, rtol=1e-5)
+    assert abs(expected[-1] - expected[0]) > 1e-2
+    for name, variable in by_rule.state.variables.items():
+        found = by_kernel.state.variables[name].numpy()
+        np.testing.assert_allclose(found, variable.numpy(), rtol=1e-3, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"optimizer": {"name": "lamb"}},
+        {"precision": "mixed_float16"},
+        {"freeze": [{"layers": ["hidden*"], "until": "2st"}]},
+        {"strategy": {"name": "mirrored", "devices": 2}},
+    ],
+    ids=str,
+)
+def test_what_the_update_kernels_cannot_do_is_compiled(change, monkeypatch):
+    monkeypatch.setattr(compilation, "_processor_flags", lambda: ["avx512f"])
+    session = small_session(train={"xla": True}, model=CONVOLUTIONS, data=IMAGES, **change)
+    assert session.step.compilation == compilation.Compilation("update")
 
 
 def test_a_loop_that_is_one_program_serves_every_place_in_a_block():
