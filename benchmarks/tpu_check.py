@@ -1,6 +1,9 @@
 """Every model of the zoo compiled for slices of every generation of TPUs that the compiler knows, without one.
 
-python -m benchmarks.tpu_check [--quick] [--json FILE]
+python -m benchmarks.tpu_check [--quick] [--models NAMES] [--slices NAMES] [--json FILE [--also FILE ...]]
+
+With --json the rows that the file has already stay, where they are not compiled again, and a table for people is
+written beside it.
 
 What is compiled is the training step of the shipped configs, optimizer and sum over the replicas included, in
 mixed_bfloat16, at the lowest level of the compiler's optimization: temporaries are overstated by it, so that what fits
@@ -10,9 +13,11 @@ here fits. `phalanx check --tpu` compiles at the usual level.
 from __future__ import annotations
 
 import argparse
+import datetime
 import os
 import sys
 import time
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +26,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["KERAS_BACKEND"] = "tensorflow"
 
 from benchmarks.machine import describe_machine, print_machine, target_line, write_result
+from benchmarks.tpu_check_table import Row, in_order, markdown, rows_of
 from launch.config import load_config
 from launch.tpu_check.check import check_for_tpu
 from launch.tpu_check.compiler import OutOfTime
@@ -61,8 +67,8 @@ ZOO = {
     "resnet": Zoo("resnet50", [*_PHOTOGRAPHS, "train.accumulate=1"], 64),
     "efficientnet_v2": Zoo("mnist_efficientnet", [*_PHOTOGRAPHS, *_FULL_SIZE], 64),
     "mobilenet_v3": Zoo("mnist_mobilenet", [*_PHOTOGRAPHS, *_FULL_SIZE], 64),
-    "convnext": Zoo("mnist_convnext", [*_PHOTOGRAPHS, *_FULL_SIZE, "model.variant=tiny"], 64),
-    "vit": Zoo("mnist_vit", [*_PHOTOGRAPHS, *_FULL_SIZE, "model.patch=16", "model.width=384", "model.layers=12"], 64),
+    "convnext": Zoo("mnist_convnext", [*_PHOTOGRAPHS, *_FULL_SIZE], 64),
+    "vit": Zoo("mnist_vit", [*_PHOTOGRAPHS, *_FULL_SIZE, "model.patch=16", "model.width=384"], 64),
     "unet": Zoo("lesions_unet", ["data.size=256", "data.num_samples=512", "optimizer.schedule.warmup=null"], 16),
 }
 SLICES = {
@@ -82,7 +88,31 @@ def compiled(model: str, topology: str) -> dict[str, Any]:
         figures = verdict.as_json()
     except OutOfTime as error:
         figures = {"ok": False, "problems": [str(error)], "batch_size": batch}
-    return {"model": model, "topology": topology, "wall_s": time.monotonic() - began, **figures}
+    date = datetime.date.today().isoformat()
+    return {"model": model, "topology": topology, "date": date, "wall_s": time.monotonic() - began, **figures}
+
+
+def what_is_compiled(model: str) -> str:
+    """The config of a row, as one would call it."""
+    zoo = ZOO[model]
+    return f"`configs/{zoo.config}.yaml {' '.join(zoo.overrides)}`, {zoo.batch_size} samples a replica"
+
+
+def keep(path: Path, others: Sequence[Path], machine: dict[str, Any], rows: Sequence[Row]) -> list[str]:
+    """Writes the rows beside those that are there, and the table; returns the targets."""
+    kept = rows_of([*others, *([path] if path.exists() else [])])
+    kept |= {(row["model"], row["topology"]): row for row in rows}
+    all_rows = in_order(kept, list(ZOO), list(SLICES))
+    targets = _targets(all_rows)
+    write_result(path, machine, {"rows": all_rows}, targets)
+    models = {model: what_is_compiled(model) for model in ZOO}
+    path.with_suffix(".md").write_text(markdown(all_rows, machine, models, list(SLICES)))
+    return targets
+
+
+def _targets(rows: Sequence[Row]) -> list[str]:
+    share = sum(row["ok"] for row in rows) / len(rows)
+    return [target_line("tpu_check_compiles_and_fits", share, ">=1.0")]
 
 
 def print_row(row: dict[str, Any]) -> None:
@@ -108,6 +138,7 @@ def main() -> int:
     parser.add_argument("--models", default=",".join(ZOO), help="comma-separated")
     parser.add_argument("--slices", default=",".join(SLICES), help="comma-separated")
     parser.add_argument("--json", type=Path, help="where the figures go")
+    parser.add_argument("--also", type=Path, nargs="*", default=[], help="result files whose rows go there as well")
     options = parser.parse_args()
     machine = describe_machine(["python", "-m", "benchmarks.tpu_check"])
     machine["compiler"] = {name: version(name) for name in ("jax", "libtpu")}
@@ -117,15 +148,14 @@ def main() -> int:
         f"{'bound ms':>10} {'by':<8}{'comp. s':>7}"
     )
     wanted = QUICK if options.quick else {model: options.slices.split(",") for model in options.models.split(",")}
-    rows, targets = [], []
+    rows: list[Row] = []
+    targets: list[str] = []
     for model, topologies in wanted.items():
         for topology in topologies:
             rows.append(compiled(model, topology))
             print_row(rows[-1])
-            share = sum(row["ok"] for row in rows) / len(rows)
-            targets = [target_line("tpu_check_compiles_and_fits", share, ">=1.0")]
-            if options.json:  # each time, because all of them take most of an hour
-                write_result(options.json, machine, {"rows": rows}, targets)
+            # Each time, because all of them take hours.
+            targets = keep(options.json, options.also, machine, rows) if options.json else _targets(rows)
     print("\n" + "\n".join(targets))
     return 0
 
