@@ -6,10 +6,10 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint format bench zoo chaos browser clean
+.PHONY: help install run test lint format bench zoo chaos e2e browser clean
 
 help: ## List these commands
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 
 install: $(INSTALLED) ## Set up .venv with every dependency at its pinned version
 
@@ -49,6 +49,9 @@ zoo: $(INSTALLED) ## Train every config with every strategy, kill it, and compar
 
 chaos: $(INSTALLED) ## Kill runs at random moments and compare their curves to the bit (long)
 	PHALANX_CHAOS_TABLE=benchmarks/chaos-ray-$$(date +%F).md $(BIN)/python -m pytest tests/chaos tests/launch/test_parameter_server.py --chaos-long
+
+e2e: $(INSTALLED) ## Train, sign, release, serve, change the version under load, shrink, and see drift, as a user does
+	$(BIN)/python -m pytest tests/e2e --e2e --capture=no --verbose
 
 browser: ## Install Chromium (Debian) and LiteRT.js for the page that runs a model in the browser
 	command -v chromium || apt-get install -y --no-install-recommends chromium

@@ -19,13 +19,16 @@ CAP_SYS_ADMIN = 1 << 21
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begins with the long tests, on every process that the tests are divided among."""
+    """Begins with the long tests, on every process that the tests are divided among, without what nobody asked for."""
+    if items and not items[0].config.getoption("--e2e"):
+        items[:] = [item for item in items if item.get_closest_marker("e2e") is None]
     processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     if processes > 1:
         items[:] = longest_first(items, processes)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--e2e", action="store_true", help="the road from the data to a model that is watched: make e2e")
     parser.addoption("--chaos-long", action="store_true", help="what takes minutes, in full length: twenty kills ...")
 
 

@@ -2,12 +2,15 @@
 
 import base64
 import fcntl
+import functools
+import http.server
 import itertools
 import json
 import os
 import select
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -110,3 +113,14 @@ def browser(profile: Path, width: int = 980, height: int = 900) -> Iterator[Page
         process.wait(30)
         os.close(orders_write)
         os.close(answers_read)
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """The address of a folder's files, on this machine alone."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    handler.log_message = lambda *_: None  # type: ignore[attr-defined]
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()

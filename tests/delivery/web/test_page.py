@@ -1,9 +1,6 @@
 """The page in a real headless Chromium, beside Python."""
 
-import functools
-import http.server
 import json
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +8,7 @@ import numpy as np
 import pytest
 
 from delivery.web.litert_js import LiteRtJsMissing, find_litert_js
-from tests.delivery.web.chromium import Page, browser, find_chromium
+from tests.delivery.web.chromium import Page, browser, find_chromium, served
 
 
 @pytest.fixture(scope="module")
@@ -32,12 +29,8 @@ def page_folder(modules: Path, digits_run: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def address(page_folder: Path) -> Iterator[str]:
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(page_folder))
-    handler.log_message = lambda *_: None  # type: ignore[attr-defined]
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
+    with served(page_folder) as address:
+        yield address
 
 
 def _opened(page: Page, address: str) -> None:
