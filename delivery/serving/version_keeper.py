@@ -68,6 +68,8 @@ class VersionKeeper:
             PackageRefused: One is not trusted.
         """
         for model in self._settings.models:
+            for outcome in ("loaded", "refused"):
+                self._metrics.loads.labels(model.name, outcome)  # from 0 on, so that the first refusal is a rise
             await self._follow(model, await self._in_thread(wanted, model), first=True)
 
     async def watch(self) -> None:

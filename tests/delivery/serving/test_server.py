@@ -15,6 +15,7 @@ from tensorflow_serving.apis import (
 )
 
 from tests.delivery.serving.serving_process import Server, save
+from tests.launch.promql import queries, unanswered
 
 pytestmark = pytest.mark.processes
 
@@ -107,6 +108,11 @@ def test_a_bad_request_fails_alone_beside_good_ones(server):
     for index, answer in answers.items():
         assert answer == (grpc.StatusCode.INVALID_ARGUMENT if index % 5 == 0 else [2.0 * index, 2.0])
     assert len(answers) == 40
+
+
+def test_dashboard_and_alert_rules_ask_for_metrics_that_exist(server):
+    server.predict([[1, 1]])
+    assert unanswered(queries("serving"), server.get("/metrics")[1]) == []
 
 
 def logged(server: Server, trace: str) -> tuple[list[dict], list[dict]]:
