@@ -22,6 +22,7 @@ import numpy as np
 
 from delivery.serving.batch_computation import Arrays, compute, padded_size
 from delivery.serving.errors import ServingError
+from delivery.serving.json_log import MOST_TRACES, JsonLog
 from delivery.serving.observation import AnsweredBatch, BatchObserver
 from delivery.serving.settings import BatchingSettings
 from delivery.serving.signature import Signature
@@ -80,6 +81,7 @@ class Batcher:
         metrics: Counts rows, times and the queue; a `ServingMetrics`.
         observers: See each answered batch; none for a shadow.
         clock: Seconds, as `time.monotonic`.
+        json_log: Is told of each batch.
     """
 
     def __init__(
@@ -90,9 +92,10 @@ class Batcher:
         metrics: Any,
         observers: Sequence[BatchObserver] = (),
         clock: Callable[[], float] = time.monotonic,
+        json_log: JsonLog | None = None,
     ) -> None:
         self._model, self._version, self._settings, self._clock = model, version, settings, clock
-        self._observers, self._metrics = observers, metrics
+        self._observers, self._metrics, self._json_log = observers, metrics, json_log
         labels = (model, str(version))
         self._rows_seen = metrics.batch_rows.labels(*labels)
         self._seconds_seen = metrics.batch_seconds.labels(*labels)
@@ -121,7 +124,7 @@ class Batcher:
             signature: Of this version's model.
             inputs: Checked already.
             deadline: By the clock; a request that is still waiting then is not computed.
-            trace: Its trace, for the log of its batch.
+            trace: Id of its trace, for the log of its batch.
             observed: Whether the observers may see it; not if it is a copy of another one.
 
         Raises:
@@ -215,7 +218,9 @@ class Batcher:
         self._running -= 1
         rows = sum(one.rows for one in batch)
         if (error := done.exception()) is not None:
-            log.error("a batch failed", exc_info=error, extra={"model": self._model, "version": self._version})
+            traces = [one.trace for one in batch if one.trace][:MOST_TRACES]
+            which = {"model": self._model, "version": self._version, "traces": traces}
+            log.error("a batch failed", exc_info=error, extra=which)
             failure = ServingError("INTERNAL", "the server failed to compute the request; its log says why")
             answers: Sequence[Arrays | Exception] = [failure for _ in batch]
         else:
@@ -224,7 +229,9 @@ class Batcher:
                 self.times.add(rows, seconds)
             self._seconds_seen.observe(seconds)
             self._rows_seen.observe(rows)
-            self._log(batch, rows, seconds)
+            if self._json_log is not None:
+                traces = (one.trace for one in batch)
+                self._json_log.batch(self._model, self._version, rows, seconds, traces)
         self._begin()  # before the answers are written, so that the next batch is computed meanwhile
         for one, answer in zip(batch, answers, strict=True):
             if one.answer.done():
@@ -237,19 +244,6 @@ class Batcher:
         signature = batch[0].signature.name
         if watching := [one for one in self._observers if one.takes(self._model, self._version, signature)]:
             self._threads.submit(self._show, watching, batch, answers)
-
-    def _log(self, batch: list[_Waiting], rows: int, seconds: float) -> None:
-        if log.isEnabledFor(logging.DEBUG):
-            log.debug(
-                "batch",
-                extra={
-                    "model": self._model,
-                    "version": self._version,
-                    "rows": rows,
-                    "seconds": round(seconds, 6),
-                    "traces": [one.trace for one in batch],
-                },
-            )
 
     def _show(
         self, watching: Sequence[BatchObserver], batch: list[_Waiting], answers: Sequence[Arrays | Exception]

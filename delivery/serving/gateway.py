@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -14,10 +14,12 @@ import numpy as np
 from delivery.serving.audit_log import AuditLog
 from delivery.serving.batch_computation import Arrays
 from delivery.serving.clients import Clients
-from delivery.serving.errors import ServingError
+from delivery.serving.errors import HTTP_STATUS, ServingError
+from delivery.serving.json_log import HttpRequest, JsonLog
 from delivery.serving.metrics import UNKNOWN, ServingMetrics
 from delivery.serving.settings import ServingSettings
 from delivery.serving.signature import Signature
+from delivery.serving.trace_context import NO_TRACE, Trace, continued, read_traceparent
 from delivery.serving.versions import Catalogue, ServedModel, ServedVersion
 
 log = logging.getLogger("phalanx.serving")
@@ -46,10 +48,11 @@ class Call:
 
     Attributes:
         protocol: grpc or rest.
-        method: predict, classify, regress, metadata or status.
+        method: predict, classify, regress, metadata or status; unknown for what is not offered.
         timeout_s: Until its deadline; None: the server's own.
-        trace: W3C trace id.
+        trace: Where it belongs.
         authorization: The header of that name, or "".
+        http: How it looks over REST, for the log.
         client: Set when it is known.
         model, version: Set as they become known.
         started: By the clock of `time.monotonic`.
@@ -58,8 +61,9 @@ class Call:
     protocol: str
     method: str
     timeout_s: float | None = None
-    trace: str = ""
+    trace: Trace = NO_TRACE
     authorization: str = ""
+    http: HttpRequest | None = None
     client: str = ""
     model: str = UNKNOWN
     version: str = ""
@@ -84,6 +88,7 @@ class Gateway:
         metrics: Counts.
         clients: Are let in; None: everybody is.
         audit: Is told of every request.
+        json_log: Is told of every request too.
     """
 
     def __init__(
@@ -93,10 +98,20 @@ class Gateway:
         metrics: ServingMetrics,
         clients: Clients | None = None,
         audit: AuditLog | None = None,
+        json_log: JsonLog | None = None,
     ) -> None:
         self.settings, self.catalogue, self.metrics = settings, catalogue, metrics
-        self._clients, self._audit = clients, audit
+        self._clients, self._audit, self._json_log = clients, audit, json_log
         self._shadows: set[asyncio.Task[None]] = set()
+
+    @property
+    def traces(self) -> bool:
+        """Whether every request gets a trace, which its answer names."""
+        return self._json_log is not None
+
+    def trace(self, traceparents: Sequence[str]) -> Trace:
+        """Where a request belongs that came with these headers."""
+        return continued(traceparents) if self.traces else read_traceparent(traceparents)
 
     @contextmanager
     def counted(self, call: Call) -> Iterator[None]:
@@ -105,7 +120,7 @@ class Gateway:
         Raises:
             ServingError: The request is not answered.
         """
-        gauge, code = self.metrics.in_flight.labels(call.protocol), "OK"
+        gauge, code, http_status = self.metrics.in_flight.labels(call.protocol), "OK", 200
         gauge.inc()
         try:
             if self._clients is not None:
@@ -113,14 +128,14 @@ class Gateway:
                 self._clients.charge(call.client)
             yield
         except ServingError as error:
-            code = error.code
+            code, http_status = error.code, error.http_status
             raise
         except asyncio.CancelledError:
-            code = "CANCELLED"
+            code, http_status = "CANCELLED", HTTP_STATUS["CANCELLED"]
             raise
         except Exception as error:
-            code = "INTERNAL"
-            log.exception("request failed", extra={"model": call.model, "trace": call.trace})
+            code, http_status = "INTERNAL", HTTP_STATUS["INTERNAL"]
+            log.exception("request failed", extra={"model": call.model, "trace": call.trace.id})
             raise ServingError("INTERNAL", "the server failed; its log says why") from error
         finally:
             gauge.dec()
@@ -130,7 +145,9 @@ class Gateway:
             self.metrics.seconds_of(*labels).observe(seconds)
             if self._audit is not None:
                 names = {"client": call.client, "model": call.model, "version": call.version, "method": call.method}
-                self._audit.write(**names, protocol=call.protocol, code=code, seconds=seconds, trace=call.trace)
+                self._audit.write(**names, protocol=call.protocol, code=code, seconds=seconds, trace=call.trace.id)
+            if self._json_log is not None:
+                self._json_log.request(call, code, http_status, seconds)
 
     @contextmanager
     def version(self, call: Call, target: Target) -> Iterator[tuple[ServedModel, ServedVersion]]:
@@ -166,7 +183,7 @@ class Gateway:
                     "INVALID_ARGUMENT",
                     f"the request has {rows} rows, more than the {self.settings.limits.rows} allowed: send several",
                 )
-            outputs = await version.batcher.answer(signature, inputs, deadline, call.trace)
+            outputs = await version.batcher.answer(signature, inputs, deadline, call.trace.id)
             if target.version is None and not target.label and (shadow := model.shadow()) not in (None, version):
                 assert shadow is not None
                 task = asyncio.create_task(self._copy(shadow, signature.name, inputs, outputs))

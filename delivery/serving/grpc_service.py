@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, NoReturn
 
 import grpc
@@ -23,7 +22,6 @@ from delivery.serving.tensors import read_inputs, write_outputs
 
 _STATUS = {name: grpc.StatusCode[name] for name in BY_NUMBER.values()}
 _NUMBERS = {name: number for number, name in BY_NUMBER.items()}
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 def target_of(spec: Any) -> Target:
@@ -32,29 +30,30 @@ def target_of(spec: Any) -> Target:
     return Target(spec.name, version, spec.version_label, spec.signature_name)
 
 
-def trace_of(traceparent: str) -> str:
-    """The trace id of a W3C `traceparent`; "" for none.
-
-    >>> trace_of("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
-    '4bf92f3577b34da6a3ce929d0e0e4736'
-    """
-    match = _TRACEPARENT.fullmatch(traceparent)
-    return match[1] if match else ""
-
-
-def _call(method: str, context: Any) -> Call:
-    sent = {key: str(value) for key, value in context.invocation_metadata() or ()}
-    trace = trace_of(sent.get("traceparent", ""))
-    return Call("grpc", method, context.time_remaining(), trace, sent.get("authorization", ""))
+def _call(gateway: Gateway, method: str, context: Any) -> Call:
+    sent = [(key, str(value)) for key, value in context.invocation_metadata() or ()]
+    trace = gateway.trace([value for key, value in sent if key == "traceparent"])
+    if gateway.traces:
+        context.set_trailing_metadata((("traceparent", trace.traceparent),))
+    return Call("grpc", method, context.time_remaining(), trace, dict(sent).get("authorization", ""))
 
 
 async def _abort(context: Any, error: ServingError) -> NoReturn:
-    # gRPC's own clients wait as long as this says before they try again.
-    trailing = (
-        () if error.retry_after_s is None else (("grpc-retry-pushback-ms", str(int(error.retry_after_s * 1000))),)
-    )
+    trailing = tuple(context.trailing_metadata() or ())
+    if error.retry_after_s is not None:
+        # gRPC's own clients wait as long as this says before they try again.
+        trailing = (*trailing, ("grpc-retry-pushback-ms", str(int(error.retry_after_s * 1000))))
     await context.abort(_STATUS[error.code], str(error), trailing)
     raise AssertionError("abort raises")
+
+
+async def _refuse(gateway: Gateway, context: Any, message: str) -> NoReturn:
+    """Of what is not offered; counted and logged as any other request."""
+    try:
+        with gateway.counted(_call(gateway, "unknown", context)):
+            raise ServingError("UNIMPLEMENTED", message)
+    except ServingError as error:
+        await _abort(context, error)
 
 
 def _fill_spec(spec: Any, answered: Answered) -> None:
@@ -81,7 +80,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         self._gateway = gateway
 
     async def Predict(self, request: Any, context: Any) -> Any:  # noqa: D102
-        call = _call("predict", context)
+        call = _call(self._gateway, "predict", context)
         most = self._gateway.settings.limits.tensor_bytes
         try:
             with self._gateway.counted(call):
@@ -102,7 +101,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         )
 
     async def Classify(self, request: Any, context: Any) -> Any:  # noqa: D102
-        call = _call("classify", context)
+        call = _call(self._gateway, "classify", context)
         try:
             with self._gateway.counted(call):
                 answered = await self._answer_examples(call, request)
@@ -117,7 +116,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             await _abort(context, error)
 
     async def Regress(self, request: Any, context: Any) -> Any:  # noqa: D102
-        call = _call("regress", context)
+        call = _call(self._gateway, "regress", context)
         try:
             with self._gateway.counted(call):
                 answered = await self._answer_examples(call, request)
@@ -130,10 +129,10 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             await _abort(context, error)
 
     async def MultiInference(self, request: Any, context: Any) -> Any:  # noqa: D102
-        await _abort(context, ServingError("UNIMPLEMENTED", "MultiInference is not offered: send one request a task"))
+        await _refuse(self._gateway, context, "MultiInference is not offered: send one request a task")
 
     async def GetModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: D102
-        call = _call("metadata", context)
+        call = _call(self._gateway, "metadata", context)
         try:
             with self._gateway.counted(call):
                 return metadata(self._gateway, call, target_of(request.model_spec), list(request.metadata_field))
@@ -148,7 +147,7 @@ class ModelService(model_service.ModelServiceServicer):
         self._gateway = gateway
 
     async def GetModelStatus(self, request: Any, context: Any) -> Any:  # noqa: D102
-        call = _call("status", context)
+        call = _call(self._gateway, "status", context)
         try:
             with self._gateway.counted(call):
                 return status(self._gateway, call, target_of(request.model_spec))
@@ -157,7 +156,7 @@ class ModelService(model_service.ModelServiceServicer):
 
     async def HandleReloadConfigRequest(self, request: Any, context: Any) -> Any:  # noqa: D102
         message = "models are not configured over the network: add a version to the model's folder, or move its alias"
-        await _abort(context, ServingError("UNIMPLEMENTED", message))
+        await _refuse(self._gateway, context, message)
 
 
 def metadata(gateway: Gateway, call: Call, target: Target, fields: list[str]) -> Any:

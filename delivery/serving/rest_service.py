@@ -19,7 +19,8 @@ from tensorflow_serving.apis import get_model_metadata_pb2  # noqa: F401  json_f
 from delivery.serving.classified import classes_of, read_examples, values_of
 from delivery.serving.errors import ServingError, invalid
 from delivery.serving.gateway import Call, Gateway, Target
-from delivery.serving.grpc_service import metadata, status, trace_of
+from delivery.serving.grpc_service import metadata, status
+from delivery.serving.json_log import HttpRequest
 from delivery.serving.json_tensors import json_bytes, read_json, write_json
 from delivery.serving.tensors import too_large
 
@@ -27,6 +28,7 @@ _PATH = re.compile(
     r"(?P<name>[^/:]+)(?:/versions/(?P<version>[0-9]{1,18})|/labels/(?P<label>[^/:]+))?"
     r"(?::(?P<method>predict|classify|regress)|/(?P<metadata>metadata))?"
 )
+_MOST_PATH = 200  # characters that are repeated of what a client makes up
 _PRINT: dict[str, Any] = {"preserving_proto_field_name": True, "always_print_fields_with_no_presence": True}
 
 
@@ -35,26 +37,33 @@ def build_app(gateway: Gateway) -> Starlette:
 
     async def models(request: Request) -> Response:
         match = _PATH.fullmatch(request.path_params["rest"])
-        if match is None or (request.method == "POST") != (match["method"] is not None):
-            return _refusal(invalid(f"Malformed request: {request.method} {request.url.path[:200]}"))
-        method = match["method"] or ("metadata" if match["metadata"] else "status")
-        timeout = request.headers.get("x-request-timeout-ms", "")
-        seconds = int(timeout) / 1000 if timeout.isascii() and timeout.isdigit() and len(timeout) < 10 else None
-        headers = request.headers
-        trace = trace_of(headers.get("traceparent", ""))
-        call = Call("rest", method, seconds, trace, headers.get("authorization", ""))
-        version = match["version"]
-        target = Target(match["name"], None if version is None else int(version), match["label"] or "")
+        if match is not None and (request.method == "POST") != (match["method"] is not None):
+            match = None
+        call = _call(gateway, request, match)
         try:
             with gateway.counted(call):
-                if method == "status":
-                    return _json(json_format.MessageToDict(status(gateway, call, target), **_PRINT))
-                if method == "metadata":
-                    return _json(_metadata(gateway, call, target))
-                body = _parsed(await _body(request, gateway.settings.limits.request_bytes))
-                return await _answer(gateway, call, target, body)
+                response = await respond(request, call, match)
+                if call.http is not None:
+                    call.http.response_bytes = len(response.body)
         except ServingError as error:
-            return _refusal(error)
+            response = _refusal(error)
+        if gateway.traces:
+            response.headers["traceparent"] = call.trace.traceparent
+        return response
+
+    async def respond(request: Request, call: Call, match: re.Match[str] | None) -> Response:
+        if match is None:
+            raise invalid(f"Malformed request: {request.method} {request.url.path[:_MOST_PATH]}")
+        version = match["version"]
+        target = Target(match["name"], None if version is None else int(version), match["label"] or "")
+        if call.method == "status":
+            return _json(json_format.MessageToDict(status(gateway, call, target), **_PRINT))
+        if call.method == "metadata":
+            return _json(_metadata(gateway, call, target))
+        content = await _body(request, gateway.settings.limits.request_bytes)
+        if call.http is not None:
+            call.http.request_bytes = len(content)
+        return await _answer(gateway, call, target, _parsed(content))
 
     async def alive(_: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -74,6 +83,23 @@ def build_app(gateway: Gateway) -> Starlette:
             Route("/metrics", metrics),
         ]
     )
+
+
+def _call(gateway: Gateway, request: Request, match: re.Match[str] | None) -> Call:
+    headers = request.headers
+    timeout = headers.get("x-request-timeout-ms", "")
+    seconds = int(timeout) / 1000 if timeout.isascii() and timeout.isdigit() and len(timeout) < 10 else None
+    method = "unknown" if match is None else match["method"] or ("metadata" if match["metadata"] else "status")
+    trace = gateway.trace(headers.getlist("traceparent"))
+    http = _described(request) if gateway.traces else None
+    return Call("rest", method, seconds, trace, headers.get("authorization", ""), http)
+
+
+def _described(request: Request) -> HttpRequest:
+    client, agent = request.client, request.headers.get("user-agent", "")
+    protocol = f"HTTP/{request.scope['http_version']}"
+    path = request.url.path[:_MOST_PATH]
+    return HttpRequest(request.method, path, protocol, client.host if client else "", agent[:_MOST_PATH])
 
 
 async def _answer(gateway: Gateway, call: Call, target: Target, body: dict[str, Any]) -> Response:

@@ -17,10 +17,11 @@ from delivery.serving.audit_log import AuditLog
 from delivery.serving.clients import Clients
 from delivery.serving.gateway import Gateway
 from delivery.serving.grpc_service import add_services
+from delivery.serving.json_log import JsonLog
 from delivery.serving.metrics import ServingMetrics
 from delivery.serving.observation import BatchObserver
 from delivery.serving.rest_service import build_app
-from delivery.serving.settings import ServingSettings, TlsSettings
+from delivery.serving.settings import STANDARD_ERROR, ServingSettings, TlsSettings
 from delivery.serving.version_keeper import VersionKeeper
 from delivery.serving.versions import Catalogue
 
@@ -57,7 +58,21 @@ async def serve(
         PackageRefused: A model is not trusted.
         PortTaken: An address cannot be listened on.
         ClientsError: The file of the clients cannot be used.
+        JsonLogError: The log cannot be written.
     """
+    if settings.json_log is None:
+        return await _serve(settings, ready, observers, None)
+    json_log = JsonLog(None if settings.json_log == STANDARD_ERROR else settings.json_log, settings.cloud_project)
+    with json_log.collecting():
+        return await _serve(settings, ready, observers, json_log)
+
+
+async def _serve(
+    settings: ServingSettings,
+    ready: Callable[[int, int], None],
+    observers: Sequence[BatchObserver],
+    json_log: JsonLog | None,
+) -> int:
     loop, stopped = asyncio.get_running_loop(), asyncio.Future[int]()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, lambda number=number: stopped.done() or stopped.set_result(number))
@@ -67,8 +82,8 @@ async def serve(
     metrics, catalogue = ServingMetrics(), Catalogue([model.name for model in settings.models])
     clients = Clients(settings.clients) if settings.clients else None
     audit = AuditLog(settings.audit_log) if settings.audit_log else None
-    gateway = Gateway(settings, catalogue, metrics, clients, audit)
-    keeper = VersionKeeper(settings, catalogue, metrics, observers)
+    gateway = Gateway(settings, catalogue, metrics, clients, audit, json_log)
+    keeper = VersionKeeper(settings, catalogue, metrics, observers, json_log)
     loading = asyncio.ensure_future(keeper.load_all())
     await asyncio.wait([loading, stopped], return_when=asyncio.FIRST_COMPLETED)
     if stopped.done():
@@ -86,13 +101,16 @@ async def serve(
         raise PortTaken(f"{settings.host}:{settings.rest_port} cannot be listened on: choose another --rest-port")
     watching = asyncio.ensure_future(keeper.watch())
     metrics.set_ready(True)
-    ready(grpc_port, rest.servers[0].sockets[0].getsockname()[1])
+    rest_port = rest.servers[0].sockets[0].getsockname()[1]
+    log.info("ready", extra={"host": settings.host, "grpc_port": grpc_port, "rest_port": rest_port})
+    ready(grpc_port, rest_port)
     number = await stopped
     log.info("draining", extra={"signal": number})
     metrics.set_ready(False)
     watching.cancel()
     rest.should_exit = True
     await asyncio.gather(grpc_server.stop(settings.drain_s), serving)
+    log.info("ended", extra={"signal": number})
     return number
 
 

@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, m
 
 from trainer.config.byte_size import ByteSize
 
+STANDARD_ERROR = Path("-")
+
 
 class Part(BaseModel):
     """A part of the settings: closed to keys that it does not declare."""
@@ -112,10 +114,26 @@ class ServingSettings(Part):
     trust: TrustSettings
     clients: Path | None = Field(default=None, description="Who may ask, made by phalanx tokens; none: everybody.")
     audit_log: Path | None = Field(default=None, description="File that is told of every request.")
+    json_log: Path | None = Field(
+        default=None, description="File for one JSON object a request, batch and event; -: standard error."
+    )
+    cloud_project: Annotated[str, Field(pattern=r"^([a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]$")] | None = Field(
+        default=None, description="Project of Google Cloud that traces in the JSON log are named after."
+    )
     allow_insecure: bool = Field(default=False, description="Listen beyond this machine without TLS or authentication.")
     watch_every_s: PositiveFloat = Field(default=1.0, description="Between two looks for new versions.")
     drain_s: PositiveFloat = Field(default=30.0, description="For the requests in flight at the end.")
     log_level: Annotated[str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"
+
+    @model_validator(mode="after")
+    def _log_has_a_place(self) -> ServingSettings:
+        if self.cloud_project and self.json_log is None:
+            raise ValueError(f"cloud_project={self.cloud_project} names traces in the JSON log: add --json-log")
+        if self.json_log is not None and not self.json_log.parent.is_dir():
+            raise ValueError(f"json_log={self.json_log} is in no folder: make {self.json_log.parent}, or name another")
+        if self.json_log is not None and self.json_log == self.audit_log:
+            raise ValueError(f"json_log and audit_log are both {self.json_log}: name two files")
+        return self
 
     @model_validator(mode="after")
     def _is_closed_or_secure(self) -> ServingSettings:

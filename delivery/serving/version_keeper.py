@@ -19,6 +19,7 @@ from delivery.package.verification import PackageRefused, verified_copy
 from delivery.serving.batcher import Batcher
 from delivery.serving.drift_watch import DriftWatch
 from delivery.serving.errors import ModelRefused
+from delivery.serving.json_log import JsonLog
 from delivery.serving.loaded_model import LoadedModel, bytes_on_disk
 from delivery.serving.metrics import ServingMetrics
 from delivery.serving.observation import BatchObserver
@@ -39,6 +40,7 @@ class VersionKeeper:
         catalogue: Is changed.
         metrics: Counts loads.
         observers: For the batchers.
+        json_log: For the batchers too.
     """
 
     def __init__(
@@ -47,8 +49,9 @@ class VersionKeeper:
         catalogue: Catalogue,
         metrics: ServingMetrics,
         observers: Sequence[BatchObserver] = (),
+        json_log: JsonLog | None = None,
     ) -> None:
-        self._settings, self._catalogue, self._metrics = settings, catalogue, metrics
+        self._settings, self._catalogue, self._metrics, self._json_log = settings, catalogue, metrics, json_log
         self._drift = DriftWatch()
         self._observers = (self._drift, *observers)
         metrics.registry.register(DriftCollector(self._drift.monitors))
@@ -65,6 +68,8 @@ class VersionKeeper:
             PackageRefused: One is not trusted.
         """
         for model in self._settings.models:
+            for outcome in ("loaded", "refused"):
+                self._metrics.loads.labels(model.name, outcome)  # from 0 on, so that the first refusal is a rise
             await self._follow(model, await self._in_thread(wanted, model), first=True)
 
     async def watch(self) -> None:
@@ -105,7 +110,8 @@ class VersionKeeper:
         model.versions[number] = version
         version.state = State.LOADING
         started = time.monotonic()
-        batcher = Batcher(model.name, number, self._settings.batching, self._metrics, self._observers)
+        batching, told = self._settings.batching, self._json_log
+        batcher = Batcher(model.name, number, batching, self._metrics, self._observers, json_log=told)
         try:
             loaded = await self._in_thread(self._read, model.name, number, folder, batcher)
         except (ModelRefused, PackageRefused, OSError) as error:

@@ -25,6 +25,10 @@ def serve(
     tls_client_ca: Annotated[Path | None, typer.Option(help="Whose certificates clients must bring, PEM.")] = None,
     clients: Annotated[Path | None, typer.Option(help="File of those who may ask, made by phalanx tokens.")] = None,
     audit_log: Annotated[Path | None, typer.Option(help="File that is told of every request.")] = None,
+    json_log: Annotated[
+        Path | None, typer.Option(help="File of JSON lines: requests, batches, events; -: stderr.")
+    ] = None,
+    cloud_project: Annotated[str | None, typer.Option(help="Google Cloud project that its traces belong to.")] = None,
     allow_insecure: Annotated[bool, typer.Option(help="Listen beyond this machine without TLS or tokens.")] = False,
     latency_bound_ms: Annotated[float, typer.Option(help="Who would wait longer is refused at once.")] = 200.0,
     config: Annotated[Path | None, typer.Option(help="YAML file with more settings; its keys win.")] = None,
@@ -36,7 +40,7 @@ def serve(
     import yaml
     from pydantic import ValidationError
 
-    from delivery.serving.settings import ServingSettings
+    from delivery.serving.settings import STANDARD_ERROR, ServingSettings
 
     follow = {"alias": alias, "canary": canary, "canary_percent": canary_percent, "shadow": shadow}
     given: dict[str, Any] = {
@@ -48,6 +52,8 @@ def serve(
         "batching": {"latency_bound_ms": latency_bound_ms},
         "clients": clients,
         "audit_log": audit_log,
+        "json_log": json_log,
+        "cloud_project": cloud_project,
         "allow_insecure": allow_insecure,
     }
     if tls_certificate or tls_key or tls_client_ca:
@@ -71,7 +77,10 @@ def serve(
 
     from delivery.serving.server import serve as serve_until_stopped
 
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    if settings.json_log == STANDARD_ERROR:
+        logging.getLogger().setLevel(settings.log_level)
+    else:
+        logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
 
     def ready(grpc_port: int, rest_port: int) -> None:
         typer.echo(f"ready  gRPC {settings.host}:{grpc_port}  REST {settings.host}:{rest_port}")

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from cluster.supervisor.events import SnapshotTaken
 from launch.config import load_config
 from launch.run_config import RunConfig
 from launch.run_watch import Watching, start_watching
+from tests.launch.promql import queries, unanswered
 from tests.trainer.goodput.journals import EPOCH, Story
 from trainer.observe.journal import Journal
 from trainer.run_folder import RunFolder
@@ -105,13 +107,17 @@ def test_a_scrape_tells_how_the_run_is(folder, killed, tmp_path):
     assert 'phalanx_run_info{cluster="local",data="mnist_sample",model="mlp",run="mnist"' in text
 
 
-def test_promtool_finds_nothing_to_complain_about(folder, killed, tmp_path):
+def test_dashboard_and_alert_rules_ask_for_what_is_there_and_promtool_has_no_complaint(folder, killed, tmp_path):
     (folder.checkpoints / "step-00000040").mkdir(parents=True)
-    watching, url = watch(folder, config_of(tmp_path, "cluster.metrics_port=0"))
+    folder.metrics.write_text('{"step": 50, "loss": 0.5, "examples_per_s": 1000.0, "time": 1.0}\n')
+    killed.event(SnapshotTaken(16.0, "a", 2, 100))
+    add(folder, killed)
+    watching, url = watch(folder, config_of(tmp_path, "cluster.metrics_port=0", "train.steps=500"))
     text = scrape(url)
     journal = Journal(folder.journal)
     watching.close(journal)
     journal.close()
+    assert unanswered(queries("training"), text) == []
     promtool = shutil.which("promtool")
     if promtool is None:
         print("promtool is not installed: checked with the parser of prometheus_client")

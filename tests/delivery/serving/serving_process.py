@@ -55,12 +55,15 @@ class Server:
         self.channel = grpc.secure_channel(self.grpc, tls.grpc) if tls else grpc.insecure_channel(self.grpc)
         self.predictions = prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
 
-    def predict(self, x) -> predict_pb2.PredictResponse:
+    def request(self, x) -> predict_pb2.PredictRequest:
         request = predict_pb2.PredictRequest()
         request.model_spec.name = "double"
         request.inputs["x"].CopyFrom(tf.make_tensor_proto(np.array(x, np.float32)))
+        return request
+
+    def predict(self, x) -> predict_pb2.PredictResponse:
         metadata = [("authorization", f"Bearer {self.token}")] if self.token else []
-        return self.predictions.Predict(request, timeout=30, metadata=metadata)
+        return self.predictions.Predict(self.request(x), timeout=30, metadata=metadata)
 
     def http(self, path: str, body=None, headers: dict[str, str] | None = None) -> tuple[int, dict]:
         data = None if body is None else (body if isinstance(body, bytes) else json.dumps(body).encode())
@@ -72,6 +75,7 @@ class Server:
             request.add_header("Authorization", f"Bearer {self.token}")
         try:
             with urllib.request.urlopen(request, timeout=30, context=context) as answer:
+                self.headers = answer.headers
                 return answer.status, json.load(answer)
         except urllib.error.HTTPError as error:
             self.headers = error.headers
