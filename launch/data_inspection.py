@@ -20,7 +20,7 @@ MOST_LEFT_OUT = 1_000_000
 
 _MOST_ROWS = 60
 _MOST_CLASSES = 8
-_WIDEST = 28
+_WIDEST = 40
 
 
 class Inspected(NamedTuple):
@@ -116,7 +116,9 @@ def describe_inspection(inspected: Inspected) -> str:
 def _table(features: "dict[str, FeatureValues]") -> list[str]:
     from trainer.inspection.page import distinct_text, type_text
 
-    rows = [("feature", "type", "min", "max", "mean", "std", "missing", "distinct", "most frequent")]
+    rows: list[tuple[str, ...]] = [
+        ("feature", "type", "min", "max", "mean", "std", "missing", "distinct", "most frequent")
+    ]
     for name, values in list(features.items())[:_MOST_ROWS]:
         numbers = [
             "-" if one is None else format_number(one) for one in (values.min, values.max, values.mean, values.std)

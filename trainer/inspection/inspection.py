@@ -208,7 +208,8 @@ class _Tally:
     """Everything that is counted about one feature."""
 
     def __init__(self, name: str, schema: Schema) -> None:
-        self.name, self.feature, self.kind = name, schema.features[name], kind_of(name, schema)
+        self.name, self.feature = name, schema.features[name]
+        self.kind: Kind = kind_of(name, schema)
         self.naming = naming(name, schema)
         self.moments, self.counts, self.drawn = Moments(), ValueCounts(), Reservoir()
         self.num_values = 0

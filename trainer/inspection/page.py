@@ -110,7 +110,7 @@ def _distributions(inspection: Inspection) -> list[Markup]:
     note = "Height or length: share of the values."
     if len(drawn) > MOST_CHARTS:
         note += f" The first {MOST_CHARTS} of {len(drawn):,} features."
-    return [section("Distributions", note, element("div", *charts, class_="charts"))]
+    return [section("Distributions", note, element("div", *charts, class_="charts distributions"))]
 
 
 def _shown_as_labels(inspection: Inspection) -> set[str | None]:

@@ -19,7 +19,7 @@ from trainer.inspection.broken_rule import parse_rule
 from trainer.inspection.reading import chosen_positions, read_batches
 from trainer.inspection.rules import FeatureRule, Rules
 from trainer.inspection.sketches import Fingerprints
-from trainer.inspection.values import kind_of, naming
+from trainer.inspection.values import Kind, flat_values, kind_of, naming
 
 MOST_LISTED = 20
 """Findings of one rule of one feature that are listed; the others are counted."""
@@ -169,7 +169,7 @@ class _FeatureCheck:
     """Holds the values of one feature against its rule."""
 
     name: str
-    kind: str
+    kind: Kind
     subject: str  # "feature 'age'"
     rule: FeatureRule
     allowed: frozenset[str] | None
@@ -179,9 +179,8 @@ class _FeatureCheck:
 
     def look(self, positions: np.ndarray, values: np.ndarray) -> None:
         """Looks at the values [B, ...] of the samples at `positions`, [B]."""
-        rows = values.reshape(len(values), -1)
+        rows = flat_values(values, self.kind).reshape(len(values), -1)
         if self.kind == "number":
-            rows = rows.astype(np.float64)
             self._report("finite", positions, rows, ~np.isfinite(rows), "must be a finite number", "correct the record")
         if self.rule.range is not None and self.kind != "text":
             low, high = self.rule.range
@@ -223,10 +222,10 @@ class _FeatureCheck:
         first = broken[found].argmax(axis=1)
 
         def value(i: int) -> str:
-            one = rows[found[i], first[i]]
+            one = rows[found[i], first[i]].item()
             if self.kind == "number":
                 return "NaN" if math.isnan(one) else f"{one:.6g}"
-            return self.naming(one.decode("utf-8", "replace") if isinstance(one, bytes) else one)
+            return self.naming(one)
 
         self.findings.add_samples(
             check, self.name, positions[found], value, lambda said: f"{self.subject} is {said}, which {rule}", change

@@ -4,21 +4,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.trainer.inspection.people import HEADER
 from trainer.config.data import CsvData
 from trainer.data.array_schema import describe_arrays
 from trainer.data.arrays import source_of_arrays
 from trainer.data.source import Source
 from trainer.data.tables import open_table
-
-ROWS = 60
-HEADER = "colour,age,height,kind"
-
-
-def rows_of_people() -> list[str]:
-    """Rows of a table in which no two are equal."""
-    return [
-        f"{('red', 'green')[i % 2]},{20 + i % 50},{150 + i / 7:.3f},{('cat', 'dog')[i % 3 == 0]}" for i in range(ROWS)
-    ]
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.trainer.inspection.conftest import ROWS, rows_of_people
+from tests.trainer.inspection.people import ROWS, rows_of_people
 from trainer.data.custom import CallableSource
 from trainer.data.source import Feature, Schema
 from trainer.inspection.inspection import inspect_source, read_inspection

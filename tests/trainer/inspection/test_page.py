@@ -3,7 +3,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 
-from tests.trainer.inspection.conftest import rows_of_people
+from tests.trainer.inspection.people import rows_of_people
 from trainer.inspection.inspection import inspect_source
 from trainer.inspection.page import render
 

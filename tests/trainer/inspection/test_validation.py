@@ -1,7 +1,11 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from tests.trainer.inspection.conftest import HEADER, ROWS, rows_of_people
+from tests.trainer.inspection.people import HEADER, ROWS, rows_of_people
+from trainer.data.source import Feature, Schema, SkippedRecords
 from trainer.inspection.inspection import inspect_source
 from trainer.inspection.validation import MOST_LISTED, validate_source
 
@@ -104,3 +108,31 @@ def test_labels_and_numbers_of_arrays(source_of):
         ("range", "3.5", "made.npz, row 8"),
         ("names", "7", "made.npz, row 4"),
     }
+
+
+def test_texts_are_held_against_names_that_somebody_wrote():
+    def made(city):
+        names = np.array([b"Bonn", "Köln".encode(), city.encode()], object)
+
+        def read(index):
+            return {"city": tf.gather(tf.constant(names), index), "label": tf.cast(index, tf.int32)}
+
+        schema = Schema({"city": Feature((), "string"), "label": Feature((), "int32")}, "label", 3, 3)
+        return SimpleNamespace(
+            schema=schema,
+            skipped=SkippedRecords(),
+            in_memory=True,
+            may_skip=False,
+            failure=None,
+            read=read,
+            locate=lambda index: f"cities, row {index}",
+        )
+
+    found = inspect_source(made("Ulm"), "cities")
+    assert found.features["city"].kind == "text" and dict(found.features["city"].frequent)["Köln"] == 1
+    assert found.rules.features["city"].names is None
+    city = found.rules.features["city"].model_copy(update={"names": ["Bonn", "Köln", "Ulm"]})
+    rules = found.rules.model_copy(update={"features": found.rules.features | {"city": city}})
+    assert validate_source(made("Ulm"), rules, "r.json").ok
+    (finding,) = validate_source(made("Paris"), rules, "r.json").findings
+    assert (finding.value, finding.record) == ("Paris", "cities, row 2")
