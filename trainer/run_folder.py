@@ -37,6 +37,8 @@ class RunFolder:
         self.traces = self.path / "trace"
         self.exports = self.path / "export"
         self.report = self.path / "report.html"
+        self.inspection = self.path / "data_inspection.json"
+        self.inspection_page = self.path / "data_inspection.html"
 
     def log(self, generation: int, rank: int) -> Path:
         """The output of one worker in one generation."""

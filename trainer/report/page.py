@@ -2,7 +2,6 @@
 
 import math
 import statistics
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from trainer.intervals.choice import newest_choices, sentence
 from trainer.observe.number_text import format_count, format_number
 from trainer.report import gantt, tables, time_spent
 from trainer.report.axis import finite
+from trainer.report.document import document, section
 from trainer.report.headline import headline
 from trainer.report.line_chart import LineChart, Series, draw
 from trainer.report.markup import Markup, element, escape, join
@@ -45,52 +45,31 @@ def write_report(run: Path) -> Path:
 def render(record: RunRecord) -> str:
     """The page of a run."""
     wall = wall_time(record)
-    body = element(
-        "body",
-        element(
-            "main",
-            headline(record, wall),
-            *_curves(record),
-            _time_spent(record),
-            _phases(record),
-            _checkpoints(record, wall),
-            *_skipped_records(record),
-            _events(record, wall),
-            _config(record),
-            _environment(record),
-        ),
-        element("script", Markup(_asset("page.js"))),
+    return document(
+        f"{record.name} · Phalanx",
+        headline(record, wall),
+        *_curves(record),
+        _time_spent(record),
+        _phases(record),
+        _checkpoints(record, wall),
+        *_skipped_records(record),
+        _events(record, wall),
+        _config(record),
+        _environment(record),
+        script="page.js",
     )
-    head = element(
-        "head",
-        Markup('<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),
-        Markup('<meta name="color-scheme" content="light dark">'),
-        element("title", f"{record.name} · Phalanx"),
-        element("style", Markup(_asset("page.css"))),
-    )
-    return f'<!doctype html>\n<html lang="en">{head}{body}</html>\n'
-
-
-def _asset(name: str) -> str:
-    return resources.files("trainer.report").joinpath(name).read_text(encoding="utf-8")
-
-
-def _section(title: str, note: object, *content: object) -> Markup:
-    """A section with its title and note in the margin."""
-    margin = element("div", element("h2", title), element("p", note) if note else None, class_="margin")
-    return element("section", margin, element("div", *content, class_="content"), class_="part")
 
 
 def _curves(record: RunRecord) -> list[Markup]:
     if not record.training and not record.evaluations:
-        return [_section("Curves", None, element("p", "Nothing is logged yet.", class_="empty"))]
+        return [section("Curves", None, element("p", "Nothing is logged yet.", class_="empty"))]
     marks = _marks(record)
     last = max(line["step"] for line in record.training + record.evaluations)
     loss = LineChart(
         "Loss", _metric_series(record, "loss"), marks=marks, orders=_LOSS_ORDERS, tall=True, last_step=last
     )
     note = f"Thin: each of the {len(record.training):,} logged values. Thick: their moving average."
-    sections = [_section("Loss", note if len(record.training) >= 40 else None, draw(loss))]
+    sections = [section("Loss", note if len(record.training) >= 40 else None, draw(loss))]
     names = dict.fromkeys(record.training_metrics() + record.evaluation_metrics())
     metrics = [
         LineChart(name.replace("_", " "), _metric_series(record, name), marks=marks, last_step=last)
@@ -101,11 +80,11 @@ def _curves(record: RunRecord) -> list[Markup]:
         charts = element("div", *[draw(chart) for chart in metrics], class_="charts") if metrics else None
         splits = " and ".join(record.splits())
         note = f"On the {splits} split and on the training batches." if splits else None
-        sections.append(_section("Metrics", note, charts, tables.evaluations(record) if record.evaluations else None))
+        sections.append(section("Metrics", note, charts, tables.evaluations(record) if record.evaluations else None))
     pace = [chart for chart in _pace(record, marks, last) if chart.series]
     if pace:
         note = "Measured between two logged lines."
-        sections.append(_section("Pace", note, element("div", *[draw(chart) for chart in pace], class_="charts small")))
+        sections.append(section("Pace", note, element("div", *[draw(chart) for chart in pace], class_="charts small")))
     return sections
 
 
@@ -178,14 +157,14 @@ def _marks(record: RunRecord) -> list[tuple[float, str]]:
 
 
 def _time_spent(record: RunRecord) -> Markup:
-    return _section("Wall time", time_spent.note(record.account), time_spent.draw(record.account))
+    return section("Wall time", time_spent.note(record.account), time_spent.draw(record.account))
 
 
 def _phases(record: RunRecord) -> Markup:
     if not record.spans:
-        return _section("Phases", None, element("p", "No trace was recorded.", class_="empty"))
+        return section("Phases", None, element("p", "No trace was recorded.", class_="empty"))
     note = "Where the time of each rank went. Height: the share of that moment which the phase took."
-    return _section("Phases", note, gantt.draw(record.spans))
+    return section("Phases", note, gantt.draw(record.spans))
 
 
 def _checkpoints(record: RunRecord, wall: WallTime) -> Markup:
@@ -193,9 +172,9 @@ def _checkpoints(record: RunRecord, wall: WallTime) -> Markup:
         element("p", f"Chosen: {sentence(choice)}.", class_="chart-note") for choice in newest_choices(record.journal)
     ]
     if not record.checkpoints:
-        return _section("Checkpoints", None, element("p", "None was written.", class_="empty"), *chosen)
+        return section("Checkpoints", None, element("p", "None was written.", class_="empty"), *chosen)
     content, note = tables.checkpoints(record.checkpoints, wall.began)
-    return _section("Checkpoints", note, content, *chosen)
+    return section("Checkpoints", note, content, *chosen)
 
 
 def _skipped_records(record: RunRecord) -> list[Markup]:
@@ -207,24 +186,24 @@ def _skipped_records(record: RunRecord) -> list[Markup]:
     if skipped.count > len(rows):
         note += f" The first {len(rows)}."
     content = tables.table(("file", "record", "rule"), rows, text_columns=(0, 1, 2), class_="compact")
-    return [_section("Skipped records", note, content)]
+    return [section("Skipped records", note, content)]
 
 
 def _events(record: RunRecord, wall: WallTime) -> Markup:
     if not record.journal:
-        return _section("Events", None, element("p", "The journal is empty.", class_="empty"))
+        return section("Events", None, element("p", "The journal is empty.", class_="empty"))
     content, note = tables.events(record.journal, wall.began)
-    return _section("Events", note or None, content)
+    return section("Events", note or None, content)
 
 
 def _config(record: RunRecord) -> Markup:
     if not record.config:
-        return _section("Config", None, element("p", "There is no config.yaml.", class_="empty"))
+        return section("Config", None, element("p", "There is no config.yaml.", class_="empty"))
     note = join("Again: ", element("code", "phalanx train config.yaml"), " with the file in this folder.")
-    return _section("Config", note, tables.settings(record.config, "general"))
+    return section("Config", note, tables.settings(record.config, "general"))
 
 
 def _environment(record: RunRecord) -> Markup:
     if not record.environment:
-        return _section("Environment", None, element("p", "There is no environment.json.", class_="empty"))
-    return _section("Environment", None, tables.settings(record.environment, escape("machine")))
+        return section("Environment", None, element("p", "There is no environment.json.", class_="empty"))
+    return section("Environment", None, tables.settings(record.environment, escape("machine")))
