@@ -109,7 +109,7 @@ def test_who_would_wait_longer_than_the_bound_is_refused_at_once_and_the_others_
     assert set(codes) == {"OK", "RESOURCE_EXHAUSTED"}
     with pytest.raises(grpc.RpcError) as refused:
         server.predict([[1, 1]] * 9)
-    last = dict(refused.value.trailing_metadata())["traceparent"].split("-")[1]
+    last = str(dict(refused.value.trailing_metadata())["traceparent"]).split("-")[1]
     while last not in server.log.read_text():
         assert time.monotonic() < end, "the last request is not in the log"
         time.sleep(0.02)
