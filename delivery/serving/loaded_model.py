@@ -15,6 +15,7 @@ from delivery.serving.signature import Signature
 
 DEFAULT_SIGNATURE = "serving_default"
 _INTERNAL = "__saved_model"
+_MOST_ORIGIN = 200  # characters
 
 
 class LoadedModel:
@@ -30,6 +31,7 @@ class LoadedModel:
         signatures: By name.
         signature_defs: As the file has them, for `GetModelMetadata`.
         class_names: Of a classifier; empty where the model has none.
+        origin: The run that trained it and its step; empty texts for a model from elsewhere.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -50,7 +52,10 @@ class LoadedModel:
         }
         if not self.signatures:
             raise ModelRefused(f"{folder} has no signature: export it with one, as phalanx export does")
-        self.class_names = _class_names(folder)
+        description = _description(folder)
+        names = description.get("class_names")
+        self.class_names = tuple(str(name) for name in names) if isinstance(names, list) else ()
+        self.origin = {name: str(description.get(name, ""))[:_MOST_ORIGIN] for name in ("run", "step")}
 
     def signature(self, name: str) -> Signature:
         """The one that a client names; the default for no name.
@@ -80,9 +85,9 @@ def _signature_defs(folder: Path) -> dict[str, Any]:
     return {name: value for name, value in found.items() if not name.startswith(_INTERNAL)}
 
 
-def _class_names(folder: Path) -> tuple[str, ...]:
+def _description(folder: Path) -> dict[str, Any]:
     try:
-        names = json.loads((folder / DESCRIPTION).read_text()).get("class_names") or ()
-    except (OSError, ValueError, AttributeError):
-        return ()  # a model from elsewhere
-    return tuple(str(name) for name in names)
+        found = json.loads((folder / DESCRIPTION).read_text())
+    except (OSError, ValueError):
+        return {}  # a model from elsewhere
+    return found if isinstance(found, dict) else {}

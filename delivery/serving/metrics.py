@@ -55,6 +55,12 @@ class ServingMetrics:
         )
         self.queue_rows = Gauge(name("queue_rows"), "Rows that wait.", one, registry=registry)
         self.available = Gauge(name("version_available"), "1 while a version answers.", one, registry=registry)
+        self.origin = Gauge(
+            name("version_info"),
+            "1 for a loaded version, with the run and the step it is from.",
+            (*one, "run", "step"),
+            registry=registry,
+        )
         self.loads = Counter(name("loads"), "Versions loaded or refused.", ("model", "outcome"), registry=registry)
         self.load_seconds = Gauge(
             name("load_seconds"), "Verifying, loading and warming up a version.", one, registry=registry

@@ -128,7 +128,9 @@ class VersionKeeper:
         self._metrics.loads.labels(model.name, "loaded").inc()
         self._metrics.load_seconds.labels(model.name, str(number)).set(seconds)
         self._metrics.available.labels(model.name, str(number)).set(1)
-        log.info("version loaded", extra={"model": model.name, "version": number, "seconds": round(seconds, 3)})
+        self._metrics.origin.labels(model.name, str(number), *loaded.origin.values()).set(1)
+        facts = {"model": model.name, "version": number, "seconds": round(seconds, 3), **loaded.origin}
+        log.info("version loaded", extra=facts)
 
     def _read(self, name: str, number: int, folder: Path, batcher: Batcher) -> LoadedModel:
         size = bytes_on_disk(folder)
@@ -156,7 +158,9 @@ class VersionKeeper:
 
     async def _retire(self, version: ServedVersion) -> None:
         self._metrics.available.labels(version.model, str(version.number)).set(0)
+        origin = version.loaded.origin
         await version.close()
+        self._metrics.origin.remove(version.model, str(version.number), *origin.values())
         self._drift.end(version.model, version.number)
         gc.collect()  # a graph is full of cycles
         log.info("version unloaded", extra={"model": version.model, "version": version.number})

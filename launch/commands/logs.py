@@ -1,8 +1,11 @@
 """`phalanx logs RUN`: what the processes of a run have written."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from trainer.run_folder import RunFolder
 
 
 def logs(
@@ -14,6 +17,9 @@ def logs(
         bool, typer.Option("--follow", "-f", help="Go on with what is written from now on, until the run ends.")
     ] = False,
     lines: Annotated[int, typer.Option("--lines", "-n", help="Only this many last lines of each file; 0: all.")] = 0,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="What happened instead, one JSON object a line: events and metrics.")
+    ] = False,
 ) -> None:
     """Print the log files of a run."""
     from launch.exit_code import RequestError
@@ -22,6 +28,9 @@ def logs(
     from launch.run_lookup import run_named
 
     folder = run_named(run)
+    if as_json:
+        _show_events(folder, follow, lines)
+        return
     if follow:
         follow_logs(folder, typer.echo, lines)
         return
@@ -36,3 +45,14 @@ def logs(
             typer.echo(f"== {path}")
             for line in text[-lines:] if lines else text:
                 typer.echo(line)
+
+
+def _show_events(folder: "RunFolder", follow: bool, last: int) -> None:
+    from launch.cloud_log import RunEvents, follow_events
+
+    if follow:
+        # A collector reads them from a pipe, which would keep back what has not filled it.
+        follow_events(folder, lambda line: print(line, flush=True), last)
+        return
+    for line in list(RunEvents(folder).read())[-last:]:
+        print(line)

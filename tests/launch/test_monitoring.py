@@ -6,6 +6,7 @@ import shutil
 import subprocess
 
 import pytest
+import yaml
 
 from tests.launch.promql import MONITORING, alerts, dashboard, parse, queries, scraped, unanswered
 
@@ -30,6 +31,28 @@ def test_promtool_accepts_the_rules_and_their_tests():
     for arguments in (["check", "rules", "alerts.yaml"], ["test", "rules", "alerts-test.yaml"]):
         checked = subprocess.run([promtool, *arguments], cwd=MONITORING, capture_output=True, text=True)
         assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_the_tests_of_the_rules_expect_what_the_rules_say():
+    rules = {rule["alert"]: rule for rule in alerts()}
+    known = set().union(*({*query.metrics} for what in ("serving", "training") for query in queries(what)))
+    tests = yaml.safe_load((MONITORING / "alerts-test.yaml").read_text())["tests"]
+    tried = set()
+    for test in tests:
+        assert {parse(test["name"], one["series"]).metrics.popitem()[0] for one in test["input_series"]} <= known
+        for asked in test["alert_rule_test"]:
+            rule = rules[asked["alertname"]]
+            for expected in asked["exp_alerts"]:
+                tried.add(rule["alert"])
+                labels = expected["exp_labels"]
+                assert labels["severity"] == rule["labels"]["severity"]
+                for name, said in expected["exp_annotations"].items():
+                    pattern = re.escape(rule["annotations"][name])
+                    for label, value in labels.items():
+                        pattern = pattern.replace(re.escape(f"{{{{ $labels.{label} }}}}"), re.escape(value))
+                    pattern = re.sub(r"\\{\\{\\ \\\$value.*?\\}\\}", r"[0-9.]+\\S*", pattern)
+                    assert re.fullmatch(pattern, said), (pattern, said)
+    assert len(tried) >= 6
 
 
 @pytest.mark.parametrize("what", ["serving", "training"])

@@ -51,7 +51,7 @@ class Server:
         words = self.process.stdout.readline().split()
         assert words[:1] == ["ready"], log.read_text()
         self.grpc, self.rest_port, self.token = words[2], words[4].rpartition(":")[2], token
-        self.base, self.tls, self.rest_name = base, tls, "double"
+        self.base, self.log, self.tls, self.rest_name = base, log, tls, "double"
         self.channel = grpc.secure_channel(self.grpc, tls.grpc) if tls else grpc.insecure_channel(self.grpc)
         self.predictions = prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
 

@@ -1,5 +1,6 @@
 """A server that follows an alias of a repository: signed versions take over, a damaged one does not."""
 
+import json
 import time
 from pathlib import Path
 
@@ -36,10 +37,15 @@ def test_promoted_versions_take_over_and_a_damaged_one_does_not(package: Path, t
 
     publish()
     promote(1)
+    log = tmp_path / "serve.jsonl"
     image = {"instances": [[[[0]] * 8] * 8]}
-    server = Server(models / "double", tmp_path / "log", "--alias", "production", "--keys", str(keys))
+    server = Server(
+        models / "double", tmp_path / "log", "--alias", "production", "--keys", str(keys), "--json-log", str(log)
+    )
     try:
         assert states(server) == {"1": "AVAILABLE"}
+        origin = 'phalanx_serving_version_info{model="double",run="digits",step="30",version="%s"} 1.0'
+        assert origin % 1 in server.get("/metrics")[1]
         status, answer = server.http("/labels/production:predict", image)
         assert status == 200, answer
 
@@ -59,6 +65,8 @@ def test_promoted_versions_take_over_and_a_damaged_one_does_not(package: Path, t
         publish()
         promote(2)
         wait_until(lambda: states(server).get("2") == "AVAILABLE" and states(server)["1"] == "END")
+        wait_until(lambda: origin % 1 not in server.get("/metrics")[1])
+        assert origin % 2 in server.get("/metrics")[1]
         assert server.http("/versions/2:predict", image)[0] == 200
         assert server.http("/versions/1:predict", image)[0] == 404
 
@@ -72,6 +80,14 @@ def test_promoted_versions_take_over_and_a_damaged_one_does_not(package: Path, t
         wait_until(lambda: states(server).get("3") == "END")
         (damaged,) = server.http("/versions/3")[1]["model_version_status"]
         assert "saved_model.pb" in damaged["status"]["error_message"]
+        wait_until(lambda: "version refused" in log.read_text())
+        lines = [json.loads(line) for line in log.read_text().splitlines()]
+        (loaded, _), (refused,) = (
+            [line for line in lines if line["message"] == f"version {what}"] for what in ("loaded", "refused")
+        )
+        assert (loaded["run"], loaded["step"]) == ("digits", "30")
+        assert refused["severity"] == "ERROR" and "saved_model.pb" in refused["error"]
+        assert refused["logging.googleapis.com/labels"] == {"model": "double", "version": "3"}
         assert server.http(":predict", image)[0] == 200 and states(server)["2"] == "AVAILABLE"
     finally:
         server.end()

@@ -1,6 +1,7 @@
 """What a YAML file sets: several models, a canary, a shadow, limits; and servers that do not start."""
 
 import base64
+import json
 import subprocess
 import sys
 import threading
@@ -42,7 +43,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     double = {"name": "double", "path": str(base / "double"), "canary": "1", "canary_percent": 25, "shadow": "2"}
     models = [double, {"name": "lengths", "path": str(base / "lengths")}]
     limits = {"request_bytes": 4096, "rows": 8}
-    config.write_text(yaml.safe_dump({"models": models, "limits": limits, "batching": {"latency_bound_ms": 0.001}}))
+    more = {"batching": {"latency_bound_ms": 0.001}, "json_log": "-", "cloud_project": "my-project"}
+    config.write_text(yaml.safe_dump({"models": models, "limits": limits, **more}))
     running = Server(base / "double", base / "log", "--allow-unsigned", "--config", str(config))
     yield running
     running.end()
@@ -105,6 +107,18 @@ def test_who_would_wait_longer_than_the_bound_is_refused_at_once_and_the_others_
     for thread in threads:
         thread.join()
     assert set(codes) == {"OK", "RESOURCE_EXHAUSTED"}
+    with pytest.raises(grpc.RpcError) as refused:
+        server.predict([[1, 1]] * 9)
+    last = str(dict(refused.value.trailing_metadata())["traceparent"]).split("-")[1]
+    while last not in server.log.read_text():
+        assert time.monotonic() < end, "the last request is not in the log"
+        time.sleep(0.02)
+    # Standard error is the log, and nothing but the log.
+    lines = [json.loads(line) for line in server.log.read_text().splitlines()]
+    early = [line for line in lines if line.get("code") == "RESOURCE_EXHAUSTED"]
+    traces = {line["logging.googleapis.com/trace"].removeprefix("projects/my-project/traces/") for line in early}
+    assert early and {line["severity"] for line in early} == {"WARNING"}
+    assert not [line for line in lines if traces & set(line.get("traces", ()))]
 
 
 def test_a_taken_port_and_a_model_that_does_not_fit_are_refused_with_what_to_change(server: Server, tmp_path: Path):
