@@ -137,6 +137,14 @@ async def _start_grpc(settings: ServingSettings, gateway: Gateway) -> tuple[grpc
             ("grpc.max_receive_message_length", settings.limits.request_bytes),
             ("grpc.max_send_message_length", -1),
             ("grpc.so_reuseport", 0),
+            # To be refused by Python costs as much as to be answered: at three times what it can do a server would be
+            # busy with refusing alone (docs/design/serving.md). So clients are kept from sending, and a flood that
+            # comes over many connections is ended by gRPC's core, which costs next to nothing.
+            ("grpc.max_concurrent_streams", settings.limits.streams),
+            # Its strict form also refuses clients that keep to the limit, while their earlier streams are being closed.
+            ("grpc.http.overload_protection", 0),
+            ("grpc.server.max_pending_requests", settings.limits.pending),
+            ("grpc.server.max_pending_requests_hard_limit", 2 * settings.limits.pending),
         ],
         maximum_concurrent_rpcs=settings.limits.concurrent,
     )

@@ -71,6 +71,12 @@ class LimitSettings(Part):
         default=30.0, description="Of a request that brings none, and the longest for all."
     )
     concurrent: PositiveInt = Field(default=2048, description="Requests in flight, over each protocol.")
+    streams: PositiveInt = Field(
+        default=64, description="gRPC requests in flight over one connection; its client keeps the others back."
+    )
+    pending: PositiveInt = Field(
+        default=150, description="gRPC requests that may wait to be looked at; beyond, they are cancelled unseen."
+    )
     memory: ByteSize | None = Field(
         default=None, description="Of the process; none: 90% of what the machine or container has."
     )

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -10,9 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
+import numpy as np
 import pytest
 import tensorflow as tf
 import yaml
+from tensorflow_serving.apis import predict_pb2
 
 from tests.delivery.serving.serving_process import Server, save
 
@@ -133,3 +136,26 @@ def test_a_taken_port_and_a_model_that_does_not_fit_are_refused_with_what_to_cha
     said = {process: process.communicate(timeout=120)[1] for process in (taken, large)}
     assert taken.returncode == 2 and "choose another --port" in said[taken], said[taken]
     assert large.returncode == 1 and "limits.memory" in said[large], said[large]
+
+
+@pytest.mark.parametrize(
+    ("limits", "refused"), [({"streams": 4, "pending": 4}, set()), ({"streams": 1000, "pending": 1}, {"CANCELLED"})]
+)
+def test_a_flood_is_kept_back_by_its_client_or_ended_before_it_is_looked_at(tmp_path: Path, limits, refused):
+    base = tmp_path / "double"
+    base.mkdir()
+    save(base / "1", 2.0)
+    config = tmp_path / "serve.yaml"
+    config.write_text(yaml.safe_dump({"models": [{"name": "double", "path": str(base)}], "limits": limits}))
+    server = Server(base, tmp_path / "log", "--allow-unsigned", "--config", str(config))
+    try:
+        request = predict_pb2.PredictRequest()
+        request.model_spec.name = "double"
+        request.inputs["x"].CopyFrom(tf.make_tensor_proto(np.ones((1, 2), np.float32)))
+        calls = [server.predictions.Predict.future(request, timeout=60) for _ in range(500)]
+        assert {call.code().name for call in calls} == {"OK", *refused}
+        counted = re.findall(r'requests_total{code="OK".*} (\S+)', server.get("/metrics")[1])
+        assert sum(map(float, counted)) == sum(call.code() is grpc.StatusCode.OK for call in calls)
+        assert server.predict([[1, 1]]).model_spec.version.value == 1
+    finally:
+        server.end()
