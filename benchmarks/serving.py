@@ -4,14 +4,14 @@ python -m benchmarks.serving [--quick] [--json FILE]
 
 Trains and exports configs/mnist.yaml, starts `phalanx serve` on it several times, and asks it for one image at a time:
 the first request after readiness, then requests one after the other over gRPC and REST, in turns with direct calls of
-the same signature in this process; then many at once over gRPC, as many as it answers; then three times as many,
-each with a deadline. The clients are processes of their own and share the cores with the server.
+the same signature in this process; then many at once over gRPC, as many as it answers; then three times as many over a
+few and over many connections, each with a deadline (benchmarks/serving_load.py). The clients share the cores with the
+server.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import http.client
 import json
@@ -33,9 +33,12 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from benchmarks.machine import describe_machine, print_machine, target_line, write_result
+from benchmarks.serving_load import Flood
 
 PHALANX = [sys.executable, "-c", "import sys; from launch.cli import main; sys.exit(main())"]
-IN_FLIGHT = 64
+CONNECTIONS, STREAMS = 4, 16
+FLOODS = (8, 32, 128)
+"""Connections that three times the capacity comes over."""
 DEADLINE_S = 0.25
 
 
@@ -53,10 +56,10 @@ class Effort:
     starts: int
     turns: int
     calls: int
-    load_s: float
+    load_s: int
 
 
-FULL, QUICK = Effort(starts=5, turns=4, calls=300, load_s=5.0), Effort(starts=2, turns=2, calls=100, load_s=2.0)
+FULL, QUICK = Effort(starts=5, turns=4, calls=300, load_s=5), Effort(starts=2, turns=2, calls=100, load_s=2)
 
 
 def exported_model(folder: Path) -> Path:
@@ -110,48 +113,6 @@ def rest_call(connection: http.client.HTTPConnection, body: bytes) -> None:
         raise SystemExit(f"REST answered {answer.status}")
 
 
-async def saturate(address: str, request: Any, seconds: float) -> float:
-    """Requests a second that are answered with IN_FLIGHT of them on their way all the time."""
-    async with grpc.aio.insecure_channel(address) as channel:
-        predict = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict
-        end = time.perf_counter() + seconds
-        answered = 0
-
-        async def ask() -> None:
-            nonlocal answered
-            while time.perf_counter() < end:
-                await predict(request)
-                answered += 1
-
-        await asyncio.gather(*(ask() for _ in range(IN_FLIGHT)))
-        return answered / seconds
-
-
-async def overload(address: str, request: Any, rate: float, seconds: float) -> tuple[float, float]:
-    """Sends at a fixed rate, whatever comes back; returns answered and sent requests a second."""
-    async with grpc.aio.insecure_channel(address) as channel:
-        predict = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict
-        answered = sent = 0
-        running: set[asyncio.Task] = set()
-
-        async def ask() -> None:
-            nonlocal answered
-            with contextlib.suppress(grpc.aio.AioRpcError):
-                await predict(request, timeout=DEADLINE_S)
-                answered += 1
-
-        started = time.perf_counter()
-        while (now := time.perf_counter() - started) < seconds:
-            for _ in range(int(now * rate) - sent):
-                task = asyncio.ensure_future(ask())
-                running.add(task)
-                task.add_done_callback(running.discard)
-                sent += 1
-            await asyncio.sleep(0.002)
-        await asyncio.gather(*running)
-        return answered / seconds, sent / seconds
-
-
 def measure(package: Path, effort: Effort) -> dict[str, Any]:
     """All figures, times in milliseconds."""
     loaded: Any = tf.saved_model.load(str(package))
@@ -163,7 +124,9 @@ def measure(package: Path, effort: Effort) -> dict[str, Any]:
     timed(lambda: signature(**{name: tensor}), 50)
 
     times: dict[str, list[float]] = {"direct": [], "gRPC": [], "REST": []}
-    first, throughput, goodput, sent, memory = [], [], [], [], []
+    first, throughput, memory = [], [], []
+    goodput: dict[str, list[float]] = {str(connections): [] for connections in FLOODS}
+    offered: dict[str, list[float]] = {str(connections): [] for connections in FLOODS}
     for _ in range(effort.starts):
         with server(package) as (grpc_address, rest_address, process), grpc.insecure_channel(grpc_address) as channel:
             predict = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict
@@ -177,10 +140,14 @@ def measure(package: Path, effort: Effort) -> dict[str, Any]:
                 times["gRPC"] += timed(lambda predict=predict: predict(request), effort.calls)
                 times["REST"] += timed(lambda connection=connection: rest_call(connection, body), effort.calls)
             connection.close()
-            throughput.append(asyncio.run(saturate(grpc_address, request, effort.load_s)))
-            answered, offered = asyncio.run(overload(grpc_address, request, 3 * throughput[-1], effort.load_s))
-            goodput.append(answered / throughput[-1])
-            sent.append(offered / throughput[-1])
+            flood = Flood(grpc_address, rest_address, request, DEADLINE_S)
+            flood.in_flight(CONNECTIONS, STREAMS, 1)
+            capacity = flood.in_flight(CONNECTIONS, STREAMS, effort.load_s).answered
+            throughput.append(capacity)
+            for connections in FLOODS:
+                load = flood.at_rate(3 * capacity, connections, effort.load_s)
+                goodput[str(connections)].append(load.answered / capacity)
+                offered[str(connections)].append(load.offered / capacity)
             memory.append(process.memory_info().rss / 2**20)
     return {
         "effort": vars(effort),
@@ -190,7 +157,7 @@ def measure(package: Path, effort: Effort) -> dict[str, Any]:
         },
         "first_request_ms": first,
         "requests_per_s": throughput,
-        "offered_over_capacity": sent,
+        "offered_over_capacity": offered,
         "goodput_over_capacity": goodput,
         "memory_mib": memory,
     }
@@ -203,7 +170,10 @@ def targets_of(figures: dict[str, Any]) -> list[str]:
         target_line("grpc_p50_over_direct_ms", p50["gRPC"] - p50["direct"], "<1.0"),
         target_line("requests_per_s", statistics.median(figures["requests_per_s"]), ">=2000"),
         target_line("first_request_over_median", statistics.median(figures["first_request_ms"]) / p50["gRPC"], "<=1.5"),
-        target_line("goodput_at_overload", statistics.median(figures["goodput_over_capacity"]), ">=0.8"),
+        *(
+            target_line(f"goodput_at_overload_{connections}", statistics.median(found), ">=0.8")
+            for connections, found in figures["goodput_over_capacity"].items()
+        ),
     ]
 
 
@@ -220,8 +190,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"\n{'one image':<12}{'p50 ms':>9}{'p99 ms':>9}")
     for kind, found in figures["milliseconds"].items():
         print(f"  {kind:<10}{found['p50']:>9.2f}{found['p99']:>9.2f}")
-    for name in ("first_request_ms", "requests_per_s", "offered_over_capacity", "goodput_over_capacity", "memory_mib"):
-        print(f"{name}: {', '.join(f'{value:.3g}' for value in figures[name])}")
+    for name in ("first_request_ms", "requests_per_s", "memory_mib"):
+        print(f"{name}: {', '.join(f'{value:.4g}' for value in figures[name])}")
+    for name in ("offered_over_capacity", "goodput_over_capacity"):
+        for connections, found in figures[name].items():
+            print(f"{name}, {connections} connections: {', '.join(f'{value:.3g}' for value in found)}")
     targets = targets_of(figures)
     print("", *targets, sep="\n")
     if options.json:
