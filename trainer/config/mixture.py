@@ -67,7 +67,7 @@ class MixtureData(DataConfig):
     held_out: ClassVar[str] = "validation"
     name: Literal["mixture"] = "mixture"
     sources: tuple[MixtureSourceConfig, ...] = Field(
-        min_length=2, description="what is mixed; each has its own skip_bad_records and cache"
+        description="what is mixed; each has its own skip_bad_records and cache"
     )
     schedule: tuple[MixtureWeights, ...] = Field(
         default=(), description="other weights from later steps on, the steps ascending"
@@ -81,6 +81,8 @@ class MixtureData(DataConfig):
 
     @model_validator(mode="after")
     def _weights_fit_the_sources(self) -> "MixtureData":
+        if len(self.sources) < 2:
+            raise ValueError(f"data.sources has {len(self.sources)}, and a mixture must have two or more: add one")
         steps = [step for step, _ in self.phases]
         if steps != sorted(set(steps)):
             raise ValueError(f"data.schedule begins at steps {steps[1:]}, which must ascend: put them in order")
@@ -104,7 +106,7 @@ class MixtureData(DataConfig):
             for number, source in enumerate(self.sources):
                 if getattr(source.data, name) != defaults[name].get_default():
                     raise ValueError(
-                        f"data.sources.{number}.data.{name} says nothing, since batches are made of all sources: set "
+                        f"data.sources[{number}].data.{name} says nothing, since batches are made of all sources: set "
                         f"data.{name} instead"
                     )
         for name in ("cache", "skip_bad_records"):

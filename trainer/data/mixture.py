@@ -52,7 +52,7 @@ class MixtureSource:
         for number, source in enumerate(sources):
             if isinstance(source, Redrawn):
                 raise ValueError(
-                    f"data.sources.{number} ({names[number]}) draws something of each sample anew, which a mixture "
+                    f"data.sources[{number}] ({names[number]}) draws something of each sample anew, which a mixture "
                     "cannot pass on: train on it alone"
                 )
         self.sources = tuple(sources)
@@ -118,7 +118,7 @@ def open_mixture(data: MixtureData, split: Split) -> MixtureSource:
     """
     from trainer.data.registry import open_source
 
-    names = [f"data.sources.{number}, {one.data.name}" for number, one in enumerate(data.sources)]
+    names = [f"data.sources[{number}], {one.data.name}" for number, one in enumerate(data.sources)]
     sources = [open_source(one.data, split) for one in data.sources]
     return MixtureSource(sources, names, data.phases[0][1])
 

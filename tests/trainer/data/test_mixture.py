@@ -172,10 +172,10 @@ def test_tables_share_the_scale_of_the_mixture(tmp_path):
 def test_what_says_nothing_is_refused():
     part = {"weight": 1, "data": {"name": "synthetic"}}
     for change, says in (
-        ({"sources": [part]}, "at least 2"),
+        ({"sources": [part]}, "two or more"),
         ({"sources": [part, part], "cache": "memory"}, "set it in data.sources"),
         ({"sources": [part, part], "remainder": "keep"}, "leave it out"),
-        ({"sources": [part, {"weight": 1, "data": {"name": "mnist", "shuffle": False}}]}, "data.sources.1.data.shuffle"),
+        ({"sources": [part, {"weight": 1, "data": {"name": "mnist", "shuffle": False}}]}, r"sources\[1\].data.shuffle"),
         ({"sources": [part, part | {"weight": -1}]}, "greater than or equal to 0"),
         ({"sources": [part | {"weight": 0}, part | {"weight": 0}]}, "are all 0"),
         ({"sources": [part, part | {"weight": 1e-6}]}, "less than 0.0001 of all"),
