@@ -55,7 +55,7 @@ class MixtureSource:
                     f"data.sources[{number}] ({names[number]}) draws something of each sample anew, which a mixture "
                     "cannot pass on: train on it alone"
                 )
-        self.sources = tuple(sources)
+        self.sources, self._names = tuple(sources), tuple(names)
         self.schema = joined_schema([source.schema for source in sources], names, shares)
         self.skipped = JoinedRecords([source.skipped for source in sources])
         self.in_memory = all(source.in_memory for source in sources)
@@ -66,6 +66,14 @@ class MixtureSource:
     def lengths(self) -> tuple[int, ...]:
         """Samples in each source."""
         return tuple(source.schema.num_samples for source in self.sources)
+
+    def progress(self, drawn: Sequence[int]) -> str:
+        """How many samples were drawn from each source, and how often that is all that it has, for people."""
+        parts = (
+            f"{count:,} of {name} ({count / length:.2f} times all of it)"
+            for count, name, length in zip(drawn, self._names, self.lengths, strict=True)
+        )
+        return f"samples of the mixture: {'; '.join(parts)}"
 
     @property
     def failure(self) -> DataError | None:

@@ -134,6 +134,9 @@ def test_the_held_out_samples_are_those_of_all_sources():
     source = mixed(numbered(0, 5), numbered(100, 4))
     read = [batch["x"].numpy()[batch["sample_weight"].numpy() > 0] for batch in evaluation_batches(source, 4)]
     assert np.concatenate(read).tolist() == [0, 1, 2, 3, 4, 100, 101, 102, 103]
+    assert source.progress((10, 2)) == (
+        "samples of the mixture: 10 of source 0 (2.00 times all of it); 2 of source 1 (0.50 times all of it)"
+    )
     assert source.locate(6) == "made, row 1" and source.schema.num_samples == 9
 
 
