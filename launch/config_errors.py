@@ -197,7 +197,7 @@ def _not_listed(given: str, value: Any, expected: str | Sequence[str]) -> str:
 
 
 def _described(root: type[BaseModel], values: dict[str, Any], location: Location) -> str:
-    field = field_at(root, values, setting_of(location))
+    field = field_at(root, values, location) or field_at(root, values, setting_of(location))
     return f" ({field.description})" if field is not None and field.description else ""
 
 

@@ -76,12 +76,26 @@ def _members(annotation: Any) -> Iterator[tuple[Any, str | None]]:
 def section_at(root: type[BaseModel], values: object, location: Location) -> type[BaseModel] | None:
     """The section at a location, chosen by the names that the values give on the way; None where there is none."""
     section: type[BaseModel] | None = root
+    items: FieldInfo | None = None  # of the list that the last part names
     for part in location:
-        if section is None or part not in section.model_fields:
+        if isinstance(part, int):
+            field = items
+            values = values[part] if isinstance(values, (list, tuple)) and part < len(values) else None
+        else:
+            field = section.model_fields.get(part) if section is not None else None
+            values = values.get(part) if isinstance(values, dict) else None
+        if field is None:
             return None
-        values = values.get(part) if isinstance(values, dict) else None
-        section = kind_of(section.model_fields[str(part)]).section_for(values)
+        kind = kind_of(field)
+        section, items = kind.section_for(values), _items_of(kind)
     return section
+
+
+def _items_of(kind: Kind) -> FieldInfo | None:
+    """What each item of a list is; None of what is no list."""
+    if get_origin(kind.plain) not in (tuple, list):
+        return None
+    return FieldInfo.from_annotation(get_args(kind.plain)[0])
 
 
 def field_at(root: type[BaseModel], values: dict[str, Any], location: Location) -> FieldInfo | None:

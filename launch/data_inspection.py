@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from launch.config import RunConfig
 from launch.quiet_start import import_tensorflow
 from trainer.atomic_file import write_whole
+from trainer.config.data import DataConfig
+from trainer.config.mixture import MixtureData
 from trainer.observe.number_text import format_number
 from trainer.run_folder import RunFolder
 
@@ -85,8 +87,14 @@ def _open_leniently(config: RunConfig) -> "Source":
     """The training data, read once and without a cache; bad records are left out and listed."""
     from trainer.data.registry import open_source
 
-    changes = {"skip_bad_records": MOST_LEFT_OUT, "cache": "none"}
-    return open_source(config.data.model_copy(update=changes), "train")
+    return open_source(_lenient(config.data), "train")
+
+
+def _lenient(data: DataConfig) -> DataConfig:
+    if isinstance(data, MixtureData):
+        parts = tuple(one.model_copy(update={"data": _lenient(one.data)}) for one in data.sources)
+        return data.model_copy(update={"sources": parts})
+    return data.model_copy(update={"skip_bad_records": MOST_LEFT_OUT, "cache": "none"})
 
 
 def describe_inspection(inspected: Inspected) -> str:

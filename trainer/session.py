@@ -16,6 +16,7 @@ from trainer.config.combinations import batch_problems, profile_problems
 from trainer.config.strategy import StrategyConfig
 from trainer.config.training import TrainingConfig
 from trainer.data.block_reader import BlockReader
+from trainer.data.mixture import sample_order
 from trainer.data.order import SampleOrder
 from trainer.data.pipeline import SHORTEST_BLOCK, steps_of_block, train_batches, train_blocks
 from trainer.data.registry import open_source
@@ -164,13 +165,7 @@ def build_session(
     if problems:
         raise ValueError("\n".join(problems))
     source = open_source(config.data, "train")
-    order = SampleOrder(
-        source.schema.num_samples,
-        config.data.batch_size,
-        config.train.seed,
-        config.data.shuffle,
-        config.data.remainder,
-    )
+    order = sample_order(config.data, source, config.train.seed)
     if config.strategy.name == "tpu":
         batch = train_batches(source, order, first_step=0, num_steps=1, augment=config.data.augment).element_spec
         if problems := shape_problems(batch):  # type: ignore[arg-type]

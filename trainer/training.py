@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from trainer.checkpoint.host_buffer import ArraySpec
 from trainer.config.training import TrainingConfig
 from trainer.config.warm_start import WarmStartConfig
+from trainer.data.mixture import MixtureSource
+from trainer.data.mixture_order import MixtureOrder
 from trainer.group import Group
 from trainer.intervals.interruptions import Exposure
 from trainer.loop import Loop
@@ -122,6 +124,7 @@ def run_training(
         session.state.copy_home()
         step = session.state.step
         stopped = None if step >= session.total_steps else stop.reason or "another worker"
+        _say_what_was_drawn(session, saver.position.data_step(step), recorder)
         recorder.event("stopped" if stopped else "finished", step=step, reason=stopped, **saver.metrics)
         return Outcome(stopped, step, saver.metrics, saver.wall_time_s, session)
     except BaseException as error:
@@ -129,6 +132,12 @@ def run_training(
         raise
     finally:
         recorder.close()
+
+
+def _say_what_was_drawn(session: Session, data_steps: int, recorder: Recorder) -> None:
+    """How far a training has come in each source of a mixture."""
+    if isinstance(session.source, MixtureSource) and isinstance(session.order, MixtureOrder):
+        recorder.say(session.source.progress(session.order.drawn(data_steps)))
 
 
 def _restore_as_member(place: Place, saver: Saver, recorder: Recorder, regrouping: Regrouping) -> int | None:

@@ -132,3 +132,15 @@ def test_a_file_that_writes_a_setting_as_the_command_line_does_is_told_how_to_ne
 def test_long_values_are_cut():
     (problem,) = problems(f"train.steps={'x' * 500}")
     assert len(problem) < 150
+
+
+def test_sections_in_a_list_are_told_by_their_own_keys():
+    sources = "data.sources=[{weight: 1, data: {name: mnist_smaple}}, {wieght: 2, data: {name: csv, target: y}}]"
+    name, weight, path, key = problems("data.name=mixture", sources)
+    assert name.startswith("data.sources[0].data.name=mnist_smaple must be one of mnist_sample, mnist, ")
+    assert name.endswith(": did you mean mnist_sample?")
+    assert weight == (
+        "data.sources[1].weight is missing (its share of the samples, relative to the other weights): add it"
+    )
+    assert path.startswith("data.sources[1].data.path is missing")
+    assert key == "data.sources[1].wieght is not a setting: did you mean data.sources[1].weight?"

@@ -80,7 +80,7 @@ def test_mistakes_are_one_sentence(config, tmp_path, capsys):
 
 
 def test_a_shipped_config_inspects_and_validates_clean(tmp_path, capsys):
-    options = ["configs/flights_tabular.yaml", f"run.dir={tmp_path}"]
+    options = ["configs/flights_tabular.yaml", f"run.dir={tmp_path}", "--samples", "50000"]
     assert run(["data", "inspect", *options]) == ExitCode.DONE
     told = capsys.readouterr().out
     assert "samples of data.name=flights" in told and "departure_delay" in told and "on time" in told

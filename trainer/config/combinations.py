@@ -8,6 +8,7 @@ from trainer.config.augmentation import MIXES, parse_augmentation
 from trainer.config.data import DataConfig, SyntheticData, TableData
 from trainer.config.data_streams import TextData
 from trainer.config.interval import Interval
+from trainer.config.mixture import MixtureData
 from trainer.config.recommendation import MovielensData
 from trainer.config.task import ClassificationTask
 
@@ -75,6 +76,8 @@ def _task_problems(config: TrainingConfig) -> list[str]:
 
 def _samples_for(data: DataConfig) -> tuple[str, str | None]:
     """The settings that say what the samples are, and the one task that they allow, None where that is open."""
+    if isinstance(data, MixtureData):
+        return _samples_for(data.sources[0].data)
     if isinstance(data, SyntheticData):
         return f"data.name={data.name} with data.kind={data.kind}", TASK_OF_SYNTHETIC[data.kind]
     if isinstance(data, MovielensData):

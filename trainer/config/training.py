@@ -23,6 +23,7 @@ from trainer.config.data_streams import ImagesData, TextData, TfdsData, Tfrecord
 from trainer.config.evaluate import EvaluateConfig
 from trainer.config.export import ExportConfig
 from trainer.config.freeze import FreezeConfig
+from trainer.config.mixture import MixtureData
 from trainer.config.model import ModelConfig
 from trainer.config.observe import ObserveConfig
 from trainer.config.optimizer import AdamOptimizer, OptimizerConfig
@@ -53,6 +54,7 @@ AnyData = Annotated[
     | LesionsData
     | SyntheticData
     | TfdsData
+    | MixtureData
     | CustomData,
     ChosenByName(),
 ]

@@ -14,7 +14,7 @@ import tensorflow as tf
 from trainer.config.data import DataConfig
 from trainer.data.augment import Batch, build_augmentation
 from trainer.data.counter_random import sample_keys
-from trainer.data.order import SampleOrder
+from trainer.data.mixture import sample_order
 from trainer.data.pipeline import BLOCK_STEPS, steps_of_block, train_batches
 from trainer.data.source import Source
 
@@ -109,7 +109,7 @@ def bench_data(
         duration_s: Seconds to spend on each stage.
         consume: Measures how many samples a second the model takes when it never waits for data.
     """
-    order = SampleOrder(source.schema.num_samples, data.batch_size, seed, data.shuffle, data.remainder)
+    order = sample_order(data, source, seed)
     # As the pipeline does it: from memory, many batches in one call.
     steps = steps_of_block(source, order, BLOCK_STEPS) if source.in_memory else 1
     position = tf.tile(tf.range(data.batch_size, dtype=tf.int64), [steps])

@@ -118,6 +118,21 @@ class SampleOrder:
             return self._by_sorting(epoch, position), weight
         return self._by_cipher(epoch, position), weight
 
+    def places(self, number: tf.Tensor) -> tf.Tensor:
+        """Gives the samples at places in the order over all epochs, as if no batch ended.
+
+        Args:
+            number: int64 [M], M static, counted from 0 over all epochs, ascending.
+
+        Returns:
+            Indices, int64 [M].
+        """
+        epoch, position = number // self.num_samples, tf.math.floormod(number, self.num_samples)
+        if not self.shuffle:
+            return position
+        shuffled = self._by_sorting if self.num_samples < SMALLEST_CIPHER else self._by_cipher
+        return shuffled(epoch, position[:, None])[:, 0]
+
     def sample_ids(self, step: int) -> np.ndarray:
         """Gives the indices of the real samples in the global batch of `step`, int64, in their order."""
         with tf.device("CPU:0"):
@@ -128,7 +143,7 @@ class SampleOrder:
         """Shuffles `position` [K, B] with a block cipher keyed by (seed, epoch) [K]."""
         # The cipher takes half a block of each word, 8 bits for a small set: each word must depend on the whole seed.
         words = [sample_keys(self.seed, epoch, tf.fill(tf.shape(epoch), np.int64(word))) for word in range(3)]
-        keys = tf.repeat(tf.stack(words, axis=1), self.batch_size, axis=0)
+        keys = tf.repeat(tf.stack(words, axis=1), position.shape[1], axis=0)
         largest = self.num_samples - 1
         # The cipher's block is one bit short, and two indices become one, where the largest index is a power of 4 from
         # 4**8 on. There we shuffle one index more, and the one that lands on it takes what the extra one became.

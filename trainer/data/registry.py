@@ -18,6 +18,7 @@ OPENERS = {
     "flights": "trainer.data.flights:open_flights",
     "images": "trainer.data.images:open_images",
     "lesions": "trainer.data.lesions:open_lesions",
+    "mixture": "trainer.data.mixture:open_mixture",
     "mnist": "trainer.data.packaged:open_mnist",
     "mnist_sample": "trainer.data.packaged:open_mnist_sample",
     "movielens": "trainer.data.movielens:open_movielens",
