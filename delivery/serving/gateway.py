@@ -102,6 +102,7 @@ class Gateway:
     ) -> None:
         self.settings, self.catalogue, self.metrics = settings, catalogue, metrics
         self._clients, self._audit, self._json_log = clients, audit, json_log
+        self._audit_failed = False
         self._shadows: set[asyncio.Task[None]] = set()
 
     @property
@@ -139,15 +140,32 @@ class Gateway:
             raise ServingError("INTERNAL", "the server failed; its log says why") from error
         finally:
             gauge.dec()
+            seconds = time.monotonic() - call.started
+            is_audited = self._is_audited(call, code, seconds)
+            if not is_audited:
+                code, http_status = "UNAVAILABLE", HTTP_STATUS["UNAVAILABLE"]
             labels = (call.model, call.version, call.method, call.protocol)
             self.metrics.requests_of(*labels, code).inc()
-            seconds = time.monotonic() - call.started
             self.metrics.seconds_of(*labels).observe(seconds)
-            if self._audit is not None:
-                names = {"client": call.client, "model": call.model, "version": call.version, "method": call.method}
-                self._audit.write(**names, protocol=call.protocol, code=code, seconds=seconds, trace=call.trace.id)
             if self._json_log is not None:
                 self._json_log.request(call, code, http_status, seconds)
+            if not is_audited:
+                raise ServingError("UNAVAILABLE", "the audit log cannot be written, and nothing is answered without it")
+
+    def _is_audited(self, call: Call, code: str, seconds: float) -> bool:
+        """Tells the audit log of a request; false where it cannot be told, which is said once until it can."""
+        if self._audit is None:
+            return True
+        names = {"client": call.client, "model": call.model, "version": call.version, "method": call.method}
+        try:
+            self._audit.write(**names, protocol=call.protocol, code=code, seconds=seconds, trace=call.trace.id)
+        except OSError as error:
+            if not self._audit_failed:
+                log.error("the audit log cannot be written: nothing is answered until it can", exc_info=error)
+            self._audit_failed = True
+            return False
+        self._audit_failed = False
+        return True
 
     @contextmanager
     def version(self, call: Call, target: Target) -> Iterator[tuple[ServedModel, ServedVersion]]:

@@ -1,14 +1,20 @@
 """Who is let in: tokens, their limits, mutual TLS, signed models; and what the audit log keeps."""
 
 import json
+import os
 import ssl
 from pathlib import Path
 
 import grpc
 import pytest
 
+from delivery.serving.audit_log import AuditLog
 from delivery.serving.clients import Clients, ClientsError, create_token, read_clients, revoke_token
 from delivery.serving.errors import ServingError
+from delivery.serving.gateway import Call, Gateway
+from delivery.serving.metrics import ServingMetrics
+from delivery.serving.settings import ServingSettings
+from delivery.serving.versions import Catalogue
 from launch.cli import run
 from tests.certificates import issue
 from tests.delivery.serving.serving_process import Server, Tls, save
@@ -107,3 +113,28 @@ def test_a_server_that_strangers_reach_is_refused(tmp_path: Path, capsys: pytest
     assert "host=0.0.0.0 is reachable from other machines" in capsys.readouterr().err
     assert run(["serve", str(base)]) == 2
     assert "no key is trusted" in capsys.readouterr().err
+
+
+def test_nothing_is_answered_without_the_audit_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog):
+    settings = ServingSettings.model_validate(
+        {"models": [{"name": "double", "path": tmp_path}], "trust": {"allow_unsigned": True}}
+    )
+    full = AuditLog(Path("/dev/full"))
+    gateway = Gateway(settings, Catalogue(["double"]), ServingMetrics(), audit=full)
+    for _ in range(2):
+        with pytest.raises(ServingError, match="audit log") as refused, gateway.counted(Call("grpc", "predict")):
+            pass
+        assert refused.value.code == "UNAVAILABLE"
+    assert [record.message for record in caplog.records] == [
+        "the audit log cannot be written: nothing is answered until it can"
+    ]
+
+    file = tmp_path / "audit.jsonl"
+    audit = AuditLog(file)
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda to, content: write(to, content[:7]))
+    with pytest.raises(OSError, match="No space"):
+        audit.write(client="shop")
+    monkeypatch.undo()
+    audit.write(client="shop")
+    assert json.loads(file.read_text().splitlines()[-1])["client"] == "shop"
