@@ -257,22 +257,28 @@ def test_drift_raises_the_alarm_and_nothing_else_does(road: Road, held_out: tupl
     assert server is not None
     alarm = 'phalanx_drift_alarm{model="mnist",version="2"}'
     judged = 'phalanx_drift_samples{model="mnist",version="2"}'
-    order = np.random.default_rng(0).permutation(len(images))
-    for index in order[:400]:
-        server.predict(images[index : index + 1], road.token)
-    _wait_until(lambda: server.metrics()[judged] >= 200, "200 samples that are judged")
+    hundreds = itertools.cycle(np.random.default_rng(0).permutation(len(images)).reshape(-1, 100))
+
+    def send(sent: np.ndarray) -> None:
+        for index in next(hundreds):
+            server.predict(sent[index : index + 1], road.token)
+
+    def are_judged() -> bool:  # of what comes at once only a part is
+        send(images)
+        return server.metrics()[judged] >= 200
+
+    _wait_until(are_judged, "200 samples that are judged")
     assert server.metrics()[alarm] == 0
-    sent = 0
+    asked = 0
 
     def alarmed() -> bool:
-        nonlocal sent
-        for index in order[:50]:
-            server.predict(images[index : index + 1] // 2, road.token)
-        sent += 50
+        nonlocal asked
+        send(images // 2)
+        asked += 100
         return server.metrics()[alarm] == 1
 
     _wait_until(alarmed, "the alarm")
-    print(f"alarm within {sent} images of half the brightness")
+    print(f"alarm within {asked} images of half the brightness")
 
 
 def test_end_gracefully(road: Road) -> None:
