@@ -52,7 +52,7 @@ def shrink_run(
     config: Config,
     folder: RunFolder,
     request: Request,
-    train: Train,
+    train: Train[Config],
     say: Callable[[str], None],
     command: Sequence[str] = (),
     check: Callable[[Reference], object] = lambda reference: None,
