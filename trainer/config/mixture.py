@@ -22,7 +22,7 @@ from trainer.config.section import Section
 from trainer.config.segmentation import LesionsData
 from trainer.config.time_series import SeriesData, WeatherData
 
-MixedData = Annotated[
+MixableData = (
     MnistSampleData
     | MnistData
     | DigitsData
@@ -38,9 +38,10 @@ MixedData = Annotated[
     | LesionsData
     | SyntheticData
     | TfdsData
-    | CustomData,
-    ChosenByName(),
-]
+    | CustomData
+)
+"""Sources that give each of their samples alike whenever they are asked."""
+
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 SMALLEST_SHARE = 1e-4
@@ -51,7 +52,7 @@ class MixtureSourceConfig(Section):
     """One of the sources that are mixed."""
 
     weight: Weight = Field(description="its share of the samples, relative to the other weights")
-    data: MixedData = Field(description="the source, with its own options")
+    data: Annotated[MixableData, ChosenByName()] = Field(description="the source, with its own options")
 
 
 class MixtureWeights(Section):

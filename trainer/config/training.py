@@ -8,56 +8,22 @@ from typing_extensions import Self
 from trainer.config import combinations
 from trainer.config.checkpoint import CheckpointConfig
 from trainer.config.choice import ChosenByName
-from trainer.config.data import (
-    ArraysData,
-    CsvData,
-    CustomData,
-    DigitsData,
-    FlightsData,
-    MnistData,
-    MnistSampleData,
-    ParquetData,
-    SyntheticData,
-)
-from trainer.config.data_streams import ImagesData, TextData, TfdsData, TfrecordData
 from trainer.config.evaluate import EvaluateConfig
 from trainer.config.export import ExportConfig
 from trainer.config.freeze import FreezeConfig
-from trainer.config.mixture import MixtureData
+from trainer.config.mixture import MixableData, MixtureData
 from trainer.config.model import ModelConfig
 from trainer.config.observe import ObserveConfig
 from trainer.config.optimizer import AdamOptimizer, OptimizerConfig
 from trainer.config.place import PlaceConfig
 from trainer.config.recommendation import MovielensData
 from trainer.config.section import Section
-from trainer.config.segmentation import LesionsData
 from trainer.config.strategy import OF_WORKERS, StrategyConfig
 from trainer.config.task import ClassificationTask, TaskConfig
-from trainer.config.time_series import SeriesData, WeatherData
 from trainer.config.train import TrainConfig
 from trainer.config.warm_start import WarmStartConfig
 
-AnyData = Annotated[
-    MnistSampleData
-    | MnistData
-    | DigitsData
-    | FlightsData
-    | MovielensData
-    | ArraysData
-    | CsvData
-    | ParquetData
-    | TfrecordData
-    | ImagesData
-    | TextData
-    | WeatherData
-    | SeriesData
-    | LesionsData
-    | SyntheticData
-    | TfdsData
-    | MixtureData
-    | CustomData,
-    ChosenByName(),
-]
+AnyData = Annotated[MixableData | MovielensData | MixtureData, ChosenByName()]
 
 
 class TrainingConfig(Section):
