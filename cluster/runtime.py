@@ -66,6 +66,10 @@ class Hosts(Protocol):
         """Has a worker write its stacks to its log."""
         ...
 
+    def profile(self, worker: str, steps: int) -> None:
+        """Has a worker profile its next steps."""
+        ...
+
     def release(self, host: str) -> None:
         """Gives a host back."""
         ...

@@ -18,6 +18,7 @@ from launch.commands import (
     keys,
     logs,
     models,
+    profile,
     release,
     replay,
     report,
@@ -67,6 +68,7 @@ app.command("check")(check.check)
 app.command("status")(status.status)
 app.command("logs")(logs.logs)
 app.command("stop")(stop.stop)
+app.command("profile")(profile.profile)
 app.command("report")(report.report)
 app.command("export")(export.export)
 app.command("generate")(generate.generate)

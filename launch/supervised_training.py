@@ -8,7 +8,7 @@ import typer
 
 from cluster.config import ClusterConfig, WorkerRange
 from cluster.runtime import Runtime
-from cluster.supervisor.commands import Command, Finish
+from cluster.supervisor.commands import Command, Finish, Form
 from cluster.supervisor.events import Event
 from cluster.supervisor.journal_replay import started_record
 from cluster.supervisor.records import to_record
@@ -18,6 +18,7 @@ from cluster.terminal_output import TerminalOutput
 from launch.host_memory import HostMemory
 from launch.hosts import hosts_of
 from launch.left_snapshots import left_snapshots, rule_for_left
+from launch.profile_file import ProfileFile, profile_on_file
 from launch.run_config import RunConfig
 from launch.run_watch import start_watching
 from trainer.observe.journal import Journal, next_generation
@@ -117,9 +118,13 @@ def train_supervised(config: RunConfig, folder: RunFolder, stop: StopRequest) ->
         # Through the terminal's queue: a terminal that stands still must not hold up a recovery.
         hosts = hosts_of(config, folder, memory, terminal, _host_recorder(journal), terminal.say, may_restore)
         _announce_sizes(config)
-        runtime = Runtime(supervisor, hosts, _recorder(journal), terminal.say)
+        workers = _WorkersByRank()
+        runtime = Runtime(supervisor, hosts, _recorder(journal, workers), terminal.say)
         _pass_on(stop, runtime.request_stop)
-        finish = runtime.run(known=left)
+        with profile_on_file(
+            ProfileFile(folder.path), lambda request: hosts.profile(workers[request.rank], request.steps)
+        ):
+            finish = runtime.run(known=left)
     finally:
         terminal.close()
         if not left or supervisor.generation > settings.last_generation:
@@ -131,9 +136,18 @@ def train_supervised(config: RunConfig, folder: RunFolder, stop: StopRequest) ->
     raise (NoResources if finish.outcome == "no_resources" else TrainingFailed)(finish.reason)
 
 
-def _recorder(journal: Journal) -> Callable[[Event | Command], None]:
+class _WorkersByRank(dict[int, str]):
+    """The worker that was last given each rank; a name that nobody has for a rank that none had."""
+
+    def __missing__(self, rank: int) -> str:
+        return ""
+
+
+def _recorder(journal: Journal, workers: _WorkersByRank) -> Callable[[Event | Command], None]:
     def record(item: Event | Command) -> None:
         journal.write(**to_record(item))
+        if isinstance(item, Form):
+            workers[item.assignment.rank] = item.worker
 
     return record
 

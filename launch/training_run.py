@@ -12,6 +12,7 @@ from cluster.run_lock import KEEPING, RunBusy, RunLock, read_holder
 from launch.config import RunConfig, write_config
 from launch.exit_code import ExitCode, RequestError, exit_code_of
 from launch.hosts import check_backend
+from launch.profile_file import ProfileFile, profile_on_file
 from launch.quiet_start import import_tensorflow
 from launch.run_log import write_log
 from launch.run_watch import summarize
@@ -87,9 +88,12 @@ def _train(config: RunConfig, folder: RunFolder, stop: StopRequest) -> _End:
     import_tensorflow(config.train.compile_cache)
     from delivery.run_export import export_run, is_exported
     from trainer.intervals.interruptions import Exposure
+    from trainer.observe.profile_order import ProfileOrder
     from trainer.training import run_training
 
-    outcome = run_training(config, folder, stop, exposure=Exposure(1, 3600 * config.cluster.expected_mtbf))
+    exposure, order = Exposure(1, 3600 * config.cluster.expected_mtbf), ProfileOrder()
+    with profile_on_file(ProfileFile(folder.path), lambda request: order.give(request.steps)):
+        outcome = run_training(config, folder, stop, exposure=exposure, profile_order=order)
     if outcome.stopped is None and config.export.enabled and not is_exported(folder, outcome.step):
         export_run(config, folder, outcome.session)
     account = summarize(config, folder)

@@ -25,6 +25,7 @@ from launch.quiet_start import import_tensorflow
 from launch.run_config import RunConfig, with_hosts_of_slice
 from launch.snapshot_state import state_of
 from launch.standby import wait_well
+from trainer.observe.profile_order import ProfileOrder
 from trainer.run_folder import RunFolder
 from trainer.stop_request import StopRequest
 
@@ -39,9 +40,9 @@ _LONG_PHASES = ("evaluate", "checkpoint", "export")
 
 def main() -> None:
     """Serves one assignment and ends, without the tidying up in which TensorFlow may wait for peers that are gone."""
-    stop = StopRequest()
-    link = WorkerLink.from_environment(on_stop=stop.request)
-    progress = _Progress(link)
+    stop, profile_order = StopRequest(), ProfileOrder()
+    link = WorkerLink.from_environment(on_stop=stop.request, on_profile=profile_order.give)
+    progress = _Progress(link, profile_order)
     on_termination(progress.leave)
     code = _serve(link, RunFolder(sys.argv[1]), stop, progress)
     link.close()
@@ -157,8 +158,8 @@ def _export(config: RunConfig, folder: RunFolder, outcome: "Outcome", progress: 
 class _Progress:
     """Passes on where the training is, and remembers it for an error's report."""
 
-    def __init__(self, link: WorkerLink) -> None:
-        self.link = link
+    def __init__(self, link: WorkerLink, profile_order: ProfileOrder) -> None:
+        self.link, self._profile_order = link, profile_order
         self.generation = self.step = 0
         self.notice_s = 30.0
         self._phase = ""
@@ -189,6 +190,7 @@ class _Progress:
             "on_snapshot": lambda step: self.link.snapshot_taken(self.generation, step),
             "on_arrivals": self.watch,
             "on_checkpoint": lambda step: self.link.checkpoint_durable(self.generation, step),
+            "profile_order": self._profile_order,
         }
 
     def watch(self, arrivals: "Callable[[], ArrivalCount]") -> None:

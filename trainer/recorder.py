@@ -15,6 +15,7 @@ from trainer.observe.journal import Journal, next_generation
 from trainer.observe.live import Live
 from trainer.observe.metrics_log import MetricsLog, read_metrics
 from trainer.observe.profile import ProfileWindow
+from trainer.observe.profile_order import ProfileOrder
 from trainer.observe.tensorboard import TensorBoardWriter
 from trainer.observe.trace import Trace
 from trainer.run_folder import RunFolder, RunFolderError
@@ -31,12 +32,19 @@ class Recorder:
         folder: Of the run.
         observe: What to record.
         group: Of the workers; None for a process alone.
+        profile_order: A wish to see the next steps; None: nobody can ask.
 
     Attributes:
         is_chief: Whether this process writes the records.
     """
 
-    def __init__(self, folder: RunFolder, observe: ObserveConfig, group: Group | None = None) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        observe: ObserveConfig,
+        group: Group | None = None,
+        profile_order: ProfileOrder | None = None,
+    ) -> None:
         self._folder, self._observe = folder, observe
         self._rank = group.rank if group else 0
         self.is_chief = group is None or group.is_chief
@@ -47,7 +55,7 @@ class Recorder:
         if self.is_chief:
             self._open_records()
         profiled = observe.profile_steps if self.is_chief else None
-        self.profile = ProfileWindow(folder.tensorboard, profiled, self.warn)
+        self.profile = ProfileWindow(folder.profile(self._rank), profiled, self.warn, profile_order)
         self._tensorboard: TensorBoardWriter | None = None
         self._live: Live | None = None
         self._is_resumed = False
@@ -58,6 +66,8 @@ class Recorder:
         if group.rank != self._rank:
             self.trace.close()
             self.trace = Trace(self._folder.trace(group.rank), group.rank, self._on_failure)
+            self.profile.close()
+            self.profile.folder = self._folder.profile(group.rank)
         self._rank, self.is_chief, self.generation = group.rank, group.is_chief, group.generation
         if self.is_chief and self.metrics is None:
             self._open_records()

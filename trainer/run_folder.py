@@ -48,6 +48,10 @@ class RunFolder:
         """The trace spans of one rank."""
         return self.traces / f"{rank}.jsonl"
 
+    def profile(self, rank: int) -> Path:
+        """Where TensorBoard finds the profiles of one rank; the chief's belong to the run's own."""
+        return self.tensorboard if rank == 0 else self.tensorboard / f"rank-{rank}"
+
     def export(self, version: int) -> Path:
         """An exported model."""
         return self.exports / str(version)

@@ -13,6 +13,7 @@ from trainer.data.mixture_order import MixtureOrder
 from trainer.group import Group
 from trainer.intervals.interruptions import Exposure
 from trainer.loop import Loop
+from trainer.observe.profile_order import ProfileOrder
 from trainer.recorder import Recorder
 from trainer.run_folder import RunFolder
 from trainer.saving import Saver
@@ -58,6 +59,7 @@ def run_training(
     on_checkpoint: Callable[[int], None] | None = None,
     session: Session | None = None,
     exposure: Exposure | None = None,
+    profile_order: ProfileOrder | None = None,
 ) -> Outcome:
     """Trains from a snapshot, the newest good checkpoint of the folder, or the start, to the end of the config.
 
@@ -80,6 +82,7 @@ def run_training(
         session: Built before, of a worker that becomes a member of its first group now; group and restore then come
             from its membership.
         exposure: What can fail, for the intervals that the config leaves open; None for one host of the usual kind.
+        profile_order: Somebody's wish to see the next steps of this worker.
 
     Raises:
         DataError: The data is missing or damaged.
@@ -92,7 +95,7 @@ def run_training(
     if place is not None:
         group = place.group
         snapshots = replace(snapshots, path=place.joined.snapshots) if snapshots else None
-    recorder = Recorder(folder, config.observe, group)
+    recorder = Recorder(folder, config.observe, group, profile_order)
     try:
         with recorder.trace.span("startup"):
             restored = 0 if restore is None else restore.step

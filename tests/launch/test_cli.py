@@ -19,6 +19,7 @@ def test_help_lists_every_command(capsys):
         "status",
         "logs",
         "stop",
+        "profile",
         "report",
         "export",
         "generate",

@@ -3,6 +3,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from trainer.observe.profile import ProfileWindow
+from trainer.observe.profile_order import ProfileOrder
 
 
 def test_the_calls_that_touch_the_range_are_profiled(tmp_path: Path):
@@ -39,3 +40,18 @@ def test_a_profiler_in_use_is_reported_and_training_goes_on(tmp_path: Path):
     finally:
         tf.profiler.experimental.stop(save=False)
     assert len(said) == 1 and said[0].startswith("no profile of steps 1 to 5")
+
+
+def test_steps_that_are_ordered_meanwhile_are_profiled_as_well(tmp_path: Path):
+    said: list[str] = []
+    order = ProfileOrder()
+    window = ProfileWindow(tmp_path, None, said.append, order)
+    written = []
+    for step in range(0, 60, 10):
+        if step in (10, 40):
+            order.give(15)
+        window.before(step, 10)
+        tf.reduce_sum(tf.ones([4]))
+        window.after(step + 10)
+        written.append(len(said))
+    assert written == [0, 0, 1, 1, 1, 2]
