@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -131,6 +132,43 @@ def phalanx(model: str, folder: Path, kind: str, fault: signal.Signals | None, *
         "steps_lost": failure.steps_lost,
         "phases": {"detection": failure.at - struck, **{k: v for k, v in failure.phases.items() if k != "detection"}},
     }
+
+
+def joining(model: str, folder: Path, kind: str) -> Figures:
+    """What an elastic worker notices of another's death when nobody stands by, and of the newcomer that joins it.
+
+    Returns:
+        `shrunk_s`, from SIGKILL of the chief to the next step of the other worker; `step_ms`, its usual time for a step
+        beside the newcomer; `join_ms`, what the step in which it was joined took longer.
+    """
+    folder.mkdir(parents=True)
+    config, log, run = folder / "run.yaml", folder / "phalanx.log", folder / "run"
+    config.write_text(yaml.safe_dump(run_settings(model, str(folder), kind)))
+    command = [sys.executable, "-c", "from launch.cli import main; main()", "train", str(config)]
+
+    def formed() -> list[dict[str, Any]]:
+        """Each generation of two so far, as its chief was told of it."""
+        commands = [event for event in read_journal(run / "journal.jsonl") if event.get("command") == "form"]
+        chiefs = [event for event in commands if event["assignment"]["rank"] == 0]
+        return [event for event in chiefs if len(event["assignment"]["members"]) == NUM_WORKERS]
+
+    def ends(rank: int, since: float) -> list[float]:
+        return [call["end"] for call in _calls(run, rank, since)]
+
+    with started([*command, "strategy.name=elastic", "cluster.standbys=0"], log) as process:
+        wait_for(lambda: len(ends(1, 0.0)) > STEPS_BEFORE[model], process, log)
+        pid = next(event["pid"] for event in read_journal(run / "journal.jsonl") if event["event"] == "started")
+        struck = time.time()
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: len(formed()) > 1, process, log)
+        joined_at = formed()[-1]["time"]
+        wait_for(lambda: len(ends(1, joined_at)) > STEPS_BEFORE[model], process, log)
+    alone = ends(0, struck)  # the survivor is the chief from then on
+    first = next(i for i, end in enumerate(alone) if end > joined_at)
+    steps = [later - earlier for earlier, later in pairwise(alone)]
+    usual = median(steps[first + 5 :])
+    longest = max(steps[first - 1 : first + 2])
+    return {"shrunk_s": alone[0] - struck, "step_ms": 1e3 * usual, "join_ms": 1e3 * (longest - usual)}
 
 
 def _is_stall(span: dict[str, Any]) -> bool:

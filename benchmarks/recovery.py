@@ -8,7 +8,8 @@ in an order that rotates. Rank 0 gets SIGKILL; the clock stops when the last ran
 completed before. Figures are medians over the rounds, ratios medians of the ratios of the rounds.
 
 Phalanx saves snapshots and Ray Train checkpoints equally often. The loop saves nothing and is only there for its pace.
-What freezes (SIGSTOP) is measured once, because most of it is waiting.
+What freezes (SIGSTOP) is measured once, because most of it is waiting. An elastic run without a standby is struck as
+well: the survivor goes on alone, and what it notices of the newcomer that joins it is measured in its own steps.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.attempts import Figures, elastic, mirrored_loop, phalanx, ray_train
+from benchmarks.attempts import Figures, elastic, joining, mirrored_loop, phalanx, ray_train
 from benchmarks.fault_models import MODELS, SAVE_EVERY
 from benchmarks.machine import describe_machine, print_machine, target_line, write_result
 
 PHALANX, ELASTIC, RAY, LOOP = "phalanx", "elastic", "ray train", "loop"
-KILL, FREEZE = "SIGKILL", "SIGSTOP"
-_COLUMNS = ("recovery_s", "first_step_s", "steps_lost", "step_ms", "stall_ms", "launch_s")
+KILL, FREEZE, JOIN = "SIGKILL", "SIGSTOP", "SIGKILL without a standby"
+_COLUMNS = ("recovery_s", "first_step_s", "steps_lost", "step_ms", "stall_ms", "launch_s", "shrunk_s", "join_ms")
 
 
 def measure(
@@ -50,7 +51,8 @@ def measure(
                 place = folder / f"{model}-{name.replace(' ', '-')}-{number}"
                 killed[name].append(turns[name](place))
                 print(f"{model}, round {number + 1}, {name}: {_brief(killed[name][-1])}", flush=True)
-        result: dict[str, Any] = {KILL: killed}
+        joined = [joining(model, folder / f"{model}-joining-{number}", kind) for number in range(rounds)]
+        result: dict[str, Any] = {KILL: killed, JOIN: {ELASTIC: joined}}
         if model in frozen:
             result[FREEZE] = {
                 PHALANX: [phalanx(model, folder / f"{model}-frozen", kind, signal.SIGSTOP)],
@@ -104,6 +106,8 @@ def targets_of(results: Mapping[str, Any]) -> list[str]:
         goal = {"mlp": "<0.2", "cnn": "<1"}[model]
         lines.append(target_line(f"recovery_s_elastic_{model}", median(f["recovery_s"] for f in killed[ELASTIC]), goal))
         lines.append(target_line(f"steps_lost_elastic_{model}", max(f["steps_lost"] for f in killed[ELASTIC]), "<=0"))
+        steps = median(f["join_ms"] / f["step_ms"] for f in by_fault[JOIN][ELASTIC])
+        lines.append(target_line(f"joining_in_steps_{model}", steps, "<1"))
     return lines
 
 

@@ -19,7 +19,7 @@ _SETTINGS: dict[str, dict[str, Any]] = {
     "cnn": {
         "model": {"name": "cnn", "filters": [32, 64], "dense": 1152, "dropout": 0.0},  # 4.8 million parameters
         "data": {"name": "synthetic", "num_samples": 1024, "shape": [32, 32, 3], "num_classes": 10, "batch_size": 64},
-        "train": {"steps_per_loop": 10, "xla_scope": "update"},  # oneDNN's convolutions are faster
+        "train": {"steps_per_loop": 10},
     },
     "transformer": {
         # 25.5 million parameters, all of them in layers: the time of a step is that of arithmetic.

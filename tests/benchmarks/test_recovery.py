@@ -27,16 +27,24 @@ KILLED = {
     recovery.RAY: [figures(20.0), figures(90.0), figures(10.0)],
     recovery.LOOP: [{"step_ms": 6.0}, {"step_ms": 4.0}, {"step_ms": 5.0}],
 }
+JOINED = {
+    recovery.ELASTIC: [
+        {"step_ms": 2.0, "join_ms": 1.0},
+        {"step_ms": 2.0, "join_ms": 9.0},
+        {"step_ms": 2.0, "join_ms": 1.2},
+    ]
+}
 
 
 def test_targets_compare_within_each_round():
-    assert recovery.targets_of({"mlp": {recovery.KILL: KILLED}}) == [
+    assert recovery.targets_of({"mlp": {recovery.KILL: KILLED, recovery.JOIN: JOINED}}) == [
         "target recovery_vs_ray_mlp 0.1 <=0.1 ok",
         "target recovery_s_mlp 1.2 <3 ok",
         "target steps_lost_mlp 21 <=20 short",
         "target step_vs_loop_mlp 1 >=1.0 ok",
         "target recovery_s_elastic_mlp 0.1 <0.2 ok",
         "target steps_lost_elastic_mlp 1 <=0 short",
+        "target joining_in_steps_mlp 0.6 <1 ok",
     ]
 
 
