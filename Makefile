@@ -6,7 +6,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint format bench zoo chaos e2e browser clean
+.PHONY: help install run test lint format bench zoo chaos soak e2e browser clean
 
 help: ## List these commands
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -48,7 +48,10 @@ zoo: $(INSTALLED) ## Train every config with every strategy, kill it, and compar
 	$(BIN)/python -m benchmarks.zoo --full --json benchmarks/zoo-results-$$(date +%F).json
 
 chaos: $(INSTALLED) ## Kill runs at random moments and compare their curves to the bit (long)
-	PHALANX_CHAOS_TABLE=benchmarks/chaos-ray-$$(date +%F).md $(BIN)/python -m pytest tests/chaos tests/launch/test_parameter_server.py --chaos-long
+	PHALANX_CHAOS_TABLE=benchmarks/chaos-ray-$$(date +%F).md $(BIN)/python -m pytest tests/chaos tests/launch/test_parameter_server.py --chaos-long --deselect tests/chaos/test_soak.py
+
+soak: $(INSTALLED) ## Kill a part of an elastic run on Ray every 20 seconds, for an hour
+	PHALANX_SOAK_TABLE=benchmarks/soak-$$(date +%F).md $(BIN)/python -m pytest tests/chaos/test_soak.py --chaos-long --capture=no
 
 e2e: $(INSTALLED) ## Train, sign, release, serve, change the version under load, shrink, and see drift, as a user does
 	$(BIN)/python -m pytest tests/e2e --e2e --capture=no --verbose

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -15,9 +16,9 @@ from cluster.run_lock import KEEPING, TRAINING, read_holder
 from launch.detached.record import read_record
 from tests.cluster.ray_nodes import RayNodes
 from tests.conftest import SmallDisk
+from tests.launch.supervised_runs import last_step
 from trainer.checkpoint.format import WRITING
-from trainer.observe.journal import read_journal
-from trainer.observe.metrics_log import read_metrics
+from trainer.observe.tail import Tail
 
 FAULTS = (
     "worker killed",
@@ -70,6 +71,9 @@ class Faults:
 
     def __init__(self, run: Path, nodes: RayNodes, disk: SmallDisk | None, rng: random.Random) -> None:
         self._run, self._nodes, self._disk, self._rng = run, nodes, disk, rng
+        # A long run's journal is not read from its beginning again and again.
+        self._journal = Tail(run / "journal.jsonl")
+        self._since: list[dict[str, Any]] = []
 
     @property
     def is_over(self) -> bool:
@@ -79,8 +83,8 @@ class Faults:
 
     def wait_for_steps(self, steps: int) -> bool:
         """Waits until the run has logged so many more steps; returns whether it has."""
-        target = self._step() + steps
-        return self._wait(lambda: self._step() >= target)
+        target = self.step() + steps
+        return self._wait(lambda: self.step() >= target)
 
     def strike(self, fault: str) -> Recovery | None:
         """Strikes, and waits until the run goes on; None where there was nothing to strike."""
@@ -88,7 +92,8 @@ class Faults:
             return None
         if fault == "disk full":
             return self._fill_disk()
-        seen = len(read_journal(self._run / "journal.jsonl"))
+        self._journal.read()
+        self._since = []
         members, standbys = self._workers()
         if not members or (fault == "standby killed" and not standbys):
             return None
@@ -111,21 +116,21 @@ class Faults:
         except (psutil.NoSuchProcess, ProcessLookupError, AttributeError, StopIteration):
             return None
         if "recovery" in fault:
-            self._wait(lambda: self._first(seen, began, "worker_exited", "host_lost"))
+            self._wait(lambda: self._first(began, "worker_exited", "host_lost"))
             for worker in self._workers()[1][:1]:
                 worker.kill()
         if fault == "standby killed":
-            self._wait(lambda: self._first(seen, began, "worker_exited", "host_lost"))
-            noticed = self._first(seen, began, "worker_exited", "host_lost")
+            self._wait(lambda: self._first(began, "worker_exited", "host_lost"))
+            noticed = self._first(began, "worker_exited", "host_lost")
             return None if noticed is None else Recovery(fault, noticed)
-        self._wait(lambda: self._stepped(seen, began))
+        self._wait(lambda: self._stepped(began))
         if fault == "node killed":
             self._nodes.add()
-        noticed = self._first(seen, began, *_NOTICES)
+        noticed = self._first(began, *_NOTICES)
         if noticed is None:
             return None
-        formed = self._first(seen, began, "form")
-        return Recovery(fault, noticed, formed, self._first(seen, began, "resumed"), self._stepped(seen, began))
+        formed = self._first(began, "form")
+        return Recovery(fault, noticed, formed, self._first(began, "resumed"), self._stepped(began))
 
     def _fill_disk(self) -> Recovery | None:
         if self._disk is None:
@@ -141,8 +146,8 @@ class Faults:
                 noticed = time.time() - began
             time.sleep(0.01)
         self._disk.free()
-        free, step = time.time(), self._step()
-        self._wait(lambda: self._step() > step)
+        free, step = time.time(), self.step()
+        self._wait(lambda: self.step() > step)
         return Recovery("disk full", noticed, stepped_s=time.time() - free)
 
     def _workers(self) -> tuple[list[psutil.Process], list[psutil.Process]]:
@@ -157,32 +162,38 @@ class Faults:
         pids = {_pid_in(path) for path in logs}
         return [one for one in found if one.pid in pids], [one for one in found if one.pid not in pids]
 
-    def _first(self, seen: int, began: float, *names: str) -> float | None:
-        for event in read_journal(self._run / "journal.jsonl")[seen:]:
+    def _first(self, began: float, *names: str) -> float | None:
+        for event in self._struck():
             name = event["command"] if event["event"] == "command" else event["event"]
             if event["time"] >= began and name in names:
                 return event["time"] - began
         return None
 
-    def _stepped(self, seen: int, began: float) -> float | None:
+    def _stepped(self, began: float) -> float | None:
         """When a generation that was formed after the fault took its first step."""
         formed: set[int] = set()
-        for event in read_journal(self._run / "journal.jsonl")[seen:]:
+        for event in self._struck():
             if event["event"] == "command" and event["command"] == "form":
                 formed.add(event["assignment"]["generation"])
             elif event["event"] == "progressed" and event["generation"] in formed and event["phase"] == "step":
                 return event["time"] - began
         return None
 
-    def _step(self) -> int:
-        return max((line["step"] for line in read_metrics(self._run / "metrics.jsonl")), default=0)
+    def _struck(self) -> list[dict[str, Any]]:
+        """What the journal has said since the strike."""
+        self._since += self._journal.read()
+        return self._since
+
+    def step(self) -> int:
+        """The newest step that is logged."""
+        return last_step(self._run)
 
     def _wait(self, condition: Callable[[], object]) -> bool:
         deadline = time.monotonic() + _RECOVERS_S
         while not condition():
             if self.is_over:
                 return False
-            assert time.monotonic() < deadline, f"the run does not go on, step {self._step()}"
+            assert time.monotonic() < deadline, f"the run does not go on, step {self.step()}"
             time.sleep(0.01)
         return True
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -114,6 +115,21 @@ def pid_of_rank(run_folder: Path, generation: int, rank: int) -> int:
     found = re.search(rf"process (\d+), is rank {rank}$", log, re.MULTILINE)
     assert found is not None, log
     return int(found[1])
+
+
+def generations(folder: Path) -> list[tuple[int, int]]:
+    """The number and the size of each generation so far."""
+    forms = [event["assignment"] for event in events(folder, "command") if event["command"] == "form"]
+    return [(part["generation"], len(part["members"])) for part in forms if part["rank"] == 0]
+
+
+def kill(folder: Path, rank: int, number: signal.Signals, process: subprocess.Popen) -> None:
+    """Signals a member of the newest generation, once that has got somewhere."""
+    generation, _ = generations(folder)[-1]
+    begun = last_step(folder)
+    wait_until(lambda: last_step(folder) > begun, process)
+    os.kill(pid_of_rank(folder, generation, rank), number)
+    wait_until(lambda: generations(folder)[-1][0] > generation, process)
 
 
 def said(run_folder: Path) -> list[str]:

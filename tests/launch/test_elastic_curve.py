@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,6 +15,8 @@ from tests.launch.supervised_runs import (
     PATIENCE_S,
     curve,
     events,
+    generations,
+    kill,
     last_step,
     pid_of_rank,
     said,
@@ -49,21 +50,6 @@ def last_state(run_folder: Path) -> Mapping[str, np.ndarray]:
     checkpoint = CheckpointStore(run_folder / "checkpoints").newest_verified()
     assert checkpoint is not None and checkpoint.step == STEPS
     return checkpoint.arrays
-
-
-def generations(folder: Path) -> list[tuple[int, int]]:
-    """The number and the size of each generation so far."""
-    forms = [event["assignment"] for event in events(folder, "command") if event["command"] == "form"]
-    return [(part["generation"], len(part["members"])) for part in forms if part["rank"] == 0]
-
-
-def kill(folder: Path, rank: int, number: signal.Signals, process: subprocess.Popen) -> None:
-    """Signals a member of the newest generation, once that has got somewhere."""
-    generation, _ = generations(folder)[-1]
-    begun = last_step(folder)
-    wait_until(lambda: last_step(folder) > begun, process)
-    os.kill(pid_of_rank(folder, generation, rank), number)
-    wait_until(lambda: generations(folder)[-1][0] > generation, process)
 
 
 @pytest.fixture(scope="module")
