@@ -14,7 +14,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from cluster.assignment import Assignment, ErrorReport
@@ -188,6 +188,11 @@ class WorkerLink:
     def checkpoint_durable(self, generation: int, step: int) -> None:
         """Says that the whole state after `step` steps is on durable storage."""
         self._send({"type": "checkpoint", "generation": generation, "step": step})
+
+    def damage_found(self, generation: int, step: int, suspects: Sequence[str], is_proven: bool, what: str) -> None:
+        """Says that other members compute something else than they must; see `DamageFound`."""
+        found = {"suspects": list(suspects), "is_proven": is_proven, "what": what}
+        self._send({"type": "damage", "generation": generation, "step": step, **found})
 
     def failed(self, error: ErrorReport) -> None:
         """Says which exception ends this worker. When it returns, the agent gets it even if the process dies."""

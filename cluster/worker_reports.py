@@ -7,6 +7,7 @@ from cluster.message_lines import BadMessage
 from cluster.supervisor.events import (
     CheckpointDurable,
     Completed,
+    DamageFound,
     Event,
     Heartbeat,
     Progressed,
@@ -42,6 +43,16 @@ def read_report(message: dict[str, Any], *, at: float, worker: str, host: str) -
                 return SnapshotTaken(at, host, _number(message, "generation"), _number(message, "step"))
             case "checkpoint":
                 return CheckpointDurable(at, _number(message, "generation"), _number(message, "step"))
+            case "damage":
+                return DamageFound(
+                    at,
+                    worker,
+                    _number(message, "generation"),
+                    _number(message, "step"),
+                    tuple(map(str, message["suspects"])),
+                    bool(message["is_proven"]),
+                    _text(message, "what"),
+                )
             case "completed":
                 return Completed(at, worker, _number(message, "generation"), _number(message, "step"))
             case "error":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from cluster.assignment import Assignment
@@ -43,6 +44,12 @@ class ElasticMembership:
         """There is a newer group to be formed; on the link's thread."""
         self._newest_ordered = assignment.generation
         self._endpoint.abort(assignment.generation - 1)
+
+    def accuse(self, suspects: Sequence[int], step: int, is_proven: bool, what: str) -> None:
+        """Tells the supervisor whose numbers are wrong, or may be."""
+        assert self.assignment is not None, "nobody is accused without a group"
+        names = [self.assignment.members[rank].worker for rank in suspects]
+        self._link.damage_found(self.assignment.generation, step, names, is_proven, what)
 
     def join(self) -> Joined:
         """Waits for the next group that this process belongs to, and for its members.

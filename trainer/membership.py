@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, NoReturn, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -38,6 +38,10 @@ class Collective(Protocol):
 
     def all_gather(self, data: bytes) -> list[bytes]:
         """A few bytes of each member, by rank."""
+        ...
+
+    def wait_for_end(self) -> NoReturn:
+        """Waits until the group is no more, for members that cannot go on in it. Raises `Membership.broken`."""
         ...
 
     def transfer(self, senders: Sequence[int], receivers: Sequence[int], arrays: Sequence[np.ndarray]) -> None:
@@ -79,4 +83,15 @@ class Membership(Protocol):
 
     def join(self) -> Joined:
         """Waits for the next group that this process belongs to, and for its members."""
+        ...
+
+    def accuse(self, suspects: Sequence[int], step: int, is_proven: bool, what: str) -> None:
+        """Says that members of the present group compute something else than they must; they will be ended.
+
+        Args:
+            suspects: Their ranks.
+            step: Steps done.
+            is_proven: Whether each of them does; otherwise one of them, and nobody can tell which.
+            what: Each of them did, for a person.
+        """
         ...

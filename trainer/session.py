@@ -170,6 +170,8 @@ def build_session(
         batch = train_batches(source, order, first_step=0, num_steps=1, augment=config.data.augment).element_spec
         if problems := shape_problems(batch):  # type: ignore[arg-type]
             raise ValueError("\n".join(problems))
+    if isinstance(strategy, Elastic):
+        strategy.set_options(config.elastic, order.steps_per_epoch)
     total_steps = config.train.steps or math.ceil((config.train.epochs or 0) * order.steps_per_epoch)
     length = f"train.epochs={config.train.epochs or 0:g} of {order.steps_per_epoch} steps"
     if problems := profile_problems(config, total_steps, length):

@@ -5,7 +5,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -133,6 +133,16 @@ class ProcessGroup:
             raise PeerFault(self.rank, f"a shared file of a host peer has gone: {error}") from error
         self.barrier()
         return reduction
+
+    def wait_for_end(self) -> NoReturn:
+        """Waits until the generation is ended from outside; for a member that cannot go on in it.
+
+        Raises:
+            GroupAborted: it was.
+        """
+        with self._operation() as links:
+            while True:
+                links.wait_for_end(3600.0)
 
     def leave(self) -> None:
         """Closes the connections and gives the reductions' memory back. Called by the endpoint."""

@@ -156,6 +156,28 @@ class CheckpointDurable:
 
 
 @dataclass(frozen=True)
+class DamageFound:
+    """A member has found that others compute something else than they must.
+
+    Attributes:
+        worker: who says so.
+        generation: its.
+        step: completed steps; the next one is not taken.
+        suspects: the names of the workers that may have computed wrongly.
+        is_proven: whether each of them has; otherwise one of them, and nobody can tell which.
+        what: each of them did, for a person: "computed part 2 with another result than two others".
+    """
+
+    at: float
+    worker: str
+    generation: int
+    step: int
+    suspects: tuple[str, ...]
+    is_proven: bool
+    what: str
+
+
+@dataclass(frozen=True)
 class Completed:
     """A member is done with the whole training.
 
@@ -198,6 +220,7 @@ Event = (
     | Heartbeat
     | SnapshotTaken
     | CheckpointDurable
+    | DamageFound
     | Completed
     | StopRequested
     | Ticked

@@ -96,11 +96,37 @@ class MemberLeaves:
 
 
 @dataclass(frozen=True)
+class MembersSuspected:
+    """Members of the newest generation compute something else than others do.
+
+    Attributes:
+        workers: they.
+        step: completed steps.
+        is_proven: whether each of them does; otherwise one of them, and nobody can tell which.
+        what: each of them did, for a person.
+    """
+
+    workers: tuple[Worker, ...]
+    step: int
+    is_proven: bool
+    what: str
+
+
+@dataclass(frozen=True)
 class TimePassed:
     """Deadlines are to be looked at."""
 
 
-Fact = WorkersDied | StandbyReady | MemberCompleted | BoundaryReached | HostLeaves | MemberLeaves | TimePassed
+Fact = (
+    WorkersDied
+    | StandbyReady
+    | MemberCompleted
+    | BoundaryReached
+    | HostLeaves
+    | MemberLeaves
+    | MembersSuspected
+    | TimePassed
+)
 
 
 def death_of(worker: Worker, exited: WorkerExited, host_leaves: bool) -> Death:

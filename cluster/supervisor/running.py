@@ -11,6 +11,7 @@ from cluster.supervisor.facts import (
     HostLeaves,
     MemberCompleted,
     MemberLeaves,
+    MembersSuspected,
     StandbyReady,
     TimePassed,
     WorkersDied,
@@ -37,6 +38,8 @@ def step(run: Run, state: Running, fact: Fact) -> State:
             run.announce(f"{fact.host} leaves in {fact.notice_s:.0f} s: its workers are replaced")
         case MemberLeaves():
             return _replace(run, state, fact)
+        case MembersSuspected():
+            return _end_suspects(run, state, fact)
         case StandbyReady() if state.vacancies:
             return _leave_if_due(run, replacing.fill(run, state))
         case StandbyReady() if run.settings.reform and state.suspicion is None:
@@ -99,6 +102,27 @@ def _break(run: Run, state: Running, fact: WorkersDied, broken: list[Death]) -> 
     source = "with the state of the survivors" if survives else place(run.newest_snapshot())
     run.announce(f"{title_of(fact)}: generation {state.generation + 1} goes on {source}{wait}")
     return ending.break_off(run, state.generation, verdict.delay_s)
+
+
+def _end_suspects(run: Run, state: Running, fact: MembersSuspected) -> State:
+    """Members that compute wrongly are ended before their numbers are used.
+
+    Where it is proven their hosts are set aside, and what they keep in memory is not gone on from. Where it may be any
+    of them, all are ended, and their hosts have a failure each.
+    """
+    at_step = f"at step {fact.step + 1}"
+    for worker in fact.workers:
+        run.kill(worker, f"it {fact.what} {at_step}")
+    if fact.is_proven:
+        for host in dict.fromkeys(worker.host for worker in fact.workers):
+            run.snapshots.distrust_host(host)
+            if not run.set_aside(host, "computes wrongly"):
+                run.announce(f"{host} computes wrongly and is used on, because the run cannot do without it")
+    else:
+        titles = " or ".join(worker.title for worker in fact.workers)
+        run.announce(f"{titles} computes wrongly {at_step}, and nobody can tell which: all of them are ended")
+    deaths = [Death(worker, f"{fact.what} {at_step} and is ended", "failure") for worker in fact.workers]
+    return _break(run, state, WorkersDied(tuple(deaths)), deaths)
 
 
 def _phase(run: Run, death: Death) -> str:

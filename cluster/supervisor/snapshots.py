@@ -67,6 +67,12 @@ class SnapshotBook:
             # What it is told of late was overwritten by that one.
             self._distrusted[place.host] = (held.generation, held.step)
 
+    def distrust_host(self, host: str) -> None:
+        """What this host holds may be wrong; what it takes later is looked at anew."""
+        held = self._held.pop(host, None)
+        if held is not None:
+            self._distrusted[host] = (held.generation, held.step)
+
     def newest(self, hosts: Iterable[str]) -> SnapshotPlace | None:
         """The newest snapshot that may be restored from one of these hosts; the first of them that holds it.
 

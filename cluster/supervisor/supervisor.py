@@ -9,6 +9,7 @@ from cluster.supervisor.commands import Command, Finish, Kill
 from cluster.supervisor.events import (
     CheckpointDurable,
     Completed,
+    DamageFound,
     Event,
     Heartbeat,
     HostDraining,
@@ -29,6 +30,7 @@ from cluster.supervisor.facts import (
     HostLeaves,
     MemberCompleted,
     MemberLeaves,
+    MembersSuspected,
     StandbyReady,
     TimePassed,
     WorkersDied,
@@ -81,6 +83,7 @@ class Supervisor:
             Heartbeat: self._heard,
             SnapshotTaken: self._snapshot_taken,
             CheckpointDurable: self._checkpoint_durable,
+            DamageFound: self._damage_found,
             Completed: self._completed,
             StopRequested: self._stop_requested,
             Ticked: self._ticked,
@@ -245,6 +248,14 @@ class Supervisor:
     def _checkpoint_durable(self, event: CheckpointDurable) -> None:
         if event.generation <= self._run.generation:
             self._run.snapshots.save(event.generation, event.step)
+
+    def _damage_found(self, event: DamageFound) -> Fact | None:
+        acting = self._run.fleet.acting
+        # All who agree say so, and the first of them is enough.
+        if event.generation != self._run.generation or event.worker not in acting:
+            return None
+        suspects = tuple(acting[name] for name in event.suspects if name in acting and acting[name].doomed_at is None)
+        return MembersSuspected(suspects, event.step, event.is_proven, event.what) if suspects else None
 
     def _completed(self, event: Completed) -> Fact | None:
         run = self._run

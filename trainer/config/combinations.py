@@ -41,6 +41,7 @@ def problems_of(config: TrainingConfig) -> list[str]:
         *_mixing_problems(config),
         *_freeze_problems(config),
         *_asynchronous_problems(config),
+        *_elastic_problems(config),
         *_schedule_problems(config),
         *_record_problems(config),
     ]
@@ -192,6 +193,17 @@ def _asynchronous_problems(config: TrainingConfig) -> list[str]:
             "strategy.synchronous=true or train.on_nan=stop"
         )
     return problems
+
+
+def _elastic_problems(config: TrainingConfig) -> list[str]:
+    name = config.strategy.name
+    if name in ("elastic", "auto"):
+        return []
+    return [
+        f"elastic.{key}={value} does not go with strategy.name={name}, whose workers do not come and go: remove it, or "
+        "set strategy.name=elastic"
+        for key, value in config.elastic.given.items()
+    ]
 
 
 def _schedule_problems(config: TrainingConfig) -> list[str]:

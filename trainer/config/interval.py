@@ -5,7 +5,14 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated, Any, Literal, cast, get_args
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, PlainSerializer, PlainValidator, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    PlainSerializer,
+    PlainValidator,
+    WithJsonSchema,
+)
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
@@ -95,3 +102,13 @@ IntervalOrAuto = Annotated[
     WithJsonSchema({"type": "string", "pattern": f"{_PATTERN}|^auto$", "examples": ["auto", "500st", "30s"]}),
 ]
 """An interval, or that the run chooses it."""
+
+
+def _in_steps_or_epochs(interval: Interval) -> Interval:
+    if interval.unit == "s":
+        raise ValueError('must be in steps or epochs, as in "200st" or "1ep": a clock differs from run to run')
+    return interval
+
+
+IntervalOfSteps = Annotated[Interval, AfterValidator(_in_steps_or_epochs)]
+"""An interval that no clock decides, so that it ends at the same step in every process."""

@@ -8,6 +8,7 @@ from typing_extensions import Self
 from trainer.config import combinations
 from trainer.config.checkpoint import CheckpointConfig
 from trainer.config.choice import ChosenByName
+from trainer.config.elastic import ElasticConfig
 from trainer.config.evaluate import EvaluateConfig
 from trainer.config.export import ExportConfig
 from trainer.config.freeze import FreezeConfig
@@ -41,6 +42,7 @@ class TrainingConfig(Section):
     evaluate: EvaluateConfig = Field(default=EvaluateConfig(), description="when the held-out split is measured")
     checkpoint: CheckpointConfig = Field(default=CheckpointConfig(), description="when the state is saved")
     strategy: StrategyConfig = Field(default=StrategyConfig(), description="over which devices a step is spread")
+    elastic: ElasticConfig = Field(default=ElasticConfig(), description="options of strategy.name=elastic")
     observe: ObserveConfig = Field(default=ObserveConfig(), description="what is recorded")
     warm_start: WarmStartConfig | None = Field(default=None, description="weights that the model begins with")
     freeze: tuple[FreezeConfig, ...] = Field(default=(), description="layers that are not trained, or not yet")

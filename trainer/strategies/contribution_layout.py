@@ -87,6 +87,14 @@ class ContributionLayout:
         if len(extra):
             vectors[tf.float32][self.extra] = extra
 
+    def used(self, vectors: Mapping[tf.DType, np.ndarray]) -> list[np.ndarray]:
+        """Where tensors lie in the vectors; between them, and where the additional numbers are, anything may be."""
+        pieces = [vectors[dtype][:size] for dtype, size in self._joined_sizes.items()]
+        for i in self._single:
+            place = self._places[i]
+            pieces.append(vectors[self._specs[i].dtype][place.begin : place.begin + place.size])
+        return pieces
+
     def unpack(self, vectors: Mapping[tf.DType, tf.Tensor]) -> list[tf.Tensor]:
         """The tensors, inside of a graph, without a copy of large ones where TensorFlow can."""
         return [

@@ -21,12 +21,15 @@ from typing import Any
 
 import numpy as np
 
+from trainer.config.elastic import ElasticConfig
 from trainer.data.shard import Shard
+from trainer.due import Due
 from trainer.membership import Collective, Membership
 from trainer.state import TrainState
 from trainer.step.build import Step
 from trainer.step.evaluation import EvaluationStep
 from trainer.strategies.arrivals import ArrivalCount
+from trainer.strategies.contribution_check import ContributionCheck
 from trainer.strategies.dealing import deal_parts
 from trainer.strategies.elastic_loop import ElasticLoop, OwnTime
 from trainer.strategies.one_device import OneDevice
@@ -55,6 +58,12 @@ class Elastic:
         self._has_state = False
         self._state: TrainState | None = None
         self._loop: ElasticLoop | None = None
+        self._check: ContributionCheck | None = None
+
+    def set_options(self, options: ElasticConfig, steps_per_epoch: int) -> None:
+        """Takes the `elastic` section over, before there is a loop."""
+        if options.check_every is not None:
+            self._check = ContributionCheck(self._membership, Due(options.check_every, steps_per_epoch))
 
     def scope(self) -> contextlib.AbstractContextManager:
         """Nothing to place: TensorFlow's default device is the one."""
@@ -64,7 +73,7 @@ class Elastic:
         """A loop in Python over two traced functions; it raises `broken` when the group is no more."""
         if self._loop is None:
             self._state = state
-            self._loop = ElasticLoop(step, state, self._votes, self._own_time, self.num_replicas)
+            self._loop = ElasticLoop(step, state, self._votes, self._own_time, self.num_replicas, self._check)
         return self._loop  # type: ignore[return-value]
 
     def evaluation_loop(self, step: EvaluationStep, state: TrainState) -> EvaluationLoop:
@@ -118,6 +127,8 @@ class Elastic:
         self.shard = Shard(self._parts.start, self._parts.stop, self.num_replicas)
         self._votes.collective = collective
         self._loop.move_to(collective, parts)
+        if self._check is not None:
+            self._check.move_to(collective, joined.hosts, parts)
         return place
 
     def _bring_up_to_date(self, collective: Collective, ahead: Sequence[int], behind: Sequence[int]) -> None:

@@ -8,7 +8,7 @@ sum yet, the last one no next batch.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, Protocol
 
@@ -21,6 +21,7 @@ from trainer.step.build import Step
 from trainer.step.state_tensors import Contribution, StateTensors
 from trainer.step.window import LOSS
 from trainer.strategies.arrivals import ArrivalCount
+from trainer.strategies.contribution_check import ContributionCheck
 from trainer.strategies.contribution_layout import ContributionLayout
 from trainer.strategies.inner_loop import packed_status
 from trainer.strategies.strategy import NUM_VOTES, Block, LoopResult
@@ -91,10 +92,20 @@ class ElasticLoop:
         votes: Of this worker and, after each step, of all.
         own_time: Told of each step.
         num_parts: Of the global batch.
+        check: Compares contributions before they are added up; None: nobody does.
     """
 
-    def __init__(self, step: Step, state: TrainState, votes: Votes, own_time: OwnTime, num_parts: int) -> None:
+    def __init__(
+        self,
+        step: Step,
+        state: TrainState,
+        votes: Votes,
+        own_time: OwnTime,
+        num_parts: int,
+        check: ContributionCheck | None = None,
+    ) -> None:
         self._step, self._state, self._votes, self._own_time = step, state, votes, own_time
+        self._check = check
         self._num_parts = num_parts
         self._part_rows = step.gradients.batch_size // num_parts if num_parts > 1 else None
         self._parts = range(num_parts)
@@ -188,9 +199,34 @@ class ElasticLoop:
             arrays = {dtype: arrays[i] for dtype, arrays in own.items()}
             self._layout.pack(self._computed[part], self._votes.own, arrays)
         self._own_time.arrive()
+        if self._check is not None and self._check.is_due(step):
+            self._compare(self._check, block, index, step, own)
         sums = {dtype: reduction.run() for dtype, reduction in self._reductions.items()}
         self._own_time.end()
         return sums
+
+    def _compare(
+        self,
+        check: ContributionCheck,
+        block: Block,
+        index: int,
+        step: int,
+        own: Mapping[tf.DType, Sequence[np.ndarray]],
+    ) -> None:
+        """Has what this worker is about to contribute compared with what another one computes; see `run`."""
+        layout = self._layout
+        assert layout is not None
+
+        def compute(of_another: Block, place: int, part: int) -> list[np.ndarray]:
+            _, tensors = self._call(of_another, None, False, 0, part, place)
+            vectors = {dtype: np.zeros(size, dtype.as_numpy_dtype) for dtype, size in layout.lengths.items()}
+            layout.pack(tensors, (), vectors)
+            return layout.used(vectors)
+
+        contributions = {
+            part: layout.used({dtype: arrays[i] for dtype, arrays in own.items()}) for i, part in enumerate(self._parts)
+        }
+        check.run(step, {name: value[index].numpy() for name, value in block.items()}, contributions, compute)
 
     def _take_step(
         self, block: Block, following: int | None, step: int, sums: dict[tf.DType, np.ndarray], empty_window: bool
@@ -223,13 +259,19 @@ class ElasticLoop:
         return self._call(block, None, False, index, part)[1]
 
     def _call(
-        self, block: Block, sums: list[tf.Tensor] | None, empty_window: bool, index: int | None, part: int
+        self,
+        block: Block,
+        sums: list[tf.Tensor] | None,
+        empty_window: bool,
+        index: int | None,
+        part: int,
+        place: int | None = None,
     ) -> tuple[bool, list[tf.Tensor]]:
-        """Applies sums, if any, and computes a part of a step, if any."""
+        """Applies sums, if any, and computes a part of a step, if any; its place is that in this worker's blocks."""
         advance = self._traced(block)
-        word = _Word(
-            sums is not None, empty_window, index is not None, index or 0, max(0, part - self._parts.start), part
-        )
+        if place is None:
+            place = max(0, part - self._parts.start)
+        word = _Word(sums is not None, empty_window, index is not None, index or 0, place, part)
         told = self._words.get(word)
         if told is None:  # made once, because making a tensor takes as long as a small kernel
             told = self._words[word] = tf.constant(word, tf.int32)

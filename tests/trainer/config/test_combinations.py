@@ -45,6 +45,11 @@ def test_the_bases_are_possible(values):
             {"strategy": {"name": "mirrored", "devices": 5}},
             "strategy.devices=5 must divide data.batch_size=32: set data.batch_size to a multiple of 5$",
         ),
+        (
+            {"strategy": {"name": "mirrored"}, "elastic": {"check_every": "500st"}},
+            "elastic.check_every=500st does not go with strategy.name=mirrored, .* set strategy.name=elastic$",
+        ),
+        ({"elastic": {"check_every": "5s"}}, 'must be in steps or epochs, as in "200st" or "1ep": a clock differs'),
         ({"train": {"virtual_workers": 6}}, "train.virtual_workers=6 must divide data.batch_size=32"),
         (
             {"train": {"virtual_workers": 8}, "strategy": {"name": "mirrored", "devices": 3}},

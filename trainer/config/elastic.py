@@ -1,0 +1,22 @@
+"""The `elastic` section: what workers that come and go do beside taking steps together."""
+
+from pydantic import Field
+
+from trainer.config.interval import IntervalOfSteps
+from trainer.config.section import Section
+
+
+class ElasticConfig(Section):
+    """Options of strategy.name=elastic, also where strategy.name=auto chooses it."""
+
+    check_every: IntervalOfSteps | None = Field(
+        default=None,
+        description="how often two workers compute the same part of a step and compare it to the bit, so that a "
+        "machine that computes wrongly is found; null: never",
+    )
+
+    @property
+    def given(self) -> dict[str, str]:
+        """The settings that are not their defaults, by key, as a config would have them."""
+        values, defaults = self.model_dump(mode="json"), type(self)().model_dump(mode="json")
+        return {name: str(value) for name, value in values.items() if value != defaults[name]}
