@@ -58,6 +58,7 @@ class Loop:
         self._decisions = Decisions(session.strategy.agreement, is_chief, stop, self._evaluation_due, saver)
         self._loop: TrainLoop = session.strategy.train_loop(session.step, session.state)
         self._reader: BlockReader | None = None
+        self._boundary = 0  # the newest step after which what was due was done
         self._taken = 0  # steps that the last call of the inner loop was to take
         self._compiled = False  # the first call traces the loop and compiles it
         self._clock = _WindowClock(session.examples(session.state.step))
@@ -107,13 +108,15 @@ class Loop:
 
     def _leave(self, step: int, has_trained: bool) -> bool:
         """Saves the last state; whether all members of the group may end."""
-        if has_trained:
-            self._progress(step, "checkpoint")
-            if step < self._session.total_steps:
-                self._saver.hand_over(step)
-            self._saver.save(step, wait=True)
         agreement = self._session.strategy.agreement
         try:
+            if agreement is not None and self._saver.gathers:
+                has_trained = bool(agreement.from_chief(int(has_trained)))  # it saves, and takes all others for it
+            if has_trained:
+                self._progress(step, "checkpoint")
+                if step < self._session.total_steps:
+                    self._saver.hand_over(step)
+                self._saver.save(step, wait=True)
             if agreement is not None:
                 # Nobody leaves before the checkpoint is durable: an end beside it would look like a failure.
                 agreement.from_chief(step)
@@ -147,11 +150,14 @@ class Loop:
         if became_chief:
             # The last chief may have died before it had done what was due here.
             self._recorder.begin(self._session.total_steps, now - 1 if now else None)
-        if became_chief and now:  # before the first step nothing is due
             self._saver.metrics = self._recorder.last_evaluation()
-            self._at_boundary(now, LoopResult(self._session.state.variables["window"].read_value(), tf.constant(0)))
+        # Nor has a chief done it whose call was broken off in its last step, which others have completed.
+        if self._decisions.is_chief and now and (became_chief or now > max(step, self._boundary)):
+            window = self._session.state.variables["window"].read_value()
+            self._at_boundary(now, LoopResult(window, tf.constant(0)), saves=not self._saver.gathers)
 
-    def _at_boundary(self, step: int, result: LoopResult) -> None:
+    def _at_boundary(self, step: int, result: LoopResult, saves: bool = True) -> None:
+        self._boundary = step
         last_step = self._session.total_steps
         if step % self._train.log_every == 0 or step == last_step:
             self._log(step, result)
@@ -161,7 +167,10 @@ class Loop:
         if self._histograms_due.reached(step):
             self._record_histograms(step)
         self._saver.rollback.at(step)
-        if step < last_step and self._decisions.saves(step):
+        if not saves:
+            if self._saver.due.falls_on(step):
+                self._saver.due.put_off()  # all members would have to be here
+        elif step < last_step and self._decisions.saves(step):
             self._saver.save(step)
         every = self._saver.snapshot_interval.steps
         if every is not None and step % every == 0 and step < last_step:

@@ -28,6 +28,9 @@ class TrainState:
         scaled: Whether the loss is scaled (float16).
         window_size: Length of the window vector.
 
+    Attributes:
+        absent: Names of variables that other workers hold for this one.
+
     Raises:
         ValueError: Two variables have one path.
     """
@@ -52,6 +55,7 @@ class TrainState:
             else []
         )
         self._home = self.variables = self._named()
+        self.absent: frozenset[str] = frozenset()
 
     def _named(self) -> dict[str, tf.Variable]:
         weights = [*self.model.trainable_variables, *self.model.non_trainable_variables]
@@ -137,8 +141,10 @@ class TrainState:
         }
 
     def copy_to(self, buffers: Mapping[str, np.ndarray]) -> None:
-        """Copies every variable into the array of its name."""
+        """Copies every variable that is here into the array of its name."""
         for name, variable in self.variables.items():
+            if name in self.absent:
+                continue
             np.copyto(buffers[name], variable.numpy())
 
     def tensors(self) -> dict[str, tf.Tensor]:

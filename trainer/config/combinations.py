@@ -198,12 +198,24 @@ def _asynchronous_problems(config: TrainingConfig) -> list[str]:
 def _elastic_problems(config: TrainingConfig) -> list[str]:
     name = config.strategy.name
     if name in ("elastic", "auto"):
-        return []
+        return _shard_problems(config) if config.elastic.shard_optimizer else []
     return [
         f"elastic.{key}={value} does not go with strategy.name={name}, whose workers do not come and go: remove it, or "
         "set strategy.name=elastic"
         for key, value in config.elastic.given.items()
     ]
+
+
+def _shard_problems(config: TrainingConfig) -> list[str]:
+    setting = "elastic.shard_optimizer=true"
+    problems = []
+    if config.precision == "mixed_float16":
+        problems.append(
+            f"precision=mixed_float16 has a loss scale, which {setting} does not go with: set precision=mixed_bfloat16"
+        )
+    if any(entry.until for entry in config.freeze):
+        problems.append(f"freeze with until does not go with {setting}: set until to null, or remove {setting}")
+    return problems
 
 
 def _schedule_problems(config: TrainingConfig) -> list[str]:

@@ -15,8 +15,18 @@ class ElasticConfig(Section):
         "machine that computes wrongly is found; null: never",
     )
 
+    shard_optimizer: bool = Field(
+        default=False,
+        description="each worker keeps and updates only a share of the optimizer's state, of which another one has a "
+        "copy; saves memory from three workers on, and the weights travel in every step",
+    )
+
     @property
     def given(self) -> dict[str, str]:
         """The settings that are not their defaults, by key, as a config would have them."""
         values, defaults = self.model_dump(mode="json"), type(self)().model_dump(mode="json")
-        return {name: str(value) for name, value in values.items() if value != defaults[name]}
+        return {name: _plain(value) for name, value in values.items() if value != defaults[name]}
+
+
+def _plain(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

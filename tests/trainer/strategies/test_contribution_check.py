@@ -3,7 +3,8 @@
 import pytest
 
 from tests.trainer.strategies.elastic_workers import Accusation, Worker, Workers
-from trainer.strategies.contribution_check import judge, pair, third
+from trainer.strategies.contribution_check import judge, third
+from trainer.strategies.dealing import pair
 
 STEPS = 6
 CHECKED = {"elastic": {"check_every": "2st"}, "train": {"steps": STEPS}}
