@@ -58,6 +58,8 @@ class Loop:
         self._decisions = Decisions(session.strategy.agreement, is_chief, stop, self._evaluation_due, saver)
         self._loop: TrainLoop = session.strategy.train_loop(session.step, session.state)
         self._reader: BlockReader | None = None
+        outer_every = session.config.elastic.outer_every if self._regrouping else None
+        self._round = outer_every or 1  # steps between two at which the state is that of all workers
         self._boundary = 0  # the newest step after which what was due was done
         self._taken = 0  # steps that the last call of the inner loop was to take
         self._compiled = False  # the first call traces the loop and compiles it
@@ -102,9 +104,17 @@ class Loop:
         if not_finite:
             step = self._roll_back(step)
             self._open_blocks(step)
-        else:
+        elif step % self._round == 0:
             self._at_boundary(step, result)
+        else:
+            self._put_off(step)
         return step
+
+    def _put_off(self, step: int) -> None:
+        """What is due now is done at the end of the round."""
+        for due in (self._evaluation_due, self._histograms_due, self._saver.due):
+            if due.falls_on(step):
+                due.put_off()
 
     def _leave(self, step: int, has_trained: bool) -> bool:
         """Saves the last state; whether all members of the group may end."""
@@ -173,7 +183,7 @@ class Loop:
         elif step < last_step and self._decisions.saves(step):
             self._saver.save(step)
         every = self._saver.snapshot_interval.steps
-        if every is not None and step % every == 0 and step < last_step:
+        if every is not None and step % every < self._round and step < last_step:
             with self._recorder.trace.span("snapshot_stall", step):
                 self._saver.take_snapshot(step)
 
@@ -194,7 +204,9 @@ class Loop:
             self._saver.due.next_step(step),
             self._saver.rollback.next_step(step),
         ]
-        if (every := self._saver.snapshot_interval.steps) is not None:
+        if self._round > 1:
+            boundaries.append((step // self._round + 1) * self._round)
+        elif (every := self._saver.snapshot_interval.steps) is not None:
             boundaries.append((step // every + 1) * every)
         return int(min(boundaries)) - step
 
@@ -240,6 +252,8 @@ class Loop:
         packed = window[: layout.metrics.size]
         metrics = session.task.metrics(layout.metrics.unpack(packed))
         figures = {"loss": mean_loss(packed), **metrics, **layout.figures(window)}
+        if self._regrouping is not None and self._regrouping.bytes_per_step is not None:
+            figures["bytes_per_step"] = self._regrouping.bytes_per_step
         examples = session.examples(step)
         examples_per_s, data_wait = self._clock.close_window(examples)
         self._recorder.logged(step, figures, examples, examples_per_s, data_wait)

@@ -34,6 +34,7 @@ from trainer.strategies.dealing import deal_parts
 from trainer.strategies.elastic_loop import ElasticLoop, OwnTime
 from trainer.strategies.one_device import OneDevice
 from trainer.strategies.optimizer_shards import OptimizerShards
+from trainer.strategies.outer_loop import OuterLoop
 from trainer.strategies.sharded_loop import ShardedLoop
 from trainer.strategies.strategy import NUM_VOTES, Agreement, Block, EvaluationLoop, Place, Regrouping, TrainLoop
 
@@ -62,18 +63,23 @@ class Elastic:
         self._loop: ElasticLoop | None = None
         self._check: ContributionCheck | None = None
         self._shards: OptimizerShards | None = None
-        self._shards_optimizer = False
+        self._options = ElasticConfig()
 
     def set_options(self, options: ElasticConfig, steps_per_epoch: int) -> None:
         """Takes the `elastic` section over, before there is a loop."""
         if options.check_every is not None:
             self._check = ContributionCheck(self._membership, Due(options.check_every, steps_per_epoch))
-        self._shards_optimizer = options.shard_optimizer
+        self._options = options
 
     @property
     def gathers(self) -> bool:
         """Whether a whole state takes all members."""
-        return self._shards_optimizer
+        return self._options.shard_optimizer
+
+    @property
+    def bytes_per_step(self) -> float | None:
+        """What a part hands to the group, per step, where that is not the same in each step."""
+        return self._loop.bytes_per_step if isinstance(self._loop, OuterLoop) else None
 
     def gather(self, into: Mapping[str, np.ndarray] | None) -> None:
         """Completes the chief's copy of the state. All members call it after the same step.
@@ -93,7 +99,9 @@ class Elastic:
         if self._loop is None:
             self._state = state
             arguments = (step, state, self._votes, self._own_time, self.num_replicas, self._check)
-            if self._shards_optimizer:
+            if self._options.outer_every is not None:
+                self._loop = OuterLoop(self._options, *arguments)
+            elif self._options.shard_optimizer:
                 self._shards = OptimizerShards(state)
                 self._loop = ShardedLoop(self._shards, *arguments)
             else:

@@ -91,12 +91,16 @@ class Regrouping(Protocol):
     Attributes:
         broken: What a call of the inner loop, or a question to the agreement, raises then. The state is that of a step.
         gathers: Whether a whole state takes all members, each of whom holds only some of it.
+        bytes_per_step: What a part of the batch hands to the group, where that is not the same in each step; else None.
     """
 
     broken: type[Exception]
 
     @property
     def gathers(self) -> bool: ...  # noqa: D102
+
+    @property
+    def bytes_per_step(self) -> float | None: ...  # noqa: D102
 
     def gather(self, into: Mapping[str, np.ndarray] | None) -> None:
         """Completes the chief's copy of the state. All members call it after the same step.
