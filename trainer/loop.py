@@ -160,6 +160,7 @@ class Loop:
         if became_chief:
             # The last chief may have died before it had done what was due here.
             self._recorder.begin(self._session.total_steps, now - 1 if now else None)
+        if became_chief and now:
             self._saver.metrics = self._recorder.last_evaluation()
         # Nor has a chief done it whose call was broken off in its last step, which others have completed.
         if self._decisions.is_chief and now and (became_chief or now > max(step, self._boundary)):

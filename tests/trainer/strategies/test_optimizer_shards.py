@@ -11,7 +11,6 @@ from trainer.strategies.optimizer_shards import OptimizerShards, ShardsLost, dea
 
 STEPS = 8
 PLAIN = {
-    "model": {"hidden": [16, 8]},
     "optimizer": {"name": "adamw", "clip_norm": 0.5, "weight_decay": 0.01},
     "train": {"steps": STEPS, "ema": 0.9},
 }
