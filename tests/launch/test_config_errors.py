@@ -20,7 +20,7 @@ def problems(*overrides) -> tuple[str, ...]:
         ("train.steps=abc", "train.steps=abc must be a whole number: write it without quotes, as in 200"),
         (
             "elastic.outer_every=50",
-            "elastic.outer_every=50 is of strategy.name=elastic, which .*auto does not choose here: .*workers=2 or more",
+            "elastic.outer_every=50 is of strategy.name=elastic, which .*auto does not choose .*workers=2 or more",
         ),
         ("train.steps=1.5", "train.steps=1.5 must be a whole number: .*"),
         ("train.steps=1e3", "train.steps=1000.0 must be a whole number: write 1000, with no point and no exponent"),
