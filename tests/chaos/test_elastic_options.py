@@ -38,7 +38,7 @@ def train_alone(config: str, *overrides: str, **environment: str) -> None:
 def test_a_process_that_computes_wrongly_is_ended_and_its_host_set_aside(tmp_path):
     fast, wrong = tmp_path / "fast", tmp_path / "wrong"
     text = CONFIG.replace("tests.launch.counted_samples:Counting", "tests.chaos.silent_fault:Wrong")
-    config, folder = write(tmp_path, text, "{check_every: 5st}"), tmp_path / "checked"
+    config, folder = write(tmp_path, text, "{check_every: 1st}"), tmp_path / "checked"
     sizes = ["cluster.workers={min: 2, max: 3}", "cluster.standbys=0", "cluster.local.hosts=3"]
     arguments = [config, *sizes, "run.name=checked"]
     with started("train", *arguments, FAST=str(fast), WRONG=str(wrong)) as process:
