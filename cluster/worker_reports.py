@@ -25,6 +25,9 @@ def read_report(message: dict[str, Any], *, at: float, worker: str, host: str) -
 
     >>> read_report({"type": "completed", "generation": 2, "step": 9}, at=1.5, worker="w1", host="a")
     Completed(at=1.5, worker='w1', generation=2, step=9)
+    >>> found = {"suspects": ["w2"], "is_proven": True, "what": "computes wrongly"}
+    >>> read_report({"type": "damage", "generation": 2, "step": 9, **found}, at=1.5, worker="w1", host="a").suspects
+    ('w2',)
     """
     try:
         match message["type"]:

@@ -61,6 +61,11 @@ class RunConfig(TrainingConfig):
                 f"strategy.devices={self.strategy.devices} must not be set with {name}={workers}, of which each takes "
                 "the devices that it has: remove it"
             )
+        if self.elastic.outer_every is not None and not self.is_elastic:
+            raise ValueError(
+                f"elastic.outer_every={self.elastic.outer_every} is of strategy.name=elastic, which strategy.name=auto "
+                f"does not choose here: set strategy.name=elastic, or {name}=2 or more"
+            )
         if self.is_elastic:
             problems = self._part_problems(name)
         else:

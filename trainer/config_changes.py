@@ -62,6 +62,7 @@ _FREE: list[tuple[str, Callable[[Mapping[str, Any]], bool], str]] = [
     ("train.compile_cache", _always, "where programs are kept does not change them"),
     ("train.on_nan", _always, "it matters only when a loss is not finite"),
     ("train.max_rollbacks", _always, "it matters only when a loss is not finite"),
+    ("elastic.shard_optimizer", _always, "who holds the optimizer's state does not change training"),
     ("elastic.check_every", _always, "comparing does not change training"),
     ("data.cache", _always, "where samples are kept does not change them"),
     ("data.cache_limit", _always, "where samples are kept does not change them"),

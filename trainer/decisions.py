@@ -43,7 +43,8 @@ class Decisions:
             votes = [False] * NUM_VOTES
             votes[_STOP] = bool(self._stop)
             votes[_EVALUATE] = chief and self._evaluation_due.time_is_up
-            votes[_SAVE] = chief and self._saver.due.time_is_up
+            owes = self._saver.gathers and self._saver.due.is_owed
+            votes[_SAVE] = chief and (self._saver.due.time_is_up or owes)
             votes[_READY] = chief and self._saver.ready
             wish = self._saver.snapshot_interval.wish if chief else 0
             votes[_LONGER], votes[_SHORTER] = wish > 0, wish < 0
@@ -78,6 +79,9 @@ class Decisions:
         """Whether a checkpoint is due and can be taken; one that cannot is put off to the next boundary."""
         if self._counted is None:
             due, ready = self._saver.due.reached(step), self._saver.ready
+        elif self._saver.gathers:
+            # All take part, also one that has just joined: nothing counts that only some of them remember.
+            due, ready = self._saver.due.falls_on(step) or self._counted[_SAVE], self._counted[_READY]
         else:
             due, ready = self._saver.due.reached(step, self._counted[_SAVE]), self._counted[_READY]
         if due and not ready:

@@ -67,6 +67,15 @@ class Due:
             return self.time_is_up if time_is_up is None else time_is_up
         return step > 0 and self.next_step(step - 1) == step
 
+    def falls_on(self, step: int) -> bool:
+        """Whether a fixed step is one at which the action is due, whatever this process went through before."""
+        return self._every_steps is not None and step > 0 and self.next_step(step - 1) == step
+
+    @property
+    def is_owed(self) -> bool:
+        """Whether the action was put off."""
+        return self._owed
+
     def put_off(self) -> None:
         """The action could not be done now: it stays due."""
         self._owed = True

@@ -58,6 +58,9 @@ class Loop:
         self._decisions = Decisions(session.strategy.agreement, is_chief, stop, self._evaluation_due, saver)
         self._loop: TrainLoop = session.strategy.train_loop(session.step, session.state)
         self._reader: BlockReader | None = None
+        outer_every = session.config.elastic.outer_every if self._regrouping else None
+        self._round = outer_every or 1  # steps between two at which the state is that of all workers
+        self._boundary = 0  # the newest step after which what was due was done
         self._taken = 0  # steps that the last call of the inner loop was to take
         self._compiled = False  # the first call traces the loop and compiles it
         self._clock = _WindowClock(session.examples(session.state.step))
@@ -101,19 +104,29 @@ class Loop:
         if not_finite:
             step = self._roll_back(step)
             self._open_blocks(step)
-        else:
+        elif step % self._round == 0:
             self._at_boundary(step, result)
+        else:
+            self._put_off(step)
         return step
+
+    def _put_off(self, step: int) -> None:
+        """What is due now is done at the end of the round."""
+        for due in (self._evaluation_due, self._histograms_due, self._saver.due):
+            if due.falls_on(step):
+                due.put_off()
 
     def _leave(self, step: int, has_trained: bool) -> bool:
         """Saves the last state; whether all members of the group may end."""
-        if has_trained:
-            self._progress(step, "checkpoint")
-            if step < self._session.total_steps:
-                self._saver.hand_over(step)
-            self._saver.save(step, wait=True)
         agreement = self._session.strategy.agreement
         try:
+            if agreement is not None and self._saver.gathers:
+                has_trained = bool(agreement.from_chief(int(has_trained)))  # it saves, and takes all others for it
+            if has_trained:
+                self._progress(step, "checkpoint")
+                if step < self._session.total_steps:
+                    self._saver.hand_over(step)
+                self._saver.save(step, wait=True)
             if agreement is not None:
                 # Nobody leaves before the checkpoint is durable: an end beside it would look like a failure.
                 agreement.from_chief(step)
@@ -147,11 +160,15 @@ class Loop:
         if became_chief:
             # The last chief may have died before it had done what was due here.
             self._recorder.begin(self._session.total_steps, now - 1 if now else None)
-        if became_chief and now:  # before the first step nothing is due
+        if became_chief and now:
             self._saver.metrics = self._recorder.last_evaluation()
-            self._at_boundary(now, LoopResult(self._session.state.variables["window"].read_value(), tf.constant(0)))
+        # Nor has a chief done it whose call was broken off in its last step, which others have completed.
+        if self._decisions.is_chief and now and (became_chief or now > max(step, self._boundary)):
+            window = self._session.state.variables["window"].read_value()
+            self._at_boundary(now, LoopResult(window, tf.constant(0)), saves=not self._saver.gathers)
 
-    def _at_boundary(self, step: int, result: LoopResult) -> None:
+    def _at_boundary(self, step: int, result: LoopResult, saves: bool = True) -> None:
+        self._boundary = step
         last_step = self._session.total_steps
         if step % self._train.log_every == 0 or step == last_step:
             self._log(step, result)
@@ -161,10 +178,13 @@ class Loop:
         if self._histograms_due.reached(step):
             self._record_histograms(step)
         self._saver.rollback.at(step)
-        if step < last_step and self._decisions.saves(step):
+        if not saves:
+            if self._saver.due.falls_on(step):
+                self._saver.due.put_off()  # all members would have to be here
+        elif step < last_step and self._decisions.saves(step):
             self._saver.save(step)
         every = self._saver.snapshot_interval.steps
-        if every is not None and step % every == 0 and step < last_step:
+        if every is not None and step % every < self._round and step < last_step:
             with self._recorder.trace.span("snapshot_stall", step):
                 self._saver.take_snapshot(step)
 
@@ -185,7 +205,9 @@ class Loop:
             self._saver.due.next_step(step),
             self._saver.rollback.next_step(step),
         ]
-        if (every := self._saver.snapshot_interval.steps) is not None:
+        if self._round > 1:
+            boundaries.append((step // self._round + 1) * self._round)
+        elif (every := self._saver.snapshot_interval.steps) is not None:
             boundaries.append((step // every + 1) * every)
         return int(min(boundaries)) - step
 
@@ -231,6 +253,8 @@ class Loop:
         packed = window[: layout.metrics.size]
         metrics = session.task.metrics(layout.metrics.unpack(packed))
         figures = {"loss": mean_loss(packed), **metrics, **layout.figures(window)}
+        if self._regrouping is not None and self._regrouping.bytes_per_step is not None:
+            figures["bytes_per_step"] = self._regrouping.bytes_per_step
         examples = session.examples(step)
         examples_per_s, data_wait = self._clock.close_window(examples)
         self._recorder.logged(step, figures, examples, examples_per_s, data_wait)

@@ -188,7 +188,7 @@ def _headline(figures: Mapping[str, float]) -> dict[str, float]:
     """The loss and the first metric: what fits on a line."""
     shown = {}
     for name, value in figures.items():
-        if name not in ("learning_rate", "gradient_norm", "skipped_steps"):
+        if name not in ("learning_rate", "gradient_norm", "skipped_steps", "bytes_per_step"):
             shown[name] = value
         if len(shown) == 2:
             break

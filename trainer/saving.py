@@ -73,6 +73,10 @@ class Saver:
         exposure: Exposure | None = None,
     ) -> None:
         config: CheckpointConfig = session.config.checkpoint
+        regrouping = session.strategy.regrouping
+        self._gather = regrouping.gather if regrouping is not None and regrouping.gathers else None
+        if self._gather is not None:
+            snapshots = None  # a whole state takes all workers; each part of it is held by two of them
         self._session, self._recorder, self._group = session, recorder, group
         self._on_snapshot, self._on_checkpoint = on_snapshot, on_checkpoint
         self._store = CheckpointStore(folder.checkpoints, config.keep, config.best_metric, config.best_mode)
@@ -101,6 +105,11 @@ class Saver:
         )
         self.position = Position()
         self.metrics: dict[str, float] = {}
+
+    @property
+    def gathers(self) -> bool:
+        """Whether all members of the group must call `save` after the same step."""
+        return self._gather is not None
 
     @property
     def ready(self) -> bool:
@@ -231,6 +240,8 @@ class Saver:
             kept = self.rollback.arrays(step)
             buffer = self._writer.buffer(self._snapshot_specs if kept else self._specs)
             self._session.state.copy_to(buffer.views)
+            if self._gather is not None:
+                self._gather(buffer.views)
             for name, values in kept.items():
                 np.copyto(buffer.views[name], values)
             taken = self._writer.save(step, buffer, self._metadata(step, is_last=wait), wait=wait)
@@ -242,6 +253,8 @@ class Saver:
                     f"the state of step {step} could not be saved to {self._store.folder}: free space there or make "
                     f"it writable, and repeat the command, which goes on from step {kept[-1] if kept else 0}"
                 )
+        elif self._gather is not None:
+            self._gather(None)
         self.due.done()
 
     def take_snapshot(self, step: int, is_last: bool = False) -> None:

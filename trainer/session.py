@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainer.best_metric import check_best_metric
-from trainer.config.combinations import batch_problems, profile_problems
+from trainer.config.combinations import batch_problems, profile_problems, round_problem
 from trainer.config.strategy import StrategyConfig
 from trainer.config.training import TrainingConfig
 from trainer.data.block_reader import BlockReader
@@ -173,6 +173,8 @@ def build_session(
     if isinstance(strategy, Elastic):
         strategy.set_options(config.elastic, order.steps_per_epoch)
     total_steps = config.train.steps or math.ceil((config.train.epochs or 0) * order.steps_per_epoch)
+    if problem := round_problem(config.elastic, total_steps, f"the {total_steps} steps of this training"):
+        raise ValueError(problem)
     length = f"train.epochs={config.train.epochs or 0:g} of {order.steps_per_epoch} steps"
     if problems := profile_problems(config, total_steps, length):
         raise ValueError("\n".join(problems))
@@ -190,6 +192,7 @@ def build_session(
             ema=config.train.ema is not None,
             scaled=config.precision == "mixed_float16",
             window_size=step.window.size,
+            outer=config.elastic.outer_every is not None,
         )
     evaluator = None
     if config.evaluate.every is not None:

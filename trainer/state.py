@@ -18,8 +18,8 @@ ROLLBACK = "rollback/"
 class TrainState:
     """Owns the variables of a training, and reads and writes them as `StateTensors`.
 
-    Names are `model/PATH`, `optimizer/PATH`, `ema/PATH`, `step`, `loss_scale/...` and `window`, with Keras's variable
-    paths, so that a checkpoint means the same under every strategy.
+    Names are `model/PATH`, `optimizer/PATH`, `ema/PATH`, `outer/PATH`, `step`, `loss_scale/...` and `window`, with
+    Keras's variable paths, so that a checkpoint means the same under every strategy.
 
     Args:
         model: Built.
@@ -27,13 +27,23 @@ class TrainState:
         ema: Whether an averaged copy of the weights is kept.
         scaled: Whether the loss is scaled (float16).
         window_size: Length of the window vector.
+        outer: Whether the trainable weights have the momentum of an outer optimizer beside the optimizer's own.
+
+    Attributes:
+        absent: Names of variables that other workers hold for this one.
 
     Raises:
         ValueError: Two variables have one path.
     """
 
     def __init__(
-        self, model: keras.Model, optimizer: keras.optimizers.Optimizer, ema: bool, scaled: bool, window_size: int
+        self,
+        model: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        ema: bool,
+        scaled: bool,
+        window_size: int,
+        outer: bool = False,
     ) -> None:
         self.model = model
         self.optimizer = optimizer
@@ -43,6 +53,7 @@ class TrainState:
         self._non_trainable = [_inner(v) for v in model.non_trainable_variables]
         self._optimizer = [_inner(v) for v in optimizer.variables]
         self._ema = [tf.Variable(v.read_value(), trainable=False, name="ema") for v in self._trainable if ema]
+        self._outer = [tf.Variable(tf.zeros(v.shape, v.dtype), trainable=False) for v in self._trainable if outer]
         self._loss_scale = (
             [
                 tf.Variable(tf.constant(loss_scale.INITIAL), trainable=False, name="loss_scale"),
@@ -52,12 +63,14 @@ class TrainState:
             else []
         )
         self._home = self.variables = self._named()
+        self.absent: frozenset[str] = frozenset()
 
     def _named(self) -> dict[str, tf.Variable]:
         weights = [*self.model.trainable_variables, *self.model.non_trainable_variables]
         pairs = [(f"model/{v.path}", _inner(v)) for v in weights]
         pairs += [(f"optimizer/{v.path}", _inner(v)) for v in self.optimizer.variables]
         pairs += [(f"ema/{v.path}", e) for v, e in zip(self.model.trainable_variables, self._ema, strict=False)]
+        pairs += [(f"outer/{v.path}", o) for v, o in zip(self.model.trainable_variables, self._outer, strict=False)]
         pairs += zip(("loss_scale/scale", "loss_scale/steps"), self._loss_scale, strict=False)
         pairs += [("step", self._step), ("window", self._window)]
         named = dict(pairs)
@@ -137,8 +150,10 @@ class TrainState:
         }
 
     def copy_to(self, buffers: Mapping[str, np.ndarray]) -> None:
-        """Copies every variable into the array of its name."""
+        """Copies every variable that is here into the array of its name."""
         for name, variable in self.variables.items():
+            if name in self.absent:
+                continue
             np.copyto(buffers[name], variable.numpy())
 
     def tensors(self) -> dict[str, tf.Tensor]:

@@ -18,6 +18,10 @@ def problems(*overrides) -> tuple[str, ...]:
     ("overrides", "expected"),
     [
         ("train.steps=abc", "train.steps=abc must be a whole number: write it without quotes, as in 200"),
+        (
+            "elastic.outer_every=50",
+            "elastic.outer_every=50 is of strategy.name=elastic, which .*auto does not choose .*workers=2 or more",
+        ),
         ("train.steps=1.5", "train.steps=1.5 must be a whole number: .*"),
         ("train.steps=1e3", "train.steps=1000.0 must be a whole number: write 1000, with no point and no exponent"),
         ("optimizer.learning_rate=nan", "optimizer.learning_rate=nan must be a finite number: choose one"),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from trainer.config.augmentation import MIXES, parse_augmentation
 from trainer.config.data import DataConfig, SyntheticData, TableData
 from trainer.config.data_streams import TextData
+from trainer.config.elastic import ElasticConfig
 from trainer.config.interval import Interval
 from trainer.config.mixture import MixtureData
 from trainer.config.recommendation import MovielensData
@@ -198,12 +199,80 @@ def _asynchronous_problems(config: TrainingConfig) -> list[str]:
 def _elastic_problems(config: TrainingConfig) -> list[str]:
     name = config.strategy.name
     if name in ("elastic", "auto"):
-        return []
+        return [
+            *(_shard_problems(config) if config.elastic.shard_optimizer else []),
+            *_outer_problems(config),
+        ]
     return [
         f"elastic.{key}={value} does not go with strategy.name={name}, whose workers do not come and go: remove it, or "
         "set strategy.name=elastic"
         for key, value in config.elastic.given.items()
     ]
+
+
+def _shard_problems(config: TrainingConfig) -> list[str]:
+    setting = "elastic.shard_optimizer=true"
+    problems = []
+    if config.precision == "mixed_float16":
+        problems.append(
+            f"precision=mixed_float16 has a loss scale, which {setting} does not go with: set precision=mixed_bfloat16"
+        )
+    if any(entry.until for entry in config.freeze):
+        problems.append(f"freeze with until does not go with {setting}: set until to null, or remove {setting}")
+    return problems
+
+
+def _outer_problems(config: TrainingConfig) -> list[str]:
+    elastic, train = config.elastic, config.train
+    if elastic.outer_every is None:
+        return [
+            f"elastic.{key}={elastic.given[key]} is of the outer optimizer, which elastic.outer_every=null leaves out: "
+            f"set elastic.outer_every=100, or remove elastic.{key}"
+            for key in ("outer_learning_rate", "outer_momentum")
+            if key in elastic.given
+        ]
+    setting = f"elastic.outer_every={elastic.outer_every}"
+    problems = []
+    if elastic.check_every is not None:
+        problems.append(
+            f"elastic.check_every={elastic.check_every} compares what workers compute in one step and does not go with "
+            f"{setting}: remove one of them"
+        )
+    if elastic.shard_optimizer:
+        problems.append(
+            f"elastic.shard_optimizer=true does not go with {setting}, where each replica needs all of the optimizer's "
+            "state in every step: remove one of them"
+        )
+    if config.precision == "mixed_float16":
+        problems.append(
+            f"precision=mixed_float16 has one loss scale for all replicas and does not go with {setting}: set "
+            "precision=mixed_bfloat16"
+        )
+    if train.log_every % elastic.outer_every:
+        problems.append(
+            f"{setting} must divide train.log_every={train.log_every}, because the replicas know of each other only "
+            f"then: set train.log_every to a multiple of {elastic.outer_every}"
+        )
+    if train.steps is not None and (problem := round_problem(elastic, train.steps, f"train.steps={train.steps}")):
+        problems.append(problem)
+    return problems
+
+
+def round_problem(elastic: ElasticConfig, total_steps: int, length: str) -> str | None:
+    """Why a training cannot end between two outer steps; what one by epochs has of steps is known with its data.
+
+    Args:
+        elastic: its section.
+        total_steps: of the training.
+        length: the same for the message.
+    """
+    every = elastic.outer_every
+    if every is None or total_steps % every == 0:
+        return None
+    return (
+        f"elastic.outer_every={every} must divide {length}, because a training ends with an outer step: set "
+        f"train.steps to {max(every, total_steps // every * every)}"
+    )
 
 
 def _schedule_problems(config: TrainingConfig) -> list[str]:

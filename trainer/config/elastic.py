@@ -1,6 +1,8 @@
 """The `elastic` section: what workers that come and go do beside taking steps together."""
 
-from pydantic import Field
+from typing import Annotated
+
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from trainer.config.interval import IntervalOfSteps
 from trainer.config.section import Section
@@ -15,8 +17,30 @@ class ElasticConfig(Section):
         "machine that computes wrongly is found; null: never",
     )
 
+    shard_optimizer: bool = Field(
+        default=False,
+        description="each worker keeps and updates only a share of the optimizer's state, of which another one has a "
+        "copy; saves memory from three workers on, and the weights travel in every step",
+    )
+
+    outer_every: PositiveInt | None = Field(
+        default=None,
+        description="steps between two meetings of the workers: in between each part of the batch trains a replica of "
+        "its own, and then an outer optimizer takes a step along their mean difference; null: they meet in every step",
+    )
+    outer_learning_rate: PositiveFloat = Field(
+        default=0.7, description="of the outer optimizer; 1 with no momentum takes the mean of the replicas as it is"
+    )
+    outer_momentum: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.9, description="of the outer optimizer, in Nesterov's form"
+    )
+
     @property
     def given(self) -> dict[str, str]:
         """The settings that are not their defaults, by key, as a config would have them."""
         values, defaults = self.model_dump(mode="json"), type(self)().model_dump(mode="json")
-        return {name: str(value) for name, value in values.items() if value != defaults[name]}
+        return {name: _plain(value) for name, value in values.items() if value != defaults[name]}
+
+
+def _plain(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

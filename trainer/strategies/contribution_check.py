@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from trainer.due import Due
 from trainer.membership import Collective, Membership
+from trainer.strategies.dealing import pair
 from trainer.strategies.strategy import Block
 
 Compute = Callable[[Block, int, int], Sequence[np.ndarray]]
@@ -45,22 +46,6 @@ class Verdict:
         """Each of them did, for a person."""
         others = "two others" if self.is_proven else "everybody else"
         return f"computed part {self.part} with another result than {others}"
-
-
-def pair(hosts: Sequence[str]) -> tuple[int, ...]:
-    """Who computes each member's parts a second time: another one, on another host unless one has most members.
-
-    Args:
-        hosts: The host of each member, by rank; at least two.
-
-    >>> pair(["a", "a", "b", "b"]), pair(["a", "b", "c"]), pair(["a", "a", "a"])
-    ((2, 3, 0, 1), (1, 2, 0), (1, 2, 0))
-    """
-    order = sorted(range(len(hosts)), key=lambda rank: (hosts[rank], rank))
-    largest = max(hosts.count(host) for host in hosts)
-    shift = largest if largest < len(hosts) else 1
-    checker = {rank: order[(i + shift) % len(order)] for i, rank in enumerate(order)}
-    return tuple(checker[rank] for rank in range(len(hosts)))
 
 
 def third(owner: int, checker: int, size: int) -> int | None:

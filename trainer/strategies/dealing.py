@@ -38,3 +38,21 @@ def deal_parts(num_parts: int, hosts: Sequence[str], held: Sequence[range | None
     others = sorted((rank for rank in range(size) if rank not in dealt), key=lambda rank: (hosts[rank], rank))
     dealt.update(zip(others, open_shares, strict=True))
     return tuple(dealt[rank] for rank in range(size))
+
+
+def pair(hosts: Sequence[str]) -> tuple[int, ...]:
+    """One other member for each: on another host, unless one host has more than half of all.
+
+    By turns through the hosts, so that each is the other of one.
+
+    Args:
+        hosts: The host of each member, by rank; at least two.
+
+    >>> pair(["a", "a", "b", "b"]), pair(["a", "b", "c"]), pair(["a", "a", "a"])
+    ((2, 3, 0, 1), (1, 2, 0), (1, 2, 0))
+    """
+    order = sorted(range(len(hosts)), key=lambda rank: (hosts[rank], rank))
+    largest = max(hosts.count(host) for host in hosts)
+    shift = largest if largest < len(hosts) else 1
+    checker = {rank: order[(i + shift) % len(order)] for i, rank in enumerate(order)}
+    return tuple(checker[rank] for rank in range(len(hosts)))

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,9 @@ from trainer.strategies.contribution_check import ContributionCheck
 from trainer.strategies.dealing import deal_parts
 from trainer.strategies.elastic_loop import ElasticLoop, OwnTime
 from trainer.strategies.one_device import OneDevice
+from trainer.strategies.optimizer_shards import OptimizerShards
+from trainer.strategies.outer_loop import OuterLoop
+from trainer.strategies.sharded_loop import ShardedLoop
 from trainer.strategies.strategy import NUM_VOTES, Agreement, Block, EvaluationLoop, Place, Regrouping, TrainLoop
 
 
@@ -59,11 +62,33 @@ class Elastic:
         self._state: TrainState | None = None
         self._loop: ElasticLoop | None = None
         self._check: ContributionCheck | None = None
+        self._shards: OptimizerShards | None = None
+        self._options = ElasticConfig()
 
     def set_options(self, options: ElasticConfig, steps_per_epoch: int) -> None:
         """Takes the `elastic` section over, before there is a loop."""
         if options.check_every is not None:
             self._check = ContributionCheck(self._membership, Due(options.check_every, steps_per_epoch))
+        self._options = options
+
+    @property
+    def gathers(self) -> bool:
+        """Whether a whole state takes all members."""
+        return self._options.shard_optimizer
+
+    @property
+    def bytes_per_step(self) -> float | None:
+        """What a part hands to the group, per step, where that is not the same in each step."""
+        return self._loop.bytes_per_step if isinstance(self._loop, OuterLoop) else None
+
+    def gather(self, into: Mapping[str, np.ndarray] | None) -> None:
+        """Completes the chief's copy of the state. All members call it after the same step.
+
+        Args:
+            into: The chief's, by name; None of all others.
+        """
+        if self._shards is not None:
+            self._shards.gather(into)
 
     def scope(self) -> contextlib.AbstractContextManager:
         """Nothing to place: TensorFlow's default device is the one."""
@@ -73,7 +98,14 @@ class Elastic:
         """A loop in Python over two traced functions; it raises `broken` when the group is no more."""
         if self._loop is None:
             self._state = state
-            self._loop = ElasticLoop(step, state, self._votes, self._own_time, self.num_replicas, self._check)
+            arguments = (step, state, self._votes, self._own_time, self.num_replicas, self._check)
+            if self._options.outer_every is not None:
+                self._loop = OuterLoop(self._options, *arguments)
+            elif self._options.shard_optimizer:
+                self._shards = OptimizerShards(state)
+                self._loop = ShardedLoop(self._shards, *arguments)
+            else:
+                self._loop = ElasticLoop(*arguments)
         return self._loop  # type: ignore[return-value]
 
     def evaluation_loop(self, step: EvaluationStep, state: TrainState) -> EvaluationLoop:
@@ -88,6 +120,8 @@ class Elastic:
     def own_state(self) -> None:
         """From now on the state of this worker counts: it was restored, or is the beginning."""
         self._has_state = True
+        if self._shards is not None:
+            self._shards.release()
 
     def join(self, carried: dict[str, Any]) -> Place:
         """Becomes a member of the next group, with the newest state that any of its members has.
@@ -109,16 +143,25 @@ class Elastic:
             "step": self._state.step if self._has_state else -1,
             "parts": None if self._parts is None else [self._parts.start, self._parts.stop],
             "carried": {**carried, "votes": self._votes.last_counted},
+            **(self._loop.word() if isinstance(self._loop, ShardedLoop) else {}),
         }
         words = [json.loads(word) for word in collective.all_gather(json.dumps(own).encode())]
         held = [None if word["parts"] is None else range(*word["parts"]) for word in words]
         parts = deal_parts(self.num_replicas, joined.hosts, held)
+        if isinstance(self._loop, ShardedLoop):
+            self._loop.settle(words, rank)
+        if self._shards is not None:
+            self._shards.deal(collective, joined.hosts)
         newest = max(word["step"] for word in words)
         place = Place(joined, None if newest < 0 else newest, {})
         if newest >= 0:
             ahead = [each for each, word in enumerate(words) if word["step"] == newest]
             behind = [each for each, word in enumerate(words) if word["step"] != newest]
-            if behind:
+            if self._shards is not None:
+                self._has_state = rank in ahead
+                self._shards.spread(words, newest)
+                self._has_state = True
+            elif behind:
                 self._bring_up_to_date(collective, ahead, behind)
             carried = words[rank if rank in ahead else ahead[0]]["carried"]
             self._votes.last_counted = carried.pop("votes")

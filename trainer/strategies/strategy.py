@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import tensorflow as tf
 
 from trainer.data.shard import Shard
@@ -89,9 +90,25 @@ class Regrouping(Protocol):
 
     Attributes:
         broken: What a call of the inner loop, or a question to the agreement, raises then. The state is that of a step.
+        gathers: Whether a whole state takes all members, each of whom holds only some of it.
+        bytes_per_step: What a part of the batch hands to the group, where that is not the same in each step; else None.
     """
 
     broken: type[Exception]
+
+    @property
+    def gathers(self) -> bool: ...  # noqa: D102
+
+    @property
+    def bytes_per_step(self) -> float | None: ...  # noqa: D102
+
+    def gather(self, into: Mapping[str, np.ndarray] | None) -> None:
+        """Completes the chief's copy of the state. All members call it after the same step.
+
+        Args:
+            into: The chief's, by name; None of all others.
+        """
+        ...
 
     def join(self, carried: dict[str, Any]) -> Place:
         """Becomes a member of the next group, with the newest state that any of its members has.

@@ -18,7 +18,7 @@ TEXT = {
 def merged(base, **changes):
     values = {section: dict(keys) for section, keys in base.items()}
     for section, keys in changes.items():
-        values[section] = {**values.get(section, {}), **keys}
+        values[section] = {**values.get(section, {}), **keys} if isinstance(keys, dict) else keys
     return values
 
 
@@ -48,6 +48,34 @@ def test_the_bases_are_possible(values):
         (
             {"strategy": {"name": "mirrored"}, "elastic": {"check_every": "500st"}},
             "elastic.check_every=500st does not go with strategy.name=mirrored, .* set strategy.name=elastic$",
+        ),
+        (
+            {"elastic": {"shard_optimizer": True}, "precision": "mixed_float16"},
+            "precision=mixed_float16 has a loss scale, .* set precision=mixed_bfloat16$",
+        ),
+        (
+            {"elastic": {"shard_optimizer": True}, "freeze": [{"layers": ["x"], "until": "5st"}]},
+            "freeze with until does not go with elastic.shard_optimizer=true: set until to null",
+        ),
+        (
+            {"elastic": {"outer_momentum": 0.5}},
+            "elastic.outer_momentum=0.5 is of the outer optimizer, .* set elastic.outer_every=100",
+        ),
+        (
+            {"elastic": {"outer_every": 20}},
+            "elastic.outer_every=20 must divide train.log_every=50, .* to a multiple of 20$",
+        ),
+        (
+            {"elastic": {"outer_every": 50}, "train": {"epochs": None, "steps": 120}},
+            "elastic.outer_every=50 must divide train.steps=120, .* set train.steps to 100$",
+        ),
+        (
+            {"elastic": {"outer_every": 50, "shard_optimizer": True}},
+            "elastic.shard_optimizer=true does not go with elastic.outer_every=50, .* remove one of them$",
+        ),
+        (
+            {"elastic": {"outer_every": 50, "check_every": "5st"}},
+            "elastic.check_every=5st compares what workers compute in one step .* remove one of them$",
         ),
         ({"elastic": {"check_every": "5s"}}, 'must be in steps or epochs, as in "200st" or "1ep": a clock differs'),
         ({"train": {"virtual_workers": 6}}, "train.virtual_workers=6 must divide data.batch_size=32"),
@@ -127,6 +155,13 @@ def test_all_impossible_combinations_are_found_at_once():
 def test_exactly_one_length_is_given(steps, epochs):
     with pytest.raises(ValidationError, match=r"train.steps.* and train.epochs"):
         TrainingConfig.model_validate(merged(MNIST, train={"steps": steps, "epochs": epochs}))
+
+
+@pytest.mark.parametrize("name", ["one_device", "multi_worker_mirrored"])
+def test_every_elastic_option_that_is_given_is_refused_elsewhere(name):
+    options = {"check_every": "5st", "outer_momentum": 0.5}
+    found = problems(merged(MNIST, strategy={"name": name}, elastic=options))
+    assert [problem.partition("=")[0] for problem in found] == ["elastic.check_every", "elastic.outer_momentum"]
 
 
 def test_one_device_is_one():

@@ -109,6 +109,7 @@ class Workers:
     Attributes:
         accusations: In the order in which they came.
         sizes: Of the groups so far.
+        dies_together: Names of workers that all end when one of them does.
     """
 
     def __init__(self, folder: Path, hosts: Sequence[str], **change: Any) -> None:
@@ -120,6 +121,7 @@ class Workers:
         self.folder = RunFolder(folder)
         self.accusations: list[Accusation] = []
         self.sizes: list[int] = []
+        self.dies_together: Sequence[str] = ()
         self._lock = threading.Lock()
         self.workers = {f"w{i}": Worker(self, f"w{i}", host) for i, host in enumerate(hosts)}
         self._alive = list(self.workers)
@@ -141,8 +143,10 @@ class Workers:
 
     def end(self, names: Sequence[str]) -> None:
         """These workers end now, or have ended; the others form the next group."""
+        if set(names) & set(self.dies_together):
+            names = [*names, *self.dies_together]
         with self._lock:
-            ending = [name for name in names if name in self._alive]
+            ending = [name for name in dict.fromkeys(names) if name in self._alive]
             self._alive = [name for name in self._alive if name not in ending]
             for name in ending:
                 self.workers[name].orders.put(None)

@@ -3,10 +3,17 @@
 import pytest
 
 from tests.trainer.strategies.elastic_workers import Accusation, Worker, Workers
-from trainer.strategies.contribution_check import judge, pair, third
+from trainer.strategies.contribution_check import judge, third
+from trainer.strategies.dealing import pair
 
 STEPS = 6
 CHECKED = {"elastic": {"check_every": "2st"}, "train": {"steps": STEPS}}
+
+
+@pytest.fixture
+def long(chaos_long):
+    if not chaos_long:
+        pytest.skip("takes half a minute with the others: --chaos-long")
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +37,7 @@ def break_down(worker: Worker, step: int) -> None:
     loop._call = wrong
 
 
-def test_comparing_changes_no_bit(undisturbed, tmp_path):
+def test_comparing_changes_no_bit(undisturbed, tmp_path, long):
     workers = Workers(tmp_path, ["a", "b", "a"], **CHECKED).train()
     assert workers.sizes == [3] and workers.accusations == []
     assert workers.digests == undisturbed
@@ -47,7 +54,7 @@ def test_of_three_the_one_that_computes_wrongly_is_named_and_the_step_is_taken_w
     assert workers.digests == undisturbed
 
 
-def test_of_two_both_are_suspects(tmp_path):
+def test_of_two_both_are_suspects(tmp_path, long):
     workers = Workers(tmp_path, ["a", "b"], **CHECKED)
     break_down(workers.workers["w1"], 3)
     workers.train()
