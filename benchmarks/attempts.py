@@ -27,6 +27,8 @@ from trainer.observe.trace import read_trace
 
 Figures = dict[str, Any]
 PATIENCE_S = 240.0
+# Ray's mode for machines without clusters: it does not take this machine's loopback address for another one.
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 _LOG_TAIL = 3000  # characters
 _LOOK_S = 0.05
 
@@ -195,8 +197,9 @@ def ray_train(model: str, folder: Path, fault: signal.Signals | None, address: s
     log = folder / "ray_train.log"
     command = [sys.executable, "-m", "benchmarks.ray_train_peer", model, str(folder)]
     command += [address] if address else []
+    environment = {"PYTHONPATH": os.getcwd(), "TF_CPP_MIN_LOG_LEVEL": "2", **(LOOPBACK if address else {})}
     began = time.time()
-    with started(command, log, PYTHONPATH=os.getcwd(), TF_CPP_MIN_LOG_LEVEL="2") as process:
+    with started(command, log, **environment) as process:
         figures = _strike_peer(model, folder, process, log, began, fault)
         (folder / "stop").touch()
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.attempts import Figures, free_port, phalanx, ray_train, started, wait_for
+from benchmarks.attempts import LOOPBACK, Figures, free_port, phalanx, ray_train, started, wait_for
 from benchmarks.fault_models import MODELS
 from benchmarks.machine import describe_machine, print_machine, target_line, write_result
 
@@ -44,7 +44,7 @@ def ray_up(folder: Path) -> Iterator[str]:
         "--num-cpus=4",
         "--include-dashboard=false",
     ]
-    with started([*head, "--node-ip-address=127.0.0.1", "--disable-usage-stats"], log) as process:
+    with started([*head, "--node-ip-address=127.0.0.1", "--disable-usage-stats"], log, **LOOPBACK) as process:
         address = f"127.0.0.1:{port}"
 
         def is_up() -> bool:

@@ -21,8 +21,9 @@ from trainer.step.gradients import Batch
 from trainer.step.state_tensors import StateTensors
 from trainer.strategies.arrivals import ArrivalCount
 from trainer.strategies.inner_loop import batch_of, evaluation_totals, packed_status
-from trainer.strategies.replicas import first_position, own_copy, own_slice, written
+from trainer.strategies.replicas import first_position, own_copy, own_slice
 from trainer.strategies.strategy import Agreement, Block, EvaluationLoop, LoopResult, Regrouping, TrainLoop
+from trainer.strategies.variable_update import variable_update
 
 _Tensors = TypeVar("_Tensors")
 
@@ -53,17 +54,20 @@ class Mirrored:
         """A loop that runs all replicas step by step; the state stays in the variables of each device."""
         compiled = functools.partial(tf.function, jit_compile=True, autograph=step.converts)
         gradients = compiled(step.gradients) if step.compiles_gradients else step.gradients
-        finish = compiled(step.finish) if step.compiles_update else step.finish
+        update_own = functools.partial(variable_update, step, state, own_copy)
 
         def replica_step(batch: Batch) -> tf.Tensor:
             values = state.read(own_copy)
             contribution = gradients(
                 values, own_slice(batch, self.num_replicas), first_position(batch, self.num_replicas)
             )
-            new, finite = finish(values, _sum_over_replicas(contribution))
-            # The loss is the sum over all replicas, so that all of them decide alike.
-            tf.cond(finite, lambda: written(state, new), lambda: finite)
-            return finite
+            # The total is that of all replicas, so that all of them decide alike; outside of what is compiled, as on
+            # one device, so that XLA changes the variables in place.
+            total = _sum_over_replicas(contribution)
+            finite = step.apply.accepts(values.loss_scale, total)
+            # A function for each replica: its variables are part of it.
+            update = compiled(update_own()) if step.compiles_update else update_own()
+            return tf.cond(finite, lambda: update(total), lambda: finite)
 
         @tf.function(autograph=step.converts)
         def loop(block: Block, first: tf.Tensor, num_steps: tf.Tensor, empty_window: tf.Tensor) -> LoopResult:

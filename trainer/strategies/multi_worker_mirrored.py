@@ -28,8 +28,9 @@ from trainer.step.gradients import Batch
 from trainer.step.state_tensors import Contribution, StateTensors
 from trainer.strategies.arrivals import ArrivalCount, Arrivals
 from trainer.strategies.inner_loop import batch_of, evaluation_totals, packed_status
-from trainer.strategies.replicas import first_position, global_replica, own_copy, own_slice, written
+from trainer.strategies.replicas import first_position, global_replica, own_copy, own_slice
 from trainer.strategies.strategy import NUM_VOTES, Agreement, Block, EvaluationLoop, LoopResult, Regrouping, TrainLoop
+from trainer.strategies.variable_update import variable_update
 
 _SERVER_S = 60.0
 _LOOK_S = 0.005
@@ -82,7 +83,7 @@ class MultiWorkerMirrored:
         # Never one XLA program over both: the collectives between them have no XLA kernel on a CPU.
         compiled = functools.partial(tf.function, jit_compile=True, autograph=step.converts)
         gradients = compiled(step.gradients) if step.compiles_gradients else step.gradients
-        finish = compiled(step.finish) if step.compiles_update else step.finish
+        update_own = functools.partial(variable_update, step, state, own_copy)
         local, votes = self._local_replicas, self._votes
 
         def replica_step(batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
@@ -92,10 +93,12 @@ class MultiWorkerMirrored:
             if global_replica() % local == 0:
                 self._arrivals.arrive(tf.nest.flatten(contribution))
                 self._arrivals.end(tf.nest.flatten(total))
-            new, finite = finish(values, total)
-            # The loss is the sum over all replicas of all workers, so that all of them decide alike.
-            tf.cond(finite, lambda: written(state, new), lambda: finite)
-            return finite, counted
+            # The total is that of all replicas of all workers, so that all of them decide alike. Outside of what is
+            # compiled, as on one device: XLA then changes the variables in place.
+            finite = step.apply.accepts(values.loss_scale, total)
+            # A function for each replica: its variables are part of it.
+            update = compiled(update_own()) if step.compiles_update else update_own()
+            return tf.cond(finite, lambda: update(total), lambda: finite), counted
 
         @tf.function(autograph=step.converts)
         def loop(block: Block, first: tf.Tensor, num_steps: tf.Tensor, empty_window: tf.Tensor) -> LoopResult:

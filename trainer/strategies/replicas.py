@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from trainer.state import TrainState
 from trainer.step.gradients import Batch
-from trainer.step.state_tensors import StateTensors
 
 
 def global_replica() -> int:
@@ -40,9 +38,3 @@ def _slice_size(batch: Batch, local_replicas: int) -> int:
     num_samples = next(iter(batch.values())).shape[0]
     assert num_samples is not None, "the config refuses replicas for batches whose size differs"
     return num_samples // local_replicas
-
-
-def written(state: TrainState, values: StateTensors) -> tf.Tensor:
-    """Writes the replica's copy of the state; for a branch of `tf.cond`."""
-    state.write(values, own_copy)
-    return tf.constant(True)

@@ -12,7 +12,9 @@ from trainer.step.build import Step
 from trainer.step.state_tensors import Contribution, StateTensors
 
 
-def variable_update(step: Step, state: TrainState) -> Callable[..., tf.Tensor]:
+def variable_update(
+    step: Step, state: TrainState, component: Callable[[tf.Variable], tf.Variable] = lambda variable: variable
+) -> Callable[..., tf.Tensor]:
     """A function (total, whether to empty the window first) that updates the variables and says whether it was finite.
 
     To be compiled as a whole: XLA then changes the variables in place. It is meant for a total that `Apply.accepts`;
@@ -21,11 +23,12 @@ def variable_update(step: Step, state: TrainState) -> Callable[..., tf.Tensor]:
     Args:
         step: Whose second half it is.
         state: Read and written.
+        component: Picks a replica's own copy of a distributed variable.
     """
     is_program = step.xla == "loop"
 
     def update(total: Contribution, empty_window: tf.Tensor | None = None) -> tf.Tensor:
-        old = before = state.read()
+        old = before = state.read(component)
         if empty_window is not None:
             window = tf.where(empty_window, tf.zeros_like(old.window), old.window)
             before = old._replace(window=window)
@@ -34,7 +37,7 @@ def variable_update(step: Step, state: TrainState) -> Callable[..., tf.Tensor]:
         # the last bits of a curve would be others than before.
         if is_program or step.apply.clip_norm is not None:
             new = _select(finite, new, old)
-        state.write(new)
+        state.write(new, component)
         return finite if is_program else tf.constant(True)
 
     return update
