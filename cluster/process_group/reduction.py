@@ -20,6 +20,7 @@ Frames order these accesses, because a system call that sends happens before the
 (`meeting.py`).
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -36,9 +37,12 @@ from cluster.process_group.tree import Node, TreeSum, pieces
 
 _READY, _DONE, _PIECES, _SUM, _SMALL = 10, 11, 12, 13, 14  # kinds of frames
 
-_CHUNK_BYTES = 128 << 10  # so that what is added and what was just received stay in the second-level cache
-_SMALL_BYTES = 4 << 10  # of one member's pieces
+# Where `benchmarks/collectives.py` found the ways to cross, and the chunks that cost least.
+_SHARED_CHUNK_BYTES = 128 << 10  # so that what is added stays in the second-level cache
+_WIDE_CHUNK_BYTES = 512 << 10  # a frame costs as much time as 50 kB of it
+_SMALL_BYTES = 128 << 10  # of one member's pieces
 _NEAR_BYTES = 256 << 10  # of all parts
+_NEAR_BYTES_CROWDED = 1 << 20  # where members wait for a processor, and to meet twice takes longer than to add twice
 
 
 @dataclass
@@ -99,7 +103,10 @@ class Reduction:
     def _choose_way(self) -> Callable[[Links, np.ndarray], None]:
         most = max(len(pieces(held, self._num_parts)) for held in self._parts)
         if len(self._group.hosts) == 1 and self._mates and KEEPS_ORDER:
-            return self._run_near if self._num_parts * self._num_bytes <= _NEAR_BYTES else self._run_shared
+            # Not the processors that this process may use: all members have to choose the same way.
+            is_crowded = len(self._host) > (os.cpu_count() or 1)
+            near_bytes = _NEAR_BYTES_CROWDED if is_crowded else _NEAR_BYTES
+            return self._run_near if self._num_parts * self._num_bytes <= near_bytes else self._run_shared
         return self._run_small if most * self._num_bytes <= _SMALL_BYTES else self._run_wide
 
     @property
@@ -182,8 +189,8 @@ class Reduction:
         self._add = TreeSum([*near_leaves, *(node for h in away for node in host_pieces[h])], everything)
         if self._way == self._run_near:
             return
-        item = self._dtype.itemsize
-        all_blocks = list(blocks(group.hosts, self._num_elements, max(16, _CHUNK_BYTES // item)))
+        chunk_bytes = _SHARED_CHUNK_BYTES if self._way == self._run_shared else _WIDE_CHUNK_BYTES
+        all_blocks = list(blocks(group.hosts, self._num_elements, max(16, chunk_bytes // self._dtype.itemsize)))
         self._owned: list[tuple[Chunk, list[tuple[int, int]]]] = []  # with (rank, pieces) that others send
         self._sent: dict[int, list[Chunk]] = {}  # by the rank that sums them
         for block in all_blocks:

@@ -16,7 +16,7 @@ import pytest
 from cluster.reserved_port import split_address
 from tests.cluster.process_group.members import Process, ask, first_to_answer, join, members_of, part_of, processes
 
-SMALL, NEAR, WIDE = 100, 20_011, 70_001  # elements: inline, in shared memory at once, in blocks
+SMALL, NEAR, WIDE = 100, 20_011, 270_001  # elements: inline, in shared memory at once, in blocks of several chunks
 pytestmark = pytest.mark.processes
 
 
