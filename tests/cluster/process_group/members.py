@@ -63,10 +63,10 @@ def _serve(
                 arrays = [np.arange(np.prod(shape), dtype=np.float64).reshape(shape) * sends, np.full((), 7 * sends)]
                 group.transfer(senders, receivers, arrays)
                 orders.send(("done", [array.tobytes() for array in arrays]))
-        except GroupAborted as error:
-            orders.send(("aborted", str(error)))
         except (PeerFault, TimeoutError) as error:
             orders.send((type(error).__name__, str(error)))
+        except GroupAborted as error:
+            orders.send(("aborted", str(error)))
     os._exit(0)
 
 
