@@ -35,6 +35,7 @@ SIZES = (1_000, 16_000, 256_000, 1_000_000, 16_000_000, 100_000_000, 400_000_000
 QUICK_SIZES = (1_000, 256_000, 16_000_000)
 _COPIES = 5  # of the numbers that a member of a contender holds at most
 _LARGE = 1_000_000  # bytes from which the limits are targets
+_LONG = 100_000_000  # bytes from which a turn takes seconds, and there are three at most
 _TURN_BYTES = 200_000_000
 _MOST_TIMES = 500
 
@@ -72,7 +73,7 @@ def measure(num_members: int, sizes: Sequence[int], rounds: int) -> Figures:
                 print(f"{size / 1e6:g} MB with {num_members} members left out: needs {needed / 1e9:.0f} GB of memory")
                 continue
             figures[size] = {kind: [] for kind in KINDS}
-            for number in range(rounds):
+            for number in range(rounds if size < _LONG else min(rounds, 3)):
                 first = number % len(KINDS)
                 for kind in (*KINDS[first:], *KINDS[:first]):
                     figures[size][kind].append(_turn(groups[kind], size, kind))
