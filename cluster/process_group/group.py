@@ -102,7 +102,15 @@ class ProcessGroup:
         with self._operation() as links:
             transfer.run(links, self.rank, _ARRAYS)
 
-    def reduction(self, parts: Sequence[range], num_parts: int, num_elements: int, dtype: Any) -> Reduction:
+    def reduction(
+        self,
+        parts: Sequence[range],
+        num_parts: int,
+        num_elements: int,
+        dtype: Any,
+        encoding: str | None = None,
+        num_exact: int = 0,
+    ) -> Reduction:
         """Prepares sums of `num_parts` arrays in the one fixed order. A collective operation itself.
 
         Args:
@@ -110,14 +118,16 @@ class ProcessGroup:
             num_parts: of each sum.
             num_elements: of each part and of the sum.
             dtype: of both.
+            encoding: what leaves the host, and rounds the parts and the sum: see `encoding.py`; None: nothing does.
+            num_exact: of the first elements, which are not touched by it.
 
         Raises:
-            ValueError: the parts do not make up the whole.
+            ValueError: the parts do not make up the whole, or there is no such encoding of this type.
             PeerFault: a member asks for another reduction.
             OSError: the host has not enough memory for shared files, or one of a host peer's has gone.
         """
         surroundings = Surroundings(self.members, self.rank, self._hosts, self._memory, self._operation)
-        reduction = Reduction(surroundings, parts, num_parts, num_elements, dtype)
+        reduction = Reduction(surroundings, parts, num_parts, num_elements, dtype, encoding, num_exact)
         # Kept from now on, so that its memory is given back even if the group ends while it is prepared.
         self._reductions.append(reduction)
         told = self._gather_json(reduction.offer())

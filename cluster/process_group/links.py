@@ -225,6 +225,10 @@ class Links:
             self._interruption.clear()
             self.check()
 
+    def fault(self, rank: int, what: str) -> PeerFault:
+        """That a member did something wrong."""
+        return self._links[rank].fault(what)
+
     def close(self) -> None:
         """Closes all connections; later operations raise GroupAborted."""
         self._is_closed = True
