@@ -74,6 +74,11 @@ class ProcessGroup:
         for ranks in by_host.values():
             self._hosts += [ranks] if all(shares[rank] for rank in ranks) else [[rank] for rank in ranks]
 
+    @property
+    def num_bytes_sent(self) -> int:
+        """What this member has sent to the others so far, memory that they share not counted."""
+        return self._links.num_bytes_sent
+
     def all_gather(self, data: bytes) -> list[bytes]:
         """Every member's bytes, by rank; meant for small ones."""
         return self._gather(data)

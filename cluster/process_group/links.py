@@ -91,6 +91,9 @@ class Links:
         interruption: through which the group is aborted.
         patience_s: how long to look again and again before one sleeps. Loopback moves twice as much when neither end
             sleeps: whoever is woken tends to be put on the processor of whoever wakes it.
+
+    Attributes:
+        num_bytes_sent: over all connections, headers included.
     """
 
     def __init__(
@@ -101,6 +104,7 @@ class Links:
         self._generation = generation
         self._interruption = interruption
         self._patience_s = patience_s
+        self.num_bytes_sent = 0
         self._operation = 0
         self._num_expected = 0
         self._sending: set[Link] = set()
@@ -311,6 +315,7 @@ class Links:
             except OSError:
                 self._lose(link)
                 return
+            self.num_bytes_sent += sent
             while sent and sent >= len(link.waiting[0]):
                 sent -= len(link.waiting.popleft())
             if sent:
