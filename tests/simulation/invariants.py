@@ -43,7 +43,6 @@ class Invariants:
         self._ordered_to_end: set[str] = set()
         self._ran = False  # whether a generation ran before the event
         self._believed: dict[str, float] = {}  # worker to when another was last killed on its word
-        self.convicted = {"accused": 0, "accuser": 0}
         simulation.observers.append(self._after_event)
         simulation.machines.on_round = self._on_round
 
@@ -123,11 +122,9 @@ class Invariants:
             since = self._believed.get(event.worker, float("-inf"))
             assert event.at - since >= self._settings.budgets.give_back_after_s, f"{event.worker} was believed again"
             self._believed[event.worker] = event.at
-            self.convicted["accused"] += 1
         else:
             assert event.worker in killed, f"nobody pays for the wrong data that {event.worker} heard"
             assert event.worker in self._believed, f"{event.worker} is suspected at its first word"
-            self.convicted["accuser"] += 1
 
     def _check_generation(self, forms: list[Form]) -> None:
         generation = forms[0].assignment.generation
