@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+import keras
 import numpy as np
 
 from trainer.config.elastic import ElasticConfig
@@ -18,6 +19,12 @@ from trainer.config.elastic import ElasticConfig
 _SAMPLE = 1 << 16  # magnitudes that a threshold is estimated from
 # What is smaller is no number worth a place; nor is a negative zero, which would not come back as one.
 _LEAST = float(np.finfo(np.float32).tiny)
+
+
+def tables_of(model: keras.Model) -> list[int]:
+    """The tables of embeddings, by their number among the trainable variables."""
+    tables = {id(layer._embeddings) for layer in model._flatten_layers() if isinstance(layer, keras.layers.Embedding)}
+    return [number for number, variable in enumerate(model.trainable_variables) if id(variable) in tables]
 
 
 class Compression:

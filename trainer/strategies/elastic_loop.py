@@ -8,7 +8,7 @@ sum yet, the last one no next batch.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, Protocol
 
@@ -21,7 +21,7 @@ from trainer.step.build import Step
 from trainer.step.state_tensors import Contribution, StateTensors
 from trainer.step.window import LOSS
 from trainer.strategies.arrivals import ArrivalCount
-from trainer.strategies.compression import Compression
+from trainer.strategies.compression import Compression, tables_of
 from trainer.strategies.contribution_check import ContributionCheck
 from trainer.strategies.contribution_layout import ContributionLayout
 from trainer.strategies.inner_loop import packed_status
@@ -119,6 +119,9 @@ class ElasticLoop:
         self._workers: ThreadPoolExecutor | None = None
         self._layout: ContributionLayout | None = None
         self._num_gradients = len(state.placed.trainable)
+        # What a batch does not look up in a table has the gradient zero, and need not leave the host.
+        self._encoded: Collection[int] = tables_of(state.model) if compression is None else range(self._num_gradients)
+        self._encoding = compression.encoding if compression else "sparse" if self._encoded else None
         self._advance: tf.types.experimental.ConcreteFunction | None = None
         self._features: list[str] = []
         self._no_sums: list[tf.Tensor] = []
@@ -165,9 +168,8 @@ class ElasticLoop:
         self._reductions = {}
         for dtype, length in self._layout.lengths.items():
             told = (parts, self._num_parts, length, dtype.as_numpy_dtype)
-            if self._compression is not None and dtype == tf.float32:
-                encoding = self._compression.encoding
-                self._reductions[dtype] = collective.reduction(*told, encoding, self._layout.num_exact)
+            if self._encoding is not None and dtype == tf.float32:
+                self._reductions[dtype] = collective.reduction(*told, self._encoding, self._layout.num_exact)
             else:
                 self._reductions[dtype] = collective.reduction(*told)
         if self._compression is not None:
@@ -353,7 +355,7 @@ class ElasticLoop:
         """The contribution of some samples as few tensors; finds out the layout while it is traced."""
         tensors = tf.nest.flatten(self._step.gradients(state, batch, first_sample))
         specs = [tf.TensorSpec(t.shape, t.dtype) for t in tensors]
-        self._layout = ContributionLayout(specs, NUM_VOTES, self._num_gradients if self._compression else 0)
+        self._layout = ContributionLayout(specs, NUM_VOTES, self._encoded)
         return self._layout.join(tensors)
 
     def _guarded_update(self, sums: Sequence[tf.Tensor], empty_window: tf.Tensor) -> tf.Tensor:

@@ -27,7 +27,7 @@ def part_of(number: int, step: int, num_elements: int, encoding: str = "", num_e
     rng = np.random.default_rng([number, step])
     numbers = (rng.normal(size=num_elements) * 10.0 ** rng.integers(-6, 6, num_elements)).astype(np.float32)
     if encoding == "sparse":
-        numbers[num_exact:][rng.random(num_elements - num_exact) > 0.3] = 0
+        numbers[num_exact:][rng.random(num_elements - num_exact) > 0.3] *= 0  # zeros of either sign
     elif encoding == "float16":
         numbers[num_exact:] /= 1e4
     return numbers

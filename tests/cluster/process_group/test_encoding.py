@@ -16,7 +16,7 @@ def numbers() -> np.ndarray:
 @pytest.mark.parametrize("name", ENCODINGS)
 def test_what_is_settled_comes_back_to_the_bit_beside_what_is_not(name: str, numbers: np.ndarray) -> None:
     encoding, sparse = ENCODINGS[name], numbers.copy()
-    sparse[np.abs(sparse) < 1] = 0
+    sparse[np.abs(sparse) < 1] *= 0
     settled = sparse.copy()
     encoding.settle(settled)
     data = encoding.encode([(settled, True), (numbers, False)])

@@ -38,6 +38,23 @@ def test_top_k_gives_the_same_bits_for_any_number_of_workers(uncompressed, tmp_p
     assert trained(tmp_path / "two", "ab", "top_k") == alone
 
 
+def test_rows_that_nobody_looks_up_stay_and_no_bit_changes(tmp_path):
+    tokens = {
+        "model": {"name": "transformer_lm", "layers": 1, "width": 16, "heads": 2},
+        "data": {"name": "synthetic", "kind": "tokens", "shape": [8], "num_classes": 2000, "num_samples": 64},
+        "task": {"name": "language_modelling"},
+        "train": {"steps": 3},
+    }
+    alone, two = (Workers(tmp_path / hosts, list(hosts), **tokens) for hosts in ("a", "ab"))
+    sent: list[int] = []
+    endpoint = two.workers["w0"].endpoint
+    end_group = endpoint._end_group
+    endpoint._end_group = lambda: (sent.append(endpoint._group.num_bytes_sent if endpoint._group else 0), end_group())
+    assert two.train().digests == alone.train().digests
+    # The table of outputs, and half of each sum; the table of inputs adds a few rows of 64 bytes.
+    assert 3 * 2000 * 16 * 4 < max(sent) < 1.3 * 3 * 2000 * 16 * 4
+
+
 def test_what_a_part_keeps_back_is_added_to_its_next_gradients():
     compression = Compression(ElasticConfig(compression="top_k", top_k=0.05))
     rng = np.random.default_rng(0)
