@@ -194,6 +194,15 @@ class WorkerLink:
         found = {"suspects": list(suspects), "is_proven": is_proven, "what": what}
         self._send({"type": "damage", "generation": generation, "step": step, **found})
 
+    def accuse(self, generation: int, accused: str, what: str) -> None:
+        """Says that wrong data came from another member of a generation, and that this worker waits for the next one.
+
+        Args:
+            accused: The other member's name.
+            what: Was wrong with the data, for a person.
+        """
+        self._send({"type": "accusation", "generation": generation, "accused": accused, "what": what[:_LONGEST_TEXT]})
+
     def failed(self, error: ErrorReport) -> None:
         """Says which exception ends this worker. When it returns, the agent gets it even if the process dies."""
         content = error.to_json()

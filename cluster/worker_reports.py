@@ -10,6 +10,7 @@ from cluster.supervisor.events import (
     DamageFound,
     Event,
     Heartbeat,
+    PeerAccused,
     Progressed,
     SnapshotTaken,
     WorkerLeaving,
@@ -58,6 +59,9 @@ def read_report(message: dict[str, Any], *, at: float, worker: str, host: str) -
                 )
             case "completed":
                 return Completed(at, worker, _number(message, "generation"), _number(message, "step"))
+            case "accusation":
+                generation, accused = _number(message, "generation"), _text(message, "accused")
+                return PeerAccused(at, worker, generation, accused, _text(message, "what"))
             case "error":
                 return ErrorReport(
                     kind=_text(message, "kind"),

@@ -48,8 +48,20 @@ class Collective(Protocol):
         """Fills the receivers' arrays with those of the senders, which hold the same."""
         ...
 
-    def reduction(self, parts: Sequence[range], num_parts: int, num_elements: int, dtype: DTypeLike) -> Reduction:
-        """A sum over parts, of which rank r computes `parts[r]`."""
+    def reduction(
+        self,
+        parts: Sequence[range],
+        num_parts: int,
+        num_elements: int,
+        dtype: DTypeLike,
+        encoding: str | None = None,
+        num_exact: int = 0,
+    ) -> Reduction:
+        """A sum over parts, of which rank r computes `parts[r]`.
+
+        With an encoding ("bfloat16", "float16", "sparse"), parts and sum are rounded, but for the first `num_exact`
+        elements, so that fewer bytes travel.
+        """
         ...
 
 

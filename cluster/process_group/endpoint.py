@@ -14,8 +14,9 @@ from cluster.process_group.group import ProcessGroup
 from cluster.process_group.interruption import Interruption
 from cluster.process_group.joining import Arrival, Joining
 from cluster.process_group.links import Links
+from cluster.process_group.meeting import patience_s
 from cluster.process_group.memory import Memory
-from cluster.reserved_port import format_address
+from cluster.reserved_port import format_address, split_address
 
 _BACKLOG = 1024  # all members may connect before this one begins to join
 
@@ -81,7 +82,9 @@ class Endpoint:
             self._begin_generation(members, rank)
             self._interruption.clear()
             joining = Joining(self._listener, self._arrivals, self._key, members, rank, generation, self._interruption)
-            links = Links(joining.run(deadline), generation, self._interruption)
+            links = Links(
+                joining.run(deadline), generation, self._interruption, patience_s(self._num_near(members, rank))
+            )
         finally:
             self._in_use.release()
         group = ProcessGroup(members, rank, generation, links, self._memory, self._in_use)
@@ -115,6 +118,12 @@ class Endpoint:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+    @staticmethod
+    def _num_near(members: Sequence[Member], rank: int) -> int:
+        """How many members share this one's processors, also where they count as other hosts."""
+        addresses = [split_address(member.address)[0] for member in members]
+        return addresses.count(addresses[rank])
 
     def _end_group(self) -> None:
         if self._group:

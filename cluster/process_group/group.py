@@ -30,6 +30,7 @@ class ProcessGroup:
         rank: this process's.
         size: the number of members.
         generation: the group's number.
+        fault: what ended the group, if a member sent something wrong.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class ProcessGroup:
         self.rank = rank
         self.size = len(members)
         self.generation = generation
+        self.fault: PeerFault | None = None
         self._links = links
         self._memory = memory
         self._in_use = in_use
@@ -71,6 +73,11 @@ class ProcessGroup:
             shares = [True] * self.size
         for ranks in by_host.values():
             self._hosts += [ranks] if all(shares[rank] for rank in ranks) else [[rank] for rank in ranks]
+
+    @property
+    def num_bytes_sent(self) -> int:
+        """What this member has sent to the others so far, memory that they share not counted."""
+        return self._links.num_bytes_sent
 
     def all_gather(self, data: bytes) -> list[bytes]:
         """Every member's bytes, by rank; meant for small ones."""
@@ -100,7 +107,15 @@ class ProcessGroup:
         with self._operation() as links:
             transfer.run(links, self.rank, _ARRAYS)
 
-    def reduction(self, parts: Sequence[range], num_parts: int, num_elements: int, dtype: Any) -> Reduction:
+    def reduction(
+        self,
+        parts: Sequence[range],
+        num_parts: int,
+        num_elements: int,
+        dtype: Any,
+        encoding: str | None = None,
+        num_exact: int = 0,
+    ) -> Reduction:
         """Prepares sums of `num_parts` arrays in the one fixed order. A collective operation itself.
 
         Args:
@@ -108,14 +123,16 @@ class ProcessGroup:
             num_parts: of each sum.
             num_elements: of each part and of the sum.
             dtype: of both.
+            encoding: what leaves the host, and rounds the parts and the sum: see `encoding.py`; None: nothing does.
+            num_exact: of the first elements, which are not touched by it.
 
         Raises:
-            ValueError: the parts do not make up the whole.
+            ValueError: the parts do not make up the whole, or there is no such encoding of this type.
             PeerFault: a member asks for another reduction.
-            OSError: the host has not enough memory for shared files.
+            OSError: the host has not enough memory for shared files, or one of a host peer's has gone.
         """
         surroundings = Surroundings(self.members, self.rank, self._hosts, self._memory, self._operation)
-        reduction = Reduction(surroundings, parts, num_parts, num_elements, dtype)
+        reduction = Reduction(surroundings, parts, num_parts, num_elements, dtype, encoding, num_exact)
         # Kept from now on, so that its memory is given back even if the group ends while it is prepared.
         self._reductions.append(reduction)
         told = self._gather_json(reduction.offer())
@@ -130,7 +147,7 @@ class ProcessGroup:
             # A peer that has gone on to a later generation may have removed it: then this one will be ended too.
             with self._operation() as links:
                 links.wait_for_end(5.0)
-            raise PeerFault(self.rank, f"a shared file of a host peer has gone: {error}") from error
+            raise FileNotFoundError(f"a shared file of a host peer has gone: {error}") from error
         self.barrier()
         return reduction
 
@@ -158,8 +175,10 @@ class ProcessGroup:
         try:
             self._links.begin()
             yield self._links
-        except BaseException:
+        except BaseException as error:
             self._links.close()
+            if isinstance(error, PeerFault):
+                self.fault = error
             raise
         finally:
             self._in_use.release()
@@ -175,12 +194,20 @@ class ProcessGroup:
         return gathered
 
     def _gather_json(self, content: Any, deadline: float | None = None) -> list[Any]:
-        return [json.loads(data) for data in self._gather(json.dumps(content).encode(), deadline)]
+        told = []
+        for rank, data in enumerate(self._gather(json.dumps(content).encode(), deadline)):
+            try:
+                told.append(json.loads(data))
+            except ValueError:
+                raise self._fault(rank, f"sent {data[:40]!r}, which is not JSON") from None
+            if type(told[-1]) is not type(content):
+                raise self._fault(rank, f"sent {data[:40]!r} where {type(content).__name__} is expected")
+        return told
 
     def _fault(self, rank: int, what: str) -> PeerFault:
         self._links.close()
-        member = self.members[rank]
-        return PeerFault(rank, f"rank {rank} (worker {member.worker} on host {member.host}) {what}")
+        self.fault = PeerFault(self.members[rank], what)
+        return self.fault
 
 
 def _put(gathered: list[bytes], rank: int, blob: np.ndarray) -> None:

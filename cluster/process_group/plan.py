@@ -48,13 +48,16 @@ class Block:
     chunks: tuple[Chunk, ...]
 
 
-def blocks(hosts: Sequence[Sequence[int]], num_elements: int, chunk_elements: int) -> Iterator[Block]:
+def blocks(
+    hosts: Sequence[Sequence[int]], num_elements: int, chunk_elements: int, first: int = 0, first_tag: int = 0
+) -> Iterator[Block]:
     """All blocks that are not empty.
 
     Args:
         hosts: the ranks of each host.
         num_elements: to be summed.
         chunk_elements: the most elements of a chunk.
+        first, first_tag: where elements and tags begin.
 
     >>> [(block.owner, block.begin, block.end) for block in blocks([[0, 1], [2]], 100, 64)]
     [(0, 0, 16), (1, 16, 48), (2, 48, 80), (2, 80, 100)]
@@ -62,12 +65,12 @@ def blocks(hosts: Sequence[Sequence[int]], num_elements: int, chunk_elements: in
     lanes = max(len(host) for host in hosts)
     number = len(hosts) * lanes
     lines = -(-num_elements // _ALIGNED_ELEMENTS)
-    tag = 0
+    tag = first_tag
     for h, host in enumerate(hosts):
         for lane in range(lanes):
             i = h * lanes + lane
-            begin = min(num_elements, lines * i // number * _ALIGNED_ELEMENTS)
-            end = min(num_elements, lines * (i + 1) // number * _ALIGNED_ELEMENTS)
+            begin = first + min(num_elements, lines * i // number * _ALIGNED_ELEMENTS)
+            end = first + min(num_elements, lines * (i + 1) // number * _ALIGNED_ELEMENTS)
             starts = range(begin, end, chunk_elements)
             chunks = tuple(Chunk(tag + j, start, min(end, start + chunk_elements)) for j, start in enumerate(starts))
             tag += len(chunks)

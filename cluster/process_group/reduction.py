@@ -20,6 +20,7 @@ Frames order these accesses, because a system call that sends happens before the
 (`meeting.py`).
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from typing import Any
 import numpy as np
 
 from cluster.assignment import Member
+from cluster.process_group.encoding import ENCODINGS, WrongEncoding
 from cluster.process_group.links import Links, Payload, as_bytes
 from cluster.process_group.meeting import ARRIVED, DONE, KEEPS_ORDER, PAGE_BYTES, Meeting, patience_s
 from cluster.process_group.memory import Memory, Region
@@ -36,9 +38,12 @@ from cluster.process_group.tree import Node, TreeSum, pieces
 
 _READY, _DONE, _PIECES, _SUM, _SMALL = 10, 11, 12, 13, 14  # kinds of frames
 
-_CHUNK_BYTES = 128 << 10  # so that what is added and what was just received stay in the second-level cache
-_SMALL_BYTES = 4 << 10  # of one member's pieces
+# Where `benchmarks/collectives.py` found the ways to cross, and the chunks that cost least.
+_SHARED_CHUNK_BYTES = 128 << 10  # so that what is added stays in the second-level cache
+_WIDE_CHUNK_BYTES = 512 << 10  # a frame costs as much time as 50 kB of it
+_SMALL_BYTES = 128 << 10  # of one member's pieces
 _NEAR_BYTES = 256 << 10  # of all parts
+_NEAR_BYTES_CROWDED = 1 << 20  # where members wait for a processor, and to meet twice takes longer than to add twice
 
 
 @dataclass
@@ -64,9 +69,20 @@ class Reduction:
     """A sum that is taken again and again. Made by `ProcessGroup.reduction`."""
 
     def __init__(
-        self, surroundings: Surroundings, parts: Sequence[range], num_parts: int, num_elements: int, dtype: Any
+        self,
+        surroundings: Surroundings,
+        parts: Sequence[range],
+        num_parts: int,
+        num_elements: int,
+        dtype: Any,
+        encoding: str | None = None,
+        num_exact: int = 0,
     ) -> None:
         self._check_parts(parts, num_parts, len(surroundings.members))
+        if encoding is not None and (encoding not in ENCODINGS or np.dtype(dtype) != np.float32):
+            raise ValueError(f"{encoding} of {np.dtype(dtype)} must be one of {', '.join(ENCODINGS)} of float32")
+        self._encoding_name, self._encoding = encoding, None if encoding is None else ENCODINGS[encoding]
+        self._num_exact = num_exact if encoding is not None else num_elements
         self._group = surroundings
         self._parts = [list(held) for held in parts]
         self._num_parts = num_parts
@@ -77,6 +93,7 @@ class Reduction:
         rank = surroundings.rank
         self._host = next(host for host in surroundings.hosts if rank in host)
         self._mates = [other for other in self._host if other != rank]
+        # No bound method: the memory of a reduction is free when nobody has it any more, not some time later.
         self._way = self._choose_way()
         self._own_regions: list[list[Region]] = []
         self._result_regions: list[Region] = []
@@ -96,21 +113,24 @@ class Reduction:
                 "rank a range, together all parts once"
             )
 
-    def _choose_way(self) -> Callable[[Links, np.ndarray], None]:
+    def _choose_way(self) -> Callable[["Reduction", Links, np.ndarray], None]:
         most = max(len(pieces(held, self._num_parts)) for held in self._parts)
         if len(self._group.hosts) == 1 and self._mates and KEEPS_ORDER:
-            return self._run_near if self._num_parts * self._num_bytes <= _NEAR_BYTES else self._run_shared
-        return self._run_small if most * self._num_bytes <= _SMALL_BYTES else self._run_wide
+            # Not the processors that this process may use: all members have to choose the same way.
+            is_crowded = len(self._host) > (os.cpu_count() or 1)
+            near_bytes = _NEAR_BYTES_CROWDED if is_crowded else _NEAR_BYTES
+            return Reduction._run_near if self._num_parts * self._num_bytes <= near_bytes else Reduction._run_shared
+        return Reduction._run_small if most * self._num_bytes <= _SMALL_BYTES else Reduction._run_wide
 
     @property
     def _counts(self) -> bool:
         """Whether members tell each other through counters in memory."""
-        return self._way in (self._run_near, self._run_shared)
+        return self._way in (Reduction._run_near, Reduction._run_shared)
 
     @property
     def _shares_result(self) -> bool:
         """Whether the members of this host write one result together, in the memory of the first of them."""
-        return self._way in (self._run_wide, self._run_shared) and len(self._host) > 1
+        return self._way in (Reduction._run_wide, Reduction._run_shared) and len(self._host) > 1
 
     # Preparation
 
@@ -130,7 +150,10 @@ class Reduction:
             self._counters = [memory.take("counters", PAGE_BYTES, True)]
             self._counters[0].data[:] = 0
         return {
-            "sum": [self._num_parts, self._num_elements, self._dtype.str, self._parts],
+            "sum": [
+                *(self._num_parts, self._num_elements, self._dtype.str, self._parts),
+                *(self._encoding_name, self._num_exact),
+            ],
             "own": [[region.name for region in regions] for regions in self._own_regions],
             "results": [region.name for region in self._result_regions],
             "counters": [region.name for region in self._counters],
@@ -146,7 +169,7 @@ class Reduction:
 
         self._own = [[array(region.data) for region in regions] for regions in self._own_regions]
         self._near_parts = [dict(zip(self._parts[rank], own, strict=True)) for own in self._own]
-        if self._way != self._run_small:
+        if self._way != Reduction._run_small:
             for mate in self._mates:
                 worker = group.members[mate].worker
                 for near, names in zip(self._near_parts, offers[mate]["own"], strict=True):
@@ -171,24 +194,30 @@ class Reduction:
         host_parts = [[part for member in host for part in self._parts[member]] for host in group.hosts]
         host_pieces = [pieces(held, self._num_parts) for held in host_parts]
         away = [h for h, host in enumerate(group.hosts) if host is not self._host]
-        self._near_order = sorted(self._near_parts[0]) if self._way != self._run_small else self._parts[rank]
+        self._near_order = sorted(self._near_parts[0]) if self._way != Reduction._run_small else self._parts[rank]
         near_leaves = [(part, part + 1) for part in self._near_order]
-        if self._way == self._run_small:
+        if self._way == Reduction._run_small:
             self._member_pieces = member_pieces
             self._own_sums = self._piece_sums(member_pieces[rank])
             self._add = TreeSum([node for nodes in member_pieces for node in nodes], everything)
             return
         self._own_sums = self._piece_sums(host_pieces[group.hosts.index(self._host)])
         self._add = TreeSum([*near_leaves, *(node for h in away for node in host_pieces[h])], everything)
-        if self._way == self._run_near:
+        if self._way == Reduction._run_near:
             return
-        item = self._dtype.itemsize
-        all_blocks = list(blocks(group.hosts, self._num_elements, max(16, _CHUNK_BYTES // item)))
-        self._owned: list[tuple[Chunk, list[tuple[int, int]]]] = []  # with (rank, pieces) that others send
+        chunk_bytes = _SHARED_CHUNK_BYTES if self._way == Reduction._run_shared else _WIDE_CHUNK_BYTES
+        chunk_elements = max(16, chunk_bytes // self._dtype.itemsize)
+        all_blocks = list(blocks(group.hosts, self._num_exact, chunk_elements))
+        if self._num_exact < self._num_elements:
+            tag = max((block.chunks[-1].tag + 1 for block in all_blocks), default=0)
+            encoded = self._num_elements - self._num_exact
+            all_blocks += blocks(group.hosts, encoded, chunk_elements, first=self._num_exact, first_tag=tag)
+        self._settled = {h: [end - begin == 1 for begin, end in nodes] for h, nodes in enumerate(host_pieces)}
+        self._owned: list[tuple[Chunk, list[tuple[int, int]]]] = []  # with (rank, host) of others that send pieces
         self._sent: dict[int, list[Chunk]] = {}  # by the rank that sums them
         for block in all_blocks:
             if block.owner == rank:
-                others = [(turn(group.hosts[h], block.lane), len(host_pieces[h])) for h in away]
+                others = [(turn(group.hosts[h], block.lane), h) for h in away]
                 self._owned += [(chunk, others) for chunk in block.chunks]
             elif block.owner not in self._host and turn(self._host, block.lane) == rank:
                 self._sent.setdefault(block.owner, []).extend(block.chunks)
@@ -229,8 +258,11 @@ class Reduction:
         """
         out = self._results[self._set]
         self._num_runs += 1
+        if self._encoding is not None:
+            for array in self._own[self._set]:
+                self._encoding.settle(array[self._num_exact :])
         with self._group.operation() as links:
-            self._way(links, out)
+            self._way(self, links, out)
         for region in self._own_regions[self._set]:
             region.keeps = False
         self._set ^= 1
@@ -253,11 +285,13 @@ class Reduction:
                 links.receive(other, _SMALL, target=as_bytes(received[-1]))
         links.finish()
         self._add([row for rows in received for row in rows], out)
+        self._settle(out)
 
     def _run_near(self, links: Links, out: np.ndarray) -> None:
         self._meet(links, ARRIVED)
         near = self._near_parts[self._set]
         self._add([near[part] for part in self._near_order], out)
+        self._settle(out)
 
     def _run_shared(self, links: Links, out: np.ndarray) -> None:
         self._meet(links, ARRIVED)
@@ -265,7 +299,17 @@ class Reduction:
         leaves = [near[part] for part in self._near_order]
         for chunk, _ in self._owned:
             self._add([leaf[chunk.begin : chunk.end] for leaf in leaves], out[chunk.begin : chunk.end])
+            if self._encodes(chunk):
+                self._settle(out[chunk.begin : chunk.end], 0)
         self._meet(links, DONE)
+
+    def _encodes(self, chunk: Chunk) -> bool:
+        return chunk.begin >= self._num_exact
+
+    def _settle(self, total: np.ndarray, num_exact: int | None = None) -> None:
+        """Rounds a sum as if it had travelled."""
+        if self._encoding is not None:
+            self._encoding.settle(total[self._num_exact if num_exact is None else num_exact :])
 
     def _meet(self, links: Links, counter: int) -> None:
         assert self._meeting is not None
@@ -300,17 +344,26 @@ class _WideRun:
             links.receive(mate, _READY, then=self._on_ready)
             links.receive(mate, _DONE)
         for chunk, others in reduction._owned:
-            for i, (sender, num_pieces) in enumerate(others):
-                num_bytes = num_pieces * chunk.num_elements * reduction._dtype.itemsize
+            for i, (sender, host) in enumerate(others):
+                num_bytes = len(reduction._settled[host]) * chunk.num_elements * reduction._dtype.itemsize
                 links.receive(
                     sender,
                     _PIECES,
                     chunk.tag,
-                    lambda num_bytes=num_bytes: self._buffer(num_bytes),
+                    None if reduction._encodes(chunk) else lambda num_bytes=num_bytes: self._buffer(num_bytes),
                     lambda data, chunk=chunk, i=i, others=others: self._on_pieces(chunk, i, others, data),
                 )
         for owner, chunks in reduction._sent.items():
             for chunk in chunks:
+                if reduction._encodes(chunk):
+                    links.receive(
+                        owner,
+                        _SUM,
+                        chunk.tag,
+                        None,
+                        lambda data, owner=owner, chunk=chunk: self._on_encoded_sum(owner, chunk, data),
+                    )
+                    continue
                 links.receive(
                     owner, _SUM, chunk.tag, as_bytes(self._out[chunk.begin : chunk.end]), lambda _: self._finish_chunk()
                 )
@@ -344,7 +397,16 @@ class _WideRun:
         """
         sums, dtype = self._reduction._own_sums, self._reduction._dtype
         staging = np.empty((len(sums), max(chunk.num_elements for chunk in chunks)), dtype).reshape(-1)
+        encoding, own_host = self._reduction._encoding, self._reduction._group.hosts.index(self._reduction._host)
         for chunk in chunks:
+            if encoding is not None and self._reduction._encodes(chunk):
+                rows = staging[: len(sums) * chunk.num_elements].reshape(len(sums), chunk.num_elements)
+                for row, (add, held) in zip(rows, sums, strict=True):
+                    add([self._near[part][chunk.begin : chunk.end] for part in held], row)
+                settled = self._reduction._settled[own_host]
+                encoded = encoding.encode(list(zip(rows, settled, strict=True))) if sums else as_bytes(rows)
+                yield _PIECES, chunk.tag, encoded
+                continue
             if len(sums) == 1 and len(sums[0][1]) == 1:
                 yield _PIECES, chunk.tag, as_bytes(self._near[sums[0][1][0]][chunk.begin : chunk.end])
                 continue
@@ -371,15 +433,36 @@ class _WideRun:
         reduction = self._reduction
         arrived = self._arrived.pop(chunk.tag)
         leaves = [leaf[chunk.begin : chunk.end] for leaf in self._leaves]
-        for data in arrived:
-            if data is not None:
+        for data, (rank, host) in zip(arrived, others, strict=True):
+            if data is not None and reduction._encodes(chunk):
+                leaves.extend(self._decoded(rank, data, chunk, reduction._settled[host]))
+            elif data is not None:
                 leaves.extend(data.view(reduction._dtype).reshape(-1, chunk.num_elements))
         out = self._out[chunk.begin : chunk.end]
         reduction._add(leaves, out)
-        reduction._buffers += [_whole(data) for data in arrived if data is not None]
+        told = as_bytes(out)
+        if reduction._encoding is not None and reduction._encodes(chunk):
+            reduction._encoding.settle(out)
+            told = reduction._encoding.encode([(out, True)])
+        else:
+            reduction._buffers += [_whole(data) for data in arrived if data is not None]
         for rank, _ in others:
-            self._links.send(rank, _SUM, chunk.tag, as_bytes(out))
+            self._links.send(rank, _SUM, chunk.tag, told)
         self._finish_chunk()
+
+    def _on_encoded_sum(self, owner: int, chunk: Chunk, data: Payload) -> None:
+        self._out[chunk.begin : chunk.end] = self._decoded(owner, data, chunk, [True])[0]
+        self._finish_chunk()
+
+    def _decoded(self, rank: int, data: Payload, chunk: Chunk, settled: Sequence[bool]) -> list[np.ndarray]:
+        encoding = self._reduction._encoding
+        assert encoding is not None
+        if not settled:
+            return []
+        try:
+            return encoding.decode(data, chunk.num_elements, settled)
+        except WrongEncoding as error:
+            raise self._links.fault(rank, str(error)) from None
 
     def _finish_chunk(self) -> None:
         self._chunks_left -= 1

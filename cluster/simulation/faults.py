@@ -45,6 +45,8 @@ class Faults:
                     self._simulation.cut_off(one, seconds)
         elif fault == "host joins":
             self._simulation.add_host(self._simulation.rng.choice([1, 2, 4]))
+        elif fault == "data is damaged between two hosts":
+            self._damage_a_way()
         elif fault == "preemption wave":
             for one in self._living_hosts():
                 if self._simulation.rng.random() < 0.6:
@@ -70,6 +72,18 @@ class Faults:
                 worker.stuck = True
             case "worker cannot be killed":
                 worker.unkillable = worker.stuck = True
+            case "worker sends wrong data":
+                worker.garbles = True
+            case "worker hears wrong data":
+                worker.mishears = True
+
+    def _damage_a_way(self) -> None:
+        simulation, hosts = self._simulation, self._living_hosts()
+        if len(hosts) > 1:
+            one, other = simulation.rng.sample(hosts, 2)
+            way = (one.name, other.name)
+            simulation.machines.damaged_ways.append(way)
+            simulation.time.after(simulation.rng.uniform(1.0, 40.0), simulation.machines.damaged_ways.remove, way)
 
     def _strike_disk(self, fault: str) -> None:
         machines = self._simulation.machines

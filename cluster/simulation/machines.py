@@ -17,6 +17,7 @@ from cluster.supervisor.events import (
     Completed,
     Event,
     Heartbeat,
+    PeerAccused,
     Progressed,
     SnapshotTaken,
     WorkerExited,
@@ -63,6 +64,8 @@ class SimulatedWorker:
         frozen: it does nothing at all, as under SIGSTOP.
         stuck: it lives and makes no progress.
         unkillable: it does not end when it is killed.
+        garbles: what it sends to its peers is wrong.
+        mishears: what it hears from its peers is wrong, whatever they send.
         exited: how it ended: its exit code, its signal, its error.
     """
 
@@ -73,6 +76,8 @@ class SimulatedWorker:
     frozen: bool = False
     stuck: bool = False
     unkillable: bool = False
+    garbles: bool = False
+    mishears: bool = False
     asked_to_stop: bool = False
     group: "Group | None" = None
     rank: int = -1
@@ -117,6 +122,7 @@ class Group:
         replaceable_from: of the settings: members of this rank and above serve the others.
         step: completed steps; None until the state is restored.
         busy: whether the end of a round, or of what is in its place, is planned.
+        over: whether a member has heard wrong data in it.
     """
 
     assignment: Assignment
@@ -125,11 +131,12 @@ class Group:
     step: int | None = None
     rounds: int = 0
     busy: bool = False
+    over: bool = False
 
     @property
     def is_whole(self) -> bool:
         """Whether all members are there and none is stuck or has left; of those that serve, the dead are not missed."""
-        if len(self.joined) < self.assignment.num_workers:
+        if self.over or len(self.joined) < self.assignment.num_workers:
             return False
         needed = [worker for rank, worker in self.joined.items() if worker.alive or not self.is_served_by(rank)]
         serving = [worker for worker in needed if worker.group is self and self.is_served_by(worker.rank)]
@@ -161,6 +168,8 @@ class Machines:
         user_error_at: the step at which rank 0 raises an error of the user's; None: it does not.
         user_error_left: how often it still does.
         replaceable_from: of the settings.
+        checks_data: whether members find out that what they hear is wrong.
+        damaged_ways: pairs of hosts between which everything is damaged.
     """
 
     def __init__(
@@ -179,6 +188,8 @@ class Machines:
         self.user_error_at: int | None = None
         self.user_error_left = 0
         self.replaceable_from: int | None = None
+        self.checks_data = False
+        self.damaged_ways: list[tuple[str, str]] = []
 
     @property
     def checkpoint_step(self) -> int:
@@ -272,7 +283,7 @@ class Machines:
         worker.asked_to_stop = True
         group = worker.group
         newest = max(self.groups, default=0)
-        if group is None or group.assignment.generation < newest:
+        if group is None or group.assignment.generation < newest or group.over:
             self._time.after(0.1, self.exit, worker, 0)
         else:
             self._go_on(group)
@@ -337,7 +348,7 @@ class Machines:
             self._save_and_end(group)
             return
         assert group.step is not None
-        if self._raises_user_error(group):
+        if self._raises_user_error(group) or self._hears_wrong_data(group):
             return
         training = self._training
         group.step = min(group.step + training.steps, training.total_steps)
@@ -365,6 +376,37 @@ class Machines:
         error = ErrorReport("ValueError", f"bad sample at 0x{self._rng.getrandbits(32):x}", "Traceback ...", at, True)
         self.exit(group.joined[0], 1, None, error)
         return True
+
+    def _hears_wrong_data(self, group: Group) -> bool:
+        """Whether a member hears something wrong from another, and the group is over."""
+        members = list(group.joined.values()) if self.checks_data else []
+        heard = [
+            (hearer, sender)
+            for hearer in members
+            for sender in members
+            if hearer is not sender and (hearer.mishears or sender.garbles or self._is_damaged(hearer, sender))
+        ]
+        if not heard:
+            return False
+        group.over = True
+        # Some may be told of the next group before they hear anything, and each names the first that it hears.
+        first: dict[str, SimulatedWorker] = {}
+        for hearer, sender in self._rng.sample(heard, self._rng.randint(1, len(heard))):
+            if hearer.name not in first:
+                first[hearer.name] = sender
+                self._time.after(self._rng.uniform(0.0, 0.2), self._accuse, hearer, group, sender)
+        return True
+
+    def _is_damaged(self, one: SimulatedWorker, other: SimulatedWorker) -> bool:
+        return any({one.host.name, other.host.name} == set(way) for way in self.damaged_ways)
+
+    def _accuse(self, worker: SimulatedWorker, group: Group, sender: SimulatedWorker) -> None:
+        if worker.alive and worker.group is group:
+            generation = group.assignment.generation
+            if worker.works:
+                accusation = PeerAccused(self._time.now, worker.name, generation, sender.name, "sent wrong data")
+                self._report(worker.host, accusation)
+            self._time.after(2.0, self._accuse, worker, group, sender)
 
     def _pause(self, group: Group, chief: SimulatedWorker, phase: str, seconds: float) -> None:
         group.busy = True

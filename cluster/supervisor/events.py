@@ -192,6 +192,26 @@ class Completed:
 
 
 @dataclass(frozen=True)
+class PeerAccused:
+    """A member has heard wrong data from another one: the generation is over for it, and it waits for the next.
+
+    It says so again until it is told of another generation, because a message may be lost.
+
+    Attributes:
+        worker: who accuses.
+        generation: in which.
+        accused: the worker that the data came from.
+        what: was wrong with it, for a person: "sent 4096 bytes that do not have their checksum".
+    """
+
+    at: float
+    worker: str
+    generation: int
+    accused: str
+    what: str
+
+
+@dataclass(frozen=True)
 class StopRequested:
     """A person, or whatever acts for one, wants the run to end with its state saved."""
 
@@ -222,6 +242,7 @@ Event = (
     | CheckpointDurable
     | DamageFound
     | Completed
+    | PeerAccused
     | StopRequested
     | Ticked
 )

@@ -113,6 +113,21 @@ class MembersSuspected:
 
 
 @dataclass(frozen=True)
+class MemberAccused:
+    """A member of the newest generation has heard wrong data from another one; neither has been told to end.
+
+    Attributes:
+        accuser: who says so.
+        accused: from whom.
+        what: was wrong, for a person.
+    """
+
+    accuser: Worker
+    accused: Worker
+    what: str
+
+
+@dataclass(frozen=True)
 class TimePassed:
     """Deadlines are to be looked at."""
 
@@ -125,6 +140,7 @@ Fact = (
     | HostLeaves
     | MemberLeaves
     | MembersSuspected
+    | MemberAccused
     | TimePassed
 )
 

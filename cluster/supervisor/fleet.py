@@ -24,6 +24,7 @@ class Worker:
         kill_reason: why.
         stop_by: it was asked to end, and is killed at this time; None: it was not asked.
         leaves: whether it has been told from outside to end.
+        believed_at: when another was last killed on its word; None: nobody was.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Worker:
     kill_reason: str = ""
     stop_by: float | None = None
     leaves: bool = False
+    believed_at: float | None = None
 
     @property
     def is_standby(self) -> bool:

@@ -3,12 +3,14 @@
 from dataclasses import replace
 
 from cluster.supervisor import ending, replacing, stopping
+from cluster.supervisor.accusing import convict
 from cluster.supervisor.commands import ReleaseHost
 from cluster.supervisor.facts import (
     BoundaryReached,
     Death,
     Fact,
     HostLeaves,
+    MemberAccused,
     MemberCompleted,
     MemberLeaves,
     MembersSuspected,
@@ -40,6 +42,9 @@ def step(run: Run, state: Running, fact: Fact) -> State:
             return _replace(run, state, fact)
         case MembersSuspected():
             return _end_suspects(run, state, fact)
+        case MemberAccused():
+            death = convict(run, fact)
+            return _break(run, state, WorkersDied((death,)), [death])
         case StandbyReady() if state.vacancies:
             return _leave_if_due(run, replacing.fill(run, state))
         case StandbyReady() if run.settings.reform and state.suspicion is None:

@@ -15,6 +15,7 @@ from cluster.supervisor.events import (
     HostDraining,
     HostJoined,
     HostLost,
+    PeerAccused,
     Progressed,
     SnapshotTaken,
     StopRequested,
@@ -28,6 +29,7 @@ from cluster.supervisor.facts import (
     Death,
     Fact,
     HostLeaves,
+    MemberAccused,
     MemberCompleted,
     MemberLeaves,
     MembersSuspected,
@@ -85,6 +87,7 @@ class Supervisor:
             CheckpointDurable: self._checkpoint_durable,
             DamageFound: self._damage_found,
             Completed: self._completed,
+            PeerAccused: self._peer_accused,
             StopRequested: self._stop_requested,
             Ticked: self._ticked,
         }
@@ -262,6 +265,14 @@ class Supervisor:
         if event.generation != run.generation or event.worker not in run.progress.members:
             return None
         return MemberCompleted(event.worker, event.step)
+
+    def _peer_accused(self, event: PeerAccused) -> Fact | None:
+        run = self._run
+        accuser, accused = run.fleet.acting.get(event.worker), run.fleet.acting.get(event.accused)
+        # What was said in an older generation has been answered by the newer one.
+        if event.generation != run.generation or accuser is None or accused is None or accuser is accused:
+            return None
+        return MemberAccused(accuser, accused, event.what) if accuser.stays and accused.stays else None
 
     def _stop_requested(self, event: StopRequested) -> None:
         if not isinstance(self._state, Stopping):

@@ -14,6 +14,7 @@ from cluster.supervisor.events import (
     Completed,
     HostDraining,
     HostLost,
+    PeerAccused,
     Progressed,
     SnapshotTaken,
     WorkerExited,
@@ -49,6 +50,7 @@ def test_a_worker_trains_from_ready_to_completed(agent, recorder: Recorder):
         link.snapshot_taken(g, 1)
         link.checkpoint_durable(g, 1)
         link.leaving("SIGTERM", 12.5)
+        link.accuse(g, "w2", "sent nonsense")
         link.progressed(g, 2, "step")
         link.completed(g, 2)
         """,
@@ -67,12 +69,15 @@ def test_a_worker_trains_from_ready_to_completed(agent, recorder: Recorder):
         (SnapshotTaken, 1, None),
         (CheckpointDurable, 1, None),
         (WorkerLeaving, None, None),
+        (PeerAccused, None, None),
         (Progressed, 2, "step"),
         (Completed, 2, None),
         (WorkerExited, None, None),
     ]
     assert recorder.first(SnapshotTaken).host == "a"
     assert (recorder.first(WorkerLeaving).reason, recorder.first(WorkerLeaving).notice_s) == ("SIGTERM", 12.5)
+    accusation = recorder.first(PeerAccused)
+    assert (accusation.worker, accusation.accused, accusation.what) == ("w1", "w2", "sent nonsense")
     assert {event.generation for event in recorder.of(Progressed)} == {3}
     assert all(a.at <= b.at for a, b in zip(recorder.events, recorder.events[1:], strict=False))
 

@@ -3,18 +3,20 @@
 from cluster.assignment import Member
 from cluster.simulation.machines import Group
 from cluster.simulation.simulation import Simulation
-from cluster.supervisor.commands import Announce, Command, Finish, Form, Kill, ReleaseHost, StartWorker
+from cluster.supervisor.commands import Announce, Command, Finish, Form, Kill, ReleaseHost, StartWorker, Stop
 from cluster.supervisor.events import (
     CheckpointDurable,
     Event,
     HostDraining,
     HostJoined,
     HostLost,
+    PeerAccused,
     Progressed,
     SnapshotTaken,
+    WorkerExited,
 )
 from cluster.supervisor.journal_replay import first_difference
-from cluster.supervisor.states import Ended
+from cluster.supervisor.states import Ended, Running
 from cluster.supervisor.supervisor import Supervisor
 
 
@@ -38,6 +40,9 @@ class Invariants:
         self._durable: list[tuple[int, int]] = []  # (generation, step) of the checkpoints told of
         self._members: list[Member] = []  # of the newest generation
         self.replacements = 0
+        self._ordered_to_end: set[str] = set()
+        self._ran = False  # whether a generation ran before the event
+        self._believed: dict[str, float] = {}  # worker to when another was last killed on its word
         simulation.observers.append(self._after_event)
         simulation.machines.on_round = self._on_round
 
@@ -58,6 +63,10 @@ class Invariants:
 
     def _after_event(self, event: Event, commands: list[Command]) -> None:
         self._note(event)
+        if isinstance(event, PeerAccused):
+            self._check_accusation(event, {command.worker for command in commands if isinstance(command, Kill)})
+        self._ran = isinstance(self._simulation.supervisor.state, Running)
+        self._ordered_to_end |= {command.worker for command in commands if isinstance(command, Kill | Stop)}
         for command in commands:
             if isinstance(command, ReleaseHost):
                 self._hosts[command.host] = False
@@ -101,6 +110,21 @@ class Invariants:
                 self._reported = max(self._reported, event.step)
                 if event.phase != "restore" and event.generation == max(self._formed.values(), default=0):
                     self._starts.setdefault(event.generation, event.step)
+
+    def _check_accusation(self, event: PeerAccused, killed: set[str]) -> None:
+        """One of the two is replaced; whoever has been believed is soon after the suspect itself."""
+        members = {member.worker for member in self._members}
+        exits = {before.worker for before, _ in self._simulation.journal[:-1] if isinstance(before, WorkerExited)}
+        there = members - exits - self._ordered_to_end
+        if not self._ran or event.generation != len(self._sizes) or not {event.worker, event.accused} <= there:
+            return
+        if event.accused in killed:
+            since = self._believed.get(event.worker, float("-inf"))
+            assert event.at - since >= self._settings.budgets.give_back_after_s, f"{event.worker} was believed again"
+            self._believed[event.worker] = event.at
+        else:
+            assert event.worker in killed, f"nobody pays for the wrong data that {event.worker} heard"
+            assert event.worker in self._believed, f"{event.worker} is suspected at its first word"
 
     def _check_generation(self, forms: list[Form]) -> None:
         generation = forms[0].assignment.generation

@@ -10,8 +10,8 @@ import pytest
 
 from cluster.simulation.scenario import draw_scenario
 from cluster.simulation.simulation import Observer, Simulation
-from cluster.supervisor.commands import Command
-from cluster.supervisor.events import Event, Heartbeat, Progressed, SnapshotTaken, Ticked
+from cluster.supervisor.commands import Command, Kill
+from cluster.supervisor.events import Event, Heartbeat, PeerAccused, Progressed, SnapshotTaken, Ticked
 from tests.simulation.invariants import Invariants
 
 PARTS = 8
@@ -47,12 +47,19 @@ def test_every_run_keeps_the_invariants_and_comes_to_an_end(part: int, only_seed
         run_seed(only_seed, print_event)
         return
     outcomes: Counter[str] = Counter()
+    convicted: Counter[str] = Counter()
+
+    def note(event: Event, commands: list[Command]) -> None:
+        if isinstance(event, PeerAccused):
+            convicted.update(command.worker == event.worker for command in commands if isinstance(command, Kill))
+
     for seed in range(part, SEEDS_LONG if is_long else SEEDS, PARTS):
-        outcome = run_seed(seed).supervisor.outcome
+        outcome = run_seed(seed, note).supervisor.outcome
         outcomes[outcome.outcome if outcome else "waiting"] += 1
     # All ends are reached: none of the invariants that speak of them is empty.
     assert outcomes.keys() == {"finished", "failed", "stopped", "no_resources", "waiting"}
     assert outcomes["finished"] > sum(outcomes.values()) / 3
+    assert convicted.keys() == {False, True}, "members that send wrong data, and accusers of others, are replaced"
 
 
 def digest(seeds: range) -> str:

@@ -200,6 +200,7 @@ def _elastic_problems(config: TrainingConfig) -> list[str]:
     name = config.strategy.name
     if name in ("elastic", "auto"):
         return [
+            *_compression_problems(config.elastic),
             *(_shard_problems(config) if config.elastic.shard_optimizer else []),
             *_outer_problems(config),
         ]
@@ -208,6 +209,26 @@ def _elastic_problems(config: TrainingConfig) -> list[str]:
         "set strategy.name=elastic"
         for key, value in config.elastic.given.items()
     ]
+
+
+def _compression_problems(elastic: ElasticConfig) -> list[str]:
+    problems = []
+    if "top_k" in elastic.given and elastic.compression != "top_k":
+        problems.append(
+            f"elastic.top_k={elastic.top_k} goes with elastic.compression=top_k, and not with {elastic.compression}: "
+            "set elastic.compression=top_k, or remove elastic.top_k"
+        )
+    others = {
+        "outer_every": "whose replicas send weights, and those rarely",
+        "shard_optimizer": "whose weights travel in every step, and whole",
+    }
+    problems += [
+        f"elastic.compression={elastic.compression} does not go with elastic.{key}={elastic.given[key]}, {why}: remove "
+        "one of them"
+        for key, why in others.items()
+        if key in elastic.given and elastic.compression != "none"
+    ]
+    return problems
 
 
 def _shard_problems(config: TrainingConfig) -> list[str]:

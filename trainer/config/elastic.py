@@ -1,6 +1,6 @@
 """The `elastic` section: what workers that come and go do beside taking steps together."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
@@ -33,6 +33,15 @@ class ElasticConfig(Section):
     )
     outer_momentum: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.9, description="of the outer optimizer, in Nesterov's form"
+    )
+
+    compression: Literal["none", "bfloat16", "float16", "top_k"] = Field(
+        default="none",
+        description="how gradients of large tensors are rounded before they are added up, so that fewer bytes travel "
+        "between hosts: to 16 bits, or to the largest numbers, the rest being added to the next gradients",
+    )
+    top_k: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=0.01, description="with compression=top_k, about which share of the numbers of a tensor travels"
     )
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,18 +26,21 @@ class ContributionLayout:
     Args:
         specs: Shapes and types of the tensors; all of the shapes are known.
         num_extra: More float32 numbers, which no tensor holds.
+        last: Tensors that end the vectors, if they are large.
 
     Attributes:
         num_tensors: How many there are.
         lengths: Elements of the vector of each type.
         extra: Where the additional numbers lie in the vector of float32.
+        large: Where each of the large float32 tensors lies that end the vector.
+        num_exact: Elements of the vector of float32 before them.
 
     >>> layout = ContributionLayout([tf.TensorSpec([2, 3]), tf.TensorSpec([], tf.int64), tf.TensorSpec([1])], 2)
     >>> layout.lengths, layout.extra
     ({tf.float32: 16, tf.int64: 8}, slice(7, 9, None))
     """
 
-    def __init__(self, specs: Sequence[tf.TensorSpec], num_extra: int = 0) -> None:
+    def __init__(self, specs: Sequence[tf.TensorSpec], num_extra: int = 0, last: Collection[int] = ()) -> None:
         self._specs, self.num_tensors = list(specs), len(specs)
         shapes: list[tuple[int, ...]] = [tuple(spec.shape.as_list()) for spec in specs]  # type: ignore[arg-type]
         sizes = [math.prod(shape) for shape in shapes]
@@ -57,12 +60,15 @@ class ContributionLayout:
         if num_extra:
             ends[tf.float32] += num_extra
         ends = {dtype: _aligned(end, dtype) for dtype, end in ends.items()}
-        for i in self._single:
+        for i in sorted(self._single, key=lambda i: i in last):
             dtype = specs[i].dtype
             places[i] = _Place(ends[dtype], sizes[i], shapes[i])
             ends[dtype] = _aligned(ends[dtype] + sizes[i], dtype)
         self._places = [places[i] for i in range(len(specs))]
         self.lengths: dict[tf.DType, int] = ends
+        large = [places[i] for i in self._single if i in last and specs[i].dtype == tf.float32]
+        self.large = [slice(place.begin, place.begin + place.size) for place in large]
+        self.num_exact = min((place.begin for place in large), default=ends.get(tf.float32, 0))
 
     def join(self, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         """The tensors, inside of a graph, as few flat ones: what `pack` takes."""

@@ -29,6 +29,7 @@ from trainer.state import TrainState
 from trainer.step.build import Step
 from trainer.step.evaluation import EvaluationStep
 from trainer.strategies.arrivals import ArrivalCount
+from trainer.strategies.compression import Compression
 from trainer.strategies.contribution_check import ContributionCheck
 from trainer.strategies.dealing import deal_parts
 from trainer.strategies.elastic_loop import ElasticLoop, OwnTime
@@ -64,11 +65,14 @@ class Elastic:
         self._check: ContributionCheck | None = None
         self._shards: OptimizerShards | None = None
         self._options = ElasticConfig()
+        self._compression: Compression | None = None
 
     def set_options(self, options: ElasticConfig, steps_per_epoch: int) -> None:
         """Takes the `elastic` section over, before there is a loop."""
         if options.check_every is not None:
             self._check = ContributionCheck(self._membership, Due(options.check_every, steps_per_epoch))
+        if options.compression != "none":
+            self._compression = Compression(options)
         self._options = options
 
     @property
@@ -105,7 +109,7 @@ class Elastic:
                 self._shards = OptimizerShards(state)
                 self._loop = ShardedLoop(self._shards, *arguments)
             else:
-                self._loop = ElasticLoop(*arguments)
+                self._loop = ElasticLoop(*arguments, self._compression)
         return self._loop  # type: ignore[return-value]
 
     def evaluation_loop(self, step: EvaluationStep, state: TrainState) -> EvaluationLoop:

@@ -8,7 +8,7 @@ sum yet, the last one no next batch.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, Protocol
 
@@ -21,6 +21,7 @@ from trainer.step.build import Step
 from trainer.step.state_tensors import Contribution, StateTensors
 from trainer.step.window import LOSS
 from trainer.strategies.arrivals import ArrivalCount
+from trainer.strategies.compression import Compression, tables_of
 from trainer.strategies.contribution_check import ContributionCheck
 from trainer.strategies.contribution_layout import ContributionLayout
 from trainer.strategies.inner_loop import packed_status
@@ -93,6 +94,7 @@ class ElasticLoop:
         own_time: Told of each step.
         num_parts: Of the global batch.
         check: Compares contributions before they are added up; None: nobody does.
+        compression: Of gradients that travel; None: they do as they are.
     """
 
     def __init__(
@@ -103,9 +105,10 @@ class ElasticLoop:
         own_time: OwnTime,
         num_parts: int,
         check: ContributionCheck | None = None,
+        compression: Compression | None = None,
     ) -> None:
         self._step, self._state, self._votes, self._own_time = step, state, votes, own_time
-        self._check = check
+        self._check, self._compression = check, compression
         self._num_parts = num_parts
         self._part_rows = step.gradients.batch_size // num_parts if num_parts > 1 else None
         self._parts = range(num_parts)
@@ -116,6 +119,9 @@ class ElasticLoop:
         self._workers: ThreadPoolExecutor | None = None
         self._layout: ContributionLayout | None = None
         self._num_gradients = len(state.placed.trainable)
+        # What a batch does not look up in a table has the gradient zero, and need not leave the host.
+        self._encoded: Collection[int] = tables_of(state.model) if compression is None else range(self._num_gradients)
+        self._encoding = compression.encoding if compression else "sparse" if self._encoded else None
         self._advance: tf.types.experimental.ConcreteFunction | None = None
         self._features: list[str] = []
         self._no_sums: list[tf.Tensor] = []
@@ -159,10 +165,15 @@ class ElasticLoop:
         """
         assert self._layout is not None, "traced before the first group"
         self._parts = parts[collective.rank]
-        self._reductions = {
-            dtype: collective.reduction(parts, self._num_parts, length, dtype.as_numpy_dtype)
-            for dtype, length in self._layout.lengths.items()
-        }
+        self._reductions = {}
+        for dtype, length in self._layout.lengths.items():
+            told = (parts, self._num_parts, length, dtype.as_numpy_dtype)
+            if self._encoding is not None and dtype == tf.float32:
+                self._reductions[dtype] = collective.reduction(*told, self._encoding, self._layout.num_exact)
+            else:
+                self._reductions[dtype] = collective.reduction(*told)
+        if self._compression is not None:
+            self._compression.move_to(self._parts)
         self._own_time.begin_anew()
 
     def warm_up(self, block: Block) -> None:
@@ -201,6 +212,9 @@ class ElasticLoop:
         self._own_time.arrive()
         if self._check is not None and self._check.is_due(step):
             self._compare(self._check, block, index, step, own)
+        if self._compression is not None:
+            for part, vector in zip(self._parts, own[tf.float32], strict=True):
+                self._compression.thin(part, [vector[place] for place in self._layout.large])
         sums = {dtype: reduction.run() for dtype, reduction in self._reductions.items()}
         self._own_time.end()
         return sums
@@ -248,6 +262,8 @@ class ElasticLoop:
         )
         self._computed = {}
         if finite:
+            if self._compression is not None:
+                self._compression.step_taken()
             self._computed_step = step + 1
             if following is not None:
                 self._computed = {self._parts.start: tensors}
@@ -338,7 +354,8 @@ class ElasticLoop:
     def _joined_gradients(self, state: StateTensors, batch: Block, first_sample: tf.Tensor) -> list[tf.Tensor]:
         """The contribution of some samples as few tensors; finds out the layout while it is traced."""
         tensors = tf.nest.flatten(self._step.gradients(state, batch, first_sample))
-        self._layout = ContributionLayout([tf.TensorSpec(t.shape, t.dtype) for t in tensors], NUM_VOTES)
+        specs = [tf.TensorSpec(t.shape, t.dtype) for t in tensors]
+        self._layout = ContributionLayout(specs, NUM_VOTES, self._encoded)
         return self._layout.join(tensors)
 
     def _guarded_update(self, sums: Sequence[tf.Tensor], empty_window: tf.Tensor) -> tf.Tensor:

@@ -19,10 +19,18 @@ KEY = b"a secret of the run"
 _PATIENCE_S = 30.0
 
 
-def part_of(number: int, step: int, num_elements: int) -> np.ndarray:
-    """What a part contributes to a step: numbers whose sum depends on the order of addition."""
+def part_of(number: int, step: int, num_elements: int, encoding: str = "", num_exact: int = 0) -> np.ndarray:
+    """What a part contributes to a step: numbers whose sum depends on the order of addition.
+
+    Where places of numbers travel, most of those that are encoded are zeros.
+    """
     rng = np.random.default_rng([number, step])
-    return (rng.normal(size=num_elements) * 10.0 ** rng.integers(-6, 6, num_elements)).astype(np.float32)
+    numbers = (rng.normal(size=num_elements) * 10.0 ** rng.integers(-6, 6, num_elements)).astype(np.float32)
+    if encoding == "sparse":
+        numbers[num_exact:][rng.random(num_elements - num_exact) > 0.3] *= 0  # zeros of either sign
+    elif encoding == "float16":
+        numbers[num_exact:] /= 1e4
+    return numbers
 
 
 def _serve(
@@ -47,12 +55,12 @@ def _serve(
                 continue
             assert group is not None
             if name == "sum":
-                parts, num_parts, num_elements, steps = arguments
-                reduction = group.reduction(parts, num_parts, num_elements, np.float32)
+                parts, num_parts, num_elements, steps, *encoded = arguments
+                reduction = group.reduction(parts, num_parts, num_elements, np.float32, *encoded)
                 digest = hashlib.sha256()
                 for step in range(steps):
                     for own, part in zip(reduction.own, parts[group.rank], strict=True):
-                        own[:] = part_of(part, step, num_elements)
+                        own[:] = part_of(part, step, num_elements, *encoded)
                     digest.update(reduction.run().tobytes())
                 orders.send(("done", digest.hexdigest()))
             elif name == "gather":
@@ -63,10 +71,10 @@ def _serve(
                 arrays = [np.arange(np.prod(shape), dtype=np.float64).reshape(shape) * sends, np.full((), 7 * sends)]
                 group.transfer(senders, receivers, arrays)
                 orders.send(("done", [array.tobytes() for array in arrays]))
-        except GroupAborted as error:
-            orders.send(("aborted", str(error)))
         except (PeerFault, TimeoutError) as error:
             orders.send((type(error).__name__, str(error)))
+        except GroupAborted as error:
+            orders.send(("aborted", str(error)))
     os._exit(0)
 
 

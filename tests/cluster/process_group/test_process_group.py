@@ -13,10 +13,11 @@ import numpy as np
 import psutil
 import pytest
 
+from cluster.process_group.encoding import ENCODINGS
 from cluster.reserved_port import split_address
 from tests.cluster.process_group.members import Process, ask, first_to_answer, join, members_of, part_of, processes
 
-SMALL, NEAR, WIDE = 100, 20_011, 70_001  # elements: inline, in shared memory at once, in blocks
+SMALL, NEAR, WIDE = 100, 20_011, 270_001  # elements: inline, in shared memory at once, in blocks of several chunks
 pytestmark = pytest.mark.processes
 
 
@@ -57,6 +58,24 @@ def test_sums_are_the_same_to_the_bit_however_parts_are_dealt(hosts, dealing, sh
         for num_elements in (SMALL, NEAR, WIDE):
             answers = ask(group, "sum", dealing, num_parts, num_elements, 5)
             assert answers == [("done", expected(num_parts, num_elements, 5))] * len(hosts)
+
+
+@pytest.mark.parametrize("encoding", ["bfloat16", "float16", "sparse"])
+def test_encoded_sums_are_rounded_once_however_parts_are_dealt(encoding, tmp_path):
+    num_exact, rounding = 1600, ENCODINGS[encoding]
+    parts = [part_of(part, 0, WIDE, encoding, num_exact) for part in range(5)]
+    plain = tree_sum(parts)
+    for part in parts:
+        rounding.settle(part[num_exact:])
+    total = tree_sum(parts)
+    rounding.settle(total[num_exact:])
+    assert np.array_equal(total, plain) == (encoding == "sparse")
+    assert np.array_equal(total[:num_exact], plain[:num_exact])
+    for hosts, dealing in (("aa", [range(0, 1), range(1, 5)]), ("aba", [range(0, 2), range(3, 5), range(2, 3)])):
+        with processes(hosts, tmp_path) as group:
+            join(group, 1)
+            answers = ask(group, "sum", dealing, 5, WIDE, 1, encoding, num_exact)
+            assert answers == [("done", hashlib.sha256(total.tobytes()).hexdigest())] * len(hosts)
 
 
 def test_the_dead_are_replaced_in_the_same_processes(tmp_path):
@@ -190,6 +209,15 @@ class DamagingRelay:
 
     def close(self) -> None:
         self._listener.close()
+
+
+def test_a_member_that_talks_nonsense_is_named():
+    with processes("ab", None) as group:
+        join(group, 1)
+        group[1].order("gather", b"nonsense")  # where a sum is to be agreed upon
+        group[0].order("sum", [range(0, 1), range(1, 2)], 2, SMALL, 1)
+        kind, what = group[0].answer()
+        assert kind == "PeerFault" and "worker w2 on host b" in what and "not JSON" in what
 
 
 def test_damage_on_the_way_is_found_and_its_sender_named():

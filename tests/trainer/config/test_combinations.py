@@ -77,6 +77,18 @@ def test_the_bases_are_possible(values):
             {"elastic": {"outer_every": 50, "check_every": "5st"}},
             "elastic.check_every=5st compares what workers compute in one step .* remove one of them$",
         ),
+        (
+            {"elastic": {"top_k": 0.1, "compression": "float16"}},
+            "elastic.top_k=0.1 goes with elastic.compression=top_k, and not with float16: set .* or remove",
+        ),
+        (
+            {"elastic": {"compression": "top_k", "outer_every": 50}},
+            "elastic.compression=top_k does not go with elastic.outer_every=50, .* remove one of them$",
+        ),
+        (
+            {"elastic": {"compression": "float16", "shard_optimizer": True}},
+            "elastic.compression=float16 does not go with elastic.shard_optimizer=true, .* remove one of them$",
+        ),
         ({"elastic": {"check_every": "5s"}}, 'must be in steps or epochs, as in "200st" or "1ep": a clock differs'),
         ({"train": {"virtual_workers": 6}}, "train.virtual_workers=6 must divide data.batch_size=32"),
         (

@@ -27,3 +27,11 @@ def test_what_is_joined_and_packed_is_unpacked_again():
     for array, tensor in zip(arrays, unpacked, strict=True):
         np.testing.assert_array_equal(array, tensor.numpy())
     assert layout.element(vectors, 3, 0) == arrays[3][0]  # type: ignore[arg-type]
+
+
+def test_large_gradients_end_the_vector():
+    specs = [tf.TensorSpec([size]) for size in (20_000, 5, 30_000, 40_000)]  # the last is no gradient
+    layout = ContributionLayout(specs, 3, range(3))
+    assert layout.large == [slice(layout.num_exact, layout.num_exact + 20_000), slice(60_016, 90_016)]
+    assert layout.num_exact == 16 + 40_000 and layout.lengths[tf.float32] == 16 + 40_000 + 20_000 + 30_000
+    assert ContributionLayout(specs[1:2], 3, range(1)).num_exact == 16
