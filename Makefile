@@ -2,11 +2,12 @@
 
 PYTHON ?= python3
 CONFIG ?= configs/mnist.yaml
+FUZZ_SECONDS ?= 600
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint format bench zoo chaos soak e2e browser clean
+.PHONY: help install run test lint format bench zoo chaos soak e2e browser clean fuzz
 
 help: ## List these commands
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -52,6 +53,9 @@ chaos: $(INSTALLED) ## Kill runs at random moments and compare their curves to t
 
 soak: $(INSTALLED) ## Kill a part of an elastic run on Ray every 20 seconds, for an hour
 	PHALANX_SOAK_TABLE=benchmarks/soak-$$(date +%F).md $(BIN)/python -m pytest tests/chaos/test_soak.py --chaos-long --capture=no
+
+fuzz: $(INSTALLED) ## Send made-up requests to a server and verify made-up packages for ten minutes (FUZZ_SECONDS)
+	$(BIN)/python -m pytest tests/delivery/fuzz --fuzz-seconds $(FUZZ_SECONDS) --fuzz-seed $$(date +%s) --fuzz-json benchmarks/fuzz-$$(date +%F).json --capture=no
 
 e2e: $(INSTALLED) ## Train, sign, release, serve, change the version under load, shrink, and see drift, as a user does
 	$(BIN)/python -m pytest tests/e2e --e2e --capture=no --verbose

@@ -30,6 +30,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--e2e", action="store_true", help="the road from the data to a model that is watched: make e2e")
     parser.addoption("--chaos-long", action="store_true", help="what takes minutes, in full length: twenty kills ...")
+    parser.addoption("--fuzz-seconds", type=float, default=0.0, help="new made-up input for so long, in all: make fuzz")
+    parser.addoption("--fuzz-seed", type=int, default=0, help="of its first round; a failing one prints its own")
+    parser.addoption("--fuzz-json", type=Path, help="file that is told what was tried")
 
 
 @pytest.fixture

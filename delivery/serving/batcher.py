@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -141,6 +142,17 @@ class Batcher:
         ]  # fmt: skip
         answers = await asyncio.gather(*parts)
         return {key: np.concatenate([answer[key] for answer in answers]) for key in answers[0]}
+
+    def warm(self, call: Callable[[], object]) -> None:
+        """Runs a call on each thread that will compute, and waits: TensorFlow prepares itself for every thread."""
+        together = threading.Barrier(self._settings.parallel)  # so that none of them takes two
+
+        def run() -> None:
+            together.wait()
+            call()
+
+        for done in [self._threads.submit(run) for _ in range(self._settings.parallel)]:
+            done.result()
 
     def close(self) -> None:
         """Ends the threads; the queue is empty by then."""

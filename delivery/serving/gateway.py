@@ -89,6 +89,10 @@ class Gateway:
         clients: Are let in; None: everybody is.
         audit: Is told of every request.
         json_log: Is told of every request too.
+
+    Attributes:
+        rehearses: Whether the server itself is all that can ask (`delivery/serving/rehearsal.py`): nobody need be let
+            in, and nothing is counted or told of it. Ends before anybody else can.
     """
 
     def __init__(
@@ -102,13 +106,14 @@ class Gateway:
     ) -> None:
         self.settings, self.catalogue, self.metrics = settings, catalogue, metrics
         self._clients, self._audit, self._json_log = clients, audit, json_log
+        self.rehearses = False
         self._audit_failed = False
         self._shadows: set[asyncio.Task[None]] = set()
 
     @property
     def traces(self) -> bool:
         """Whether every request gets a trace, which its answer names."""
-        return self._json_log is not None
+        return self._json_log is not None and not self.rehearses
 
     def trace(self, traceparents: Sequence[str]) -> Trace:
         """Where a request belongs that came with these headers."""
@@ -121,6 +126,9 @@ class Gateway:
         Raises:
             ServingError: The request is not answered.
         """
+        if self.rehearses:
+            yield
+            return
         gauge, code, http_status = self.metrics.in_flight.labels(call.protocol), "OK", 200
         gauge.inc()
         try:
@@ -201,7 +209,10 @@ class Gateway:
                     "INVALID_ARGUMENT",
                     f"the request has {rows} rows, more than the {self.settings.limits.rows} allowed: send several",
                 )
-            outputs = await version.batcher.answer(signature, inputs, deadline, call.trace.id)
+            observed = not self.rehearses
+            outputs = await version.batcher.answer(signature, inputs, deadline, call.trace.id, observed)
+            if not observed:
+                return Answered(version, signature, outputs)
             if target.version is None and not target.label and (shadow := model.shadow()) not in (None, version):
                 assert shadow is not None
                 task = asyncio.create_task(self._copy(shadow, signature.name, inputs, outputs))

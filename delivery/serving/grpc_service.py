@@ -5,11 +5,15 @@ from __future__ import annotations
 from typing import Any, NoReturn
 
 import grpc
+from google.protobuf import message_factory
+from google.protobuf.message import DecodeError
 from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
+    model_service_pb2,
     predict_pb2,
+    prediction_service_pb2,
     prediction_service_pb2_grpc,
     regression_pb2,
 )
@@ -21,6 +25,13 @@ from delivery.serving.gateway import Answered, Call, Gateway, Target
 from delivery.serving.tensors import read_inputs, write_outputs
 
 _STATUS = {name: grpc.StatusCode[name] for name in BY_NUMBER.values()}
+_METHODS = {
+    "Predict": "predict",
+    "Classify": "classify",
+    "Regress": "regress",
+    "GetModelMetadata": "metadata",
+    "GetModelStatus": "status",
+}
 _NUMBERS = {name: number for number, name in BY_NUMBER.items()}
 
 
@@ -47,11 +58,11 @@ async def _abort(context: Any, error: ServingError) -> NoReturn:
     raise AssertionError("abort raises")
 
 
-async def _refuse(gateway: Gateway, context: Any, message: str) -> NoReturn:
-    """Of what is not offered; counted and logged as any other request."""
+async def _refuse(gateway: Gateway, context: Any, refusal: ServingError, method: str = "unknown") -> NoReturn:
+    """Counted and logged as any other request."""
     try:
-        with gateway.counted(_call(gateway, "unknown", context)):
-            raise ServingError("UNIMPLEMENTED", message)
+        with gateway.counted(_call(gateway, method, context)):
+            raise refusal
     except ServingError as error:
         await _abort(context, error)
 
@@ -129,7 +140,8 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             await _abort(context, error)
 
     async def MultiInference(self, request: Any, context: Any) -> Any:  # noqa: D102
-        await _refuse(self._gateway, context, "MultiInference is not offered: send one request a task")
+        message = "MultiInference is not offered: send one request a task"
+        await _refuse(self._gateway, context, ServingError("UNIMPLEMENTED", message))
 
     async def GetModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: D102
         call = _call(self._gateway, "metadata", context)
@@ -156,7 +168,7 @@ class ModelService(model_service.ModelServiceServicer):
 
     async def HandleReloadConfigRequest(self, request: Any, context: Any) -> Any:  # noqa: D102
         message = "models are not configured over the network: add a version to the model's folder, or move its alias"
-        await _refuse(self._gateway, context, message)
+        await _refuse(self._gateway, context, ServingError("UNIMPLEMENTED", message))
 
 
 def metadata(gateway: Gateway, call: Call, target: Target, fields: list[str]) -> Any:
@@ -201,10 +213,36 @@ def status(gateway: Gateway, call: Call, target: Target) -> Any:
     return response
 
 
+def _handler(gateway: Gateway, method: Any, answer: Any) -> grpc.RpcMethodHandler:
+    """Reads the message itself: for bytes that are none gRPC answers UNKNOWN, and writes a stack trace to the
+    log, for clients that nobody has let in.
+    """
+    kind = message_factory.GetMessageClass(method.input_type)
+    refusal = f"the request is no {method.input_type.name}: its bytes cannot be read"
+
+    async def handle(content: bytes, context: Any) -> Any:
+        try:
+            request = kind.FromString(content)
+        except DecodeError:
+            await _refuse(gateway, context, invalid(refusal), _METHODS.get(method.name, "unknown"))
+        return await answer(request, context)
+
+    return grpc.unary_unary_rpc_method_handler(handle, response_serializer=_serialised)
+
+
+def _serialised(message: Any) -> bytes:
+    return message.SerializeToString()
+
+
 def add_services(server: Any, gateway: Gateway) -> None:
     """Registers everything with a `grpc.aio` server."""
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(PredictionService(gateway), server)
-    model_service.add_ModelServiceServicer_to_server(ModelService(gateway), server)
+    services = (
+        (prediction_service_pb2.DESCRIPTOR.services_by_name["PredictionService"], PredictionService(gateway)),
+        (model_service_pb2.DESCRIPTOR.services_by_name["ModelService"], ModelService(gateway)),
+    )
+    for service, servicer in services:
+        handlers = {one.name: _handler(gateway, one, getattr(servicer, one.name)) for one in service.methods}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, handlers),))
 
     async def check(request: bytes, context: Any) -> bytes:
         # grpc.health.v1: HealthCheckResponse.status, field 1: 1 SERVING, 2 NOT_SERVING. The package with its stubs is

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from typing import Any
 
 import numpy as np
@@ -71,11 +70,14 @@ def json_bytes(value: Any) -> Any:
     if isinstance(value, list):
         return [json_bytes(item) for item in value]
     if isinstance(value, str):
-        return value.encode()
+        try:
+            return value.encode()
+        except UnicodeEncodeError:  # JSON's escapes can spell half a character
+            raise invalid("a text is no Unicode: it holds half of a surrogate pair") from None
     if isinstance(value, dict) and set(value) == {"b64"} and isinstance(value["b64"], str):
         try:
             return base64.b64decode(value["b64"], validate=True)
-        except binascii.Error:
+        except ValueError:  # binascii's own among them
             raise invalid("a b64 value is not base64") from None
     return value
 

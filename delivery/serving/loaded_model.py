@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
@@ -32,6 +34,7 @@ class LoadedModel:
         signature_defs: As the file has them, for `GetModelMetadata`.
         class_names: Of a classifier; empty where the model has none.
         origin: The run that trained it and its step; empty texts for a model from elsewhere.
+        request: Inputs that the default signature has answered in the warm-up; None: it has answered none.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -55,6 +58,7 @@ class LoadedModel:
         description = _description(folder)
         names = description.get("class_names")
         self.class_names = tuple(str(name) for name in names) if isinstance(names, list) else ()
+        self.request: Mapping[str, np.ndarray] | None = None
         self.origin = {name: str(description.get(name, ""))[:_MOST_ORIGIN] for name in ("run", "step")}
 
     def signature(self, name: str) -> Signature:

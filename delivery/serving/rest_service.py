@@ -11,7 +11,7 @@ from google.protobuf import json_format
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from tensorflow.core.example import example_pb2
 from tensorflow_serving.apis import get_model_metadata_pb2  # noqa: F401  json_format finds its messages by name
@@ -128,8 +128,8 @@ def _example(features: dict[str, Any]) -> Any:
     example = example_pb2.Example()  # type: ignore[attr-defined]
     for name, value in features.items():
         values = [json_bytes(one) for one in (value if isinstance(value, list) else [value])]
-        feature = example.features.feature[name]
         try:
+            feature = example.features.feature[name]
             if all(isinstance(one, bytes) for one in values):
                 feature.bytes_list.value.extend(values)
             elif all(isinstance(one, int) for one in values):
@@ -137,7 +137,7 @@ def _example(features: dict[str, Any]) -> Any:
             else:
                 feature.float_list.value.extend(values)
         except (TypeError, ValueError, OverflowError):
-            raise invalid(f"feature {name[:100]} must be a value or a list of values of one kind") from None
+            raise invalid(f"feature {name[:100]!r} must be a value or a list of values of one kind") from None
     return example
 
 
@@ -178,4 +178,5 @@ def _json(value: Any) -> Response:
 
 def _refusal(error: ServingError) -> Response:
     retry = {} if error.retry_after_s is None else {"Retry-After": str(math.ceil(error.retry_after_s))}
-    return JSONResponse({"error": str(error)}, error.http_status, retry)
+    # Not Starlette's own, which cannot write half of a surrogate pair, and a name that a client sent may hold one.
+    return Response(json.dumps({"error": str(error)}), error.http_status, retry, "application/json")

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import grpc
 import uvicorn
+from starlette.applications import Starlette
 
 from delivery.serving.audit_log import AuditLog
 from delivery.serving.clients import Clients
@@ -20,6 +21,7 @@ from delivery.serving.grpc_service import add_services
 from delivery.serving.json_log import JsonLog
 from delivery.serving.metrics import ServingMetrics
 from delivery.serving.observation import BatchObserver
+from delivery.serving.rehearsal import rehearse
 from delivery.serving.rest_service import build_app
 from delivery.serving.settings import STANDARD_ERROR, ServingSettings, TlsSettings
 from delivery.serving.version_keeper import VersionKeeper
@@ -91,8 +93,12 @@ async def _serve(
         return stopped.result()
     loading.result()
 
+    app = build_app(gateway)
+    gateway.rehearses = True
+    await rehearse(gateway, app)
+    gateway.rehearses = False
     grpc_server, grpc_port = await _start_grpc(settings, gateway)
-    rest = _Uvicorn(_uvicorn_config(settings, gateway))
+    rest = _Uvicorn(_uvicorn_config(settings, app))
     serving = asyncio.ensure_future(_run_rest(rest))
     while not rest.started and not serving.done():
         await asyncio.sleep(0.005)
@@ -167,10 +173,10 @@ def _credentials(tls: TlsSettings) -> grpc.ServerCredentials:
     return grpc.ssl_server_credentials([pair], roots, require_client_auth=roots is not None)
 
 
-def _uvicorn_config(settings: ServingSettings, gateway: Gateway) -> uvicorn.Config:
+def _uvicorn_config(settings: ServingSettings, app: Starlette) -> uvicorn.Config:
     tls = settings.tls
     return uvicorn.Config(
-        build_app(gateway),
+        app,
         host=settings.host,
         port=settings.rest_port,
         log_config=None,

@@ -10,12 +10,14 @@ import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import psutil
 
 from delivery.drift.gauges import DriftCollector
 from delivery.package.verification import PackageRefused, verified_copy
+from delivery.serving.batch_computation import compute
 from delivery.serving.batcher import Batcher
 from delivery.serving.drift_watch import DriftWatch
 from delivery.serving.errors import ModelRefused
@@ -143,7 +145,11 @@ class VersionKeeper:
             )
         with self._trusted(name, folder) as place:
             loaded = LoadedModel(place)
-            warm_up(loaded, place, self._settings.batching.sizes, batcher.times, self._settings.limits.tensor_bytes)
+            sizes = self._settings.batching.sizes
+            warm_up(loaded, place, sizes, batcher.times, self._settings.limits.tensor_bytes)
+            if loaded.request is not None:
+                signature = loaded.signature("")
+                batcher.warm(partial(compute, signature, [loaded.request], [signature.rows(loaded.request)], sizes))
             self._drift.begin(name, number, place)
         return loaded
 

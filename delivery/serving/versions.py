@@ -135,6 +135,11 @@ class ServedModel:
             raise ServingError("UNAVAILABLE", f"model {self.name} has no version loaded yet", retry_after_s=1.0)
         return found
 
+    def default(self) -> ServedVersion | None:
+        """The version that answers requests that name none, if it is loaded."""
+        found = self.versions.get(self.routing.default or 0)
+        return found if found is not None and found.state == State.AVAILABLE else None
+
     def shadow(self) -> ServedVersion | None:
         """The version that gets copies, if it is loaded."""
         found = self.versions.get(self.routing.shadow or 0)

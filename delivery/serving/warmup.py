@@ -17,7 +17,7 @@ from delivery.package.warmup import WARMUP
 from delivery.serving.batch_computation import compute
 from delivery.serving.batcher import BatchTimes
 from delivery.serving.errors import ModelRefused, ServingError
-from delivery.serving.loaded_model import LoadedModel
+from delivery.serving.loaded_model import DEFAULT_SIGNATURE, LoadedModel
 from delivery.serving.signature import Signature, TensorKind
 from delivery.serving.tensors import read_inputs
 
@@ -27,6 +27,8 @@ _REPEATS = 3  # the first call of a size prepares, the later ones tell how long 
 
 def warm_up(model: LoadedModel, folder: Path, sizes: Sequence[int], times: BatchTimes, most_bytes: int) -> int:
     """Sends every signature its recorded requests, and batches of every allowed size.
+
+    One that the default signature has answered is kept as `LoadedModel.request`.
 
     Args:
         model: Loaded from `folder`.
@@ -62,6 +64,8 @@ def warm_up(model: LoadedModel, folder: Path, sizes: Sequence[int], times: Batch
                 log.warning("made-up warm-up failed", extra={"signature": name, "error": str(failure)})
                 break
             times.add(size, seconds)
+            if name == DEFAULT_SIGNATURE and model.request is None:
+                model.request = _of_size(template, size, signature)
     return calls
 
 
