@@ -1,12 +1,14 @@
 """Which hosts are set aside because they fail again and again, and how soon a host is tried again."""
 
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from cluster.supervisor.settings import BackOff, HostLimits
 
 # A standby that has waited this long had a good start: what ends it now says nothing about the next start.
 _GOOD_START_S = 60.0
+_CLEARLY_MORE = 2.0  # times the mean of the other hosts
 
 
 @dataclass
@@ -24,17 +26,33 @@ class HostsSetAside:
         self._histories: dict[str, _History] = {}
         self._aside: dict[str, float] = {}
 
-    def fail(self, host: str, now: float) -> bool:
+    def fail(self, host: str, now: float, others: Collection[str]) -> bool:
         """Notes that a member there failed, or the host itself.
 
+        Args:
+            host: the host.
+            now: the time.
+            others: the other hosts in use.
+
         Returns:
-            Whether the host ought to be set aside now.
+            Whether the host ought to be set aside now: it fails again and again, and clearly more often than the others
+            do. Where all fail alike, it is not the host, and fewer hosts would only have more to carry.
         """
-        history = self._histories.setdefault(host, _History())
-        history.failures.append(now)
-        while history.failures[0] <= now - self._limits.window_s:
+        self._histories.setdefault(host, _History()).failures.append(now)
+        number = self._recent(host, now)
+        if number < self._limits.failures:
+            return False
+        usual = sum(self._recent(other, now) for other in others) / max(1, len(others))
+        return number > _CLEARLY_MORE * usual
+
+    def _recent(self, host: str, now: float) -> int:
+        """How often a host failed within the window."""
+        history = self._histories.get(host)
+        if history is None:
+            return 0
+        while history.failures and history.failures[0] <= now - self._limits.window_s:
             history.failures.popleft()
-        return len(history.failures) >= self._limits.failures
+        return len(history.failures)
 
     def set_aside(self, host: str, now: float) -> float:
         """Sets the host aside.
@@ -76,18 +94,19 @@ class HostsSetAside:
         self._aside.clear()
         return back
 
-    def start_failed(self, host: str, lived_s: float, now: float) -> bool:
+    def start_failed(self, host: str, lived_s: float, now: float, others: Collection[str]) -> bool:
         """Notes that a worker there ended before it became a member, and has the next start wait.
 
         Args:
             host: the host.
             lived_s: seconds since the worker was started.
             now: the time.
+            others: the other hosts in use.
 
         Returns:
             Whether the host ought to be set aside now.
         """
-        too_often = self.fail(host, now)
+        too_often = self.fail(host, now, others)
         history = self._histories[host]
         history.bad_starts = 1 if lived_s >= _GOOD_START_S else history.bad_starts + 1
         history.start_from = now + self._back_off.delay_s(history.bad_starts)

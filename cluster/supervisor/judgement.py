@@ -35,7 +35,7 @@ def judge_members(run: Run, fact: WorkersDied, deaths: Sequence[Death]) -> Verdi
         # An error of the user's says nothing about the host.
         hosts = dict.fromkeys(death.worker.host for death in deaths if death.cause in ("failure", "clean"))
         for host in hosts:
-            if run.policies.hosts.fail(host, run.now):
+            if run.policies.hosts.fail(host, run.now, _others(run, host)):
                 run.set_aside(host)
         verdict = run.policies.failures.fail(run.now, run.best_step)
     if verdict.goes_on:
@@ -68,13 +68,19 @@ def judge_idle(run: Run, fact: WorkersDied, is_needed: bool) -> Stopping | Ended
         if death.cause == "preemption":
             continue
         host = death.worker.host
-        too_often = run.policies.hosts.start_failed(host, run.now - death.worker.started_at, run.now)
+        too_often = run.policies.hosts.start_failed(
+            host, run.now - death.worker.started_at, run.now, _others(run, host)
+        )
         if too_often and not run.set_aside(host) and is_needed:
             verdict = run.policies.failures.fail(run.now, run.best_step)
             if not verdict.goes_on:
                 reason = _with_traceback(deaths, f"{title_of(fact)}, and {verdict.reason}")
                 return stopping.give_up(run, "failed", reason)
     return None
+
+
+def _others(run: Run, host: str) -> list[str]:
+    return [one.name for one in run.usable_hosts() if one.name != host]
 
 
 def repeated_error(run: Run, deaths: Sequence[Death]) -> str | None:

@@ -1,6 +1,6 @@
 """The decisions that can be exchanged: what the supervisor asks of a policy, and the policies that settings mean."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -39,14 +39,14 @@ class ScalingPolicy(Protocol):
 class HostPolicy(Protocol):
     """Which hosts. `HostsSetAside` says what each method means."""
 
-    def fail(self, host: str, now: float) -> bool: ...  # noqa: D102
+    def fail(self, host: str, now: float, others: Collection[str]) -> bool: ...  # noqa: D102
     def set_aside(self, host: str, now: float) -> float: ...  # noqa: D102
     @property
     def num_aside(self) -> int: ...  # noqa: D102
     def is_aside(self, host: str) -> bool: ...  # noqa: D102
     def come_back(self, now: float) -> list[str]: ...  # noqa: D102
     def recall(self) -> list[str]: ...  # noqa: D102
-    def start_failed(self, host: str, lived_s: float, now: float) -> bool: ...  # noqa: D102
+    def start_failed(self, host: str, lived_s: float, now: float, others: Collection[str]) -> bool: ...  # noqa: D102
     def start_worked(self, host: str) -> None: ...  # noqa: D102
     def may_start(self, host: str, now: float) -> bool: ...  # noqa: D102
 

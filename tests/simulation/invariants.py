@@ -118,6 +118,8 @@ class Invariants:
         there = members - exits - self._ordered_to_end
         if not self._ran or event.generation != len(self._sizes) or not {event.worker, event.accused} <= there:
             return
+        if {event.worker, event.accused} <= killed:
+            return  # the run ends, and all with it
         if event.accused in killed:
             since = self._believed.get(event.worker, float("-inf"))
             assert event.at - since >= self._settings.budgets.give_back_after_s, f"{event.worker} was believed again"

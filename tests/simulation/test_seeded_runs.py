@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from cluster.simulation.scenario import draw_scenario
+from cluster.simulation.scenario import SERVED_EVERY, draw_scenario
 from cluster.simulation.simulation import Observer, Simulation
 from cluster.supervisor.commands import Command, Kill
 from cluster.supervisor.events import Event, Heartbeat, PeerAccused, Progressed, SnapshotTaken, Ticked
@@ -59,7 +59,8 @@ def test_every_run_keeps_the_invariants_and_comes_to_an_end(part: int, only_seed
     # All ends are reached: none of the invariants that speak of them is empty.
     assert outcomes.keys() == {"finished", "failed", "stopped", "no_resources", "waiting"}
     assert outcomes["finished"] > sum(outcomes.values()) / 3
-    assert convicted.keys() == {False, True}, "members that send wrong data, and accusers of others, are replaced"
+    if part % SERVED_EVERY != SERVED_EVERY - 1:  # all runs of such a part have servers, whose groups are TensorFlow's
+        assert convicted.keys() == {False, True}, "members that send wrong data, and accusers of others, are replaced"
 
 
 def digest(seeds: range) -> str:

@@ -89,30 +89,43 @@ def test_impossible_sizes_are_refused() -> None:
 
 def test_a_host_is_set_aside_for_failures_within_a_window_and_comes_back() -> None:
     hosts = HostsSetAside(HostLimits(failures=3, window_s=60.0, aside_s=100.0), BackOff())
-    assert not hosts.fail("a", 0.0) and not hosts.fail("a", 30.0)
-    assert not hosts.fail("a", 60.0), "the first is forgotten"
-    assert hosts.fail("a", 61.0)
+    assert not hosts.fail("a", 0.0, ["b"]) and not hosts.fail("a", 30.0, ["b"])
+    assert not hosts.fail("a", 60.0, ["b"]), "the first is forgotten"
+    assert hosts.fail("a", 61.0, ["b"])
     assert hosts.set_aside("a", 61.0) == 100.0 and hosts.is_aside("a")
     assert hosts.come_back(160.0) == [] and hosts.come_back(161.0) == ["a"]
-    assert not hosts.is_aside("a") and not hosts.fail("a", 162.0)
+    assert not hosts.is_aside("a") and not hosts.fail("a", 162.0, ["b"])
+
+
+def test_no_host_is_set_aside_where_all_fail_alike() -> None:
+    hosts = HostsSetAside(HostLimits(failures=3, window_s=600.0), BackOff())
+    names = ["a", "b", "c"]
+    struck = [(float(at), names[at % 3]) for at in range(30)]
+    assert not any(hosts.fail(name, at, [other for other in names if other != name]) for at, name in struck)
+    assert [hosts.fail("a", 30.0 + at, ["b", "c"]) for at in range(12)] == [False] * 10 + [True] * 2
+    assert hosts.fail("b", 700.0, ["a", "c"]) is False, "what is long ago says nothing"
 
 
 def test_starts_that_fail_are_tried_ever_later_until_one_becomes_a_member() -> None:
     hosts = HostsSetAside(HostLimits(failures=9), BackOff(first_s=4.0))
-    hosts.start_failed("a", lived_s=1.0, now=0.0)
+    hosts.start_failed("a", lived_s=1.0, now=0.0, others=[])
     assert hosts.may_start("a", 0.0)
-    hosts.start_failed("a", lived_s=1.0, now=0.0)
+    hosts.start_failed("a", lived_s=1.0, now=0.0, others=[])
     assert not hosts.may_start("a", 3.9) and hosts.may_start("a", 4.0) and hosts.may_start("b", 0.0)
-    hosts.start_failed("a", lived_s=3600.0, now=10.0)
+    hosts.start_failed("a", lived_s=3600.0, now=10.0, others=[])
     assert hosts.may_start("a", 10.0), "that was a good start"
-    hosts.start_failed("a", lived_s=1.0, now=10.0)
+    hosts.start_failed("a", lived_s=1.0, now=10.0, others=[])
     hosts.start_worked("a")
     assert hosts.may_start("a", 10.0)
 
 
 def test_starts_that_take_longer_to_fail_than_the_window_count_too() -> None:
     hosts = HostsSetAside(HostLimits(failures=3, window_s=10.0), BackOff())
-    assert [hosts.start_failed("a", lived_s=20.0, now=at) for at in (20.0, 40.0, 60.0)] == [False, False, True]
+    assert [hosts.start_failed("a", lived_s=20.0, now=at, others=[]) for at in (20.0, 40.0, 60.0)] == [
+        False,
+        False,
+        True,
+    ]
 
 
 LIMITS = HangLimits(floor_s=30.0, factor=10.0, compile_s=1800.0)
