@@ -85,8 +85,9 @@ def put_drawings_in(app: Sphinx, tree: nodes.document, page: str) -> None:
     if app.builder.format != "html":
         return
     for image in list(tree.findall(nodes.image)):
-        if image["uri"].endswith(".svg"):
-            drawing = (Path(app.srcdir) / image["uri"]).read_text(encoding="utf-8")
+        path = Path(app.srcdir) / image["uri"]
+        if path.suffix == ".svg" and path.is_file():  # of one that is missing Sphinx has warned already
+            drawing = path.read_text(encoding="utf-8")
             image.replace_self(nodes.raw("", f'<div class="drawing">{drawing}</div>', format="html"))
 
 
