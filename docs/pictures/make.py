@@ -4,7 +4,9 @@ The names are terminal, report, data and notebook. It needs Chromium (`make brow
 docs/assets; the runs are thrown away.
 """
 
+import base64
 import html
+import io
 import os
 import re
 import signal
@@ -24,7 +26,7 @@ from PIL import Image  # noqa: E402
 from tests.delivery.web.chromium import browser  # noqa: E402
 from tests.launch.supervised_runs import last_step, pid_of_rank, started, wait_until  # noqa: E402
 
-KILLED = ["train", "configs/mnist.yaml", "cluster.workers=2", "train.epochs=400", "run.name=mnist_2"]
+KILLED = ["train", "configs/mnist.yaml", "cluster.workers=2", "train.epochs=100", "run.name=mnist_2"]
 COLUMNS = 118
 _LINE, _CHARACTER = 19, 7.25  # pixels
 
@@ -45,7 +47,7 @@ def killed_run() -> tuple[str, list[str]]:
     """Trains with two workers and kills one: what was typed there, and what the terminal showed."""
     run = Path("runs/mnist_2")
     with started(*KILLED, PYTHONPATH=str(ROOT), TF_CPP_MIN_LOG_LEVEL="2", PYTHONUNBUFFERED="1") as process:
-        wait_until(lambda: last_step(run) >= 4000, process)
+        wait_until(lambda: last_step(run) >= 5000, process)
         pid = pid_of_rank(run, 1, 1)
         os.kill(pid, signal.SIGKILL)
         shown = process.communicate()[0]
@@ -61,7 +63,7 @@ def terminal(typed: str, shown: list[str]) -> None:
     rest = shown[told:]
     sentences = [number for number, line in enumerate(rest) if "step" not in line[:9]]
     near = [line for number, line in enumerate(rest) if number in sentences or number < 4]
-    kept += [*near[:6], "...", *near[-7:]]
+    kept += near if len(near) < 16 else [*near[:8], "...", *near[-7:]]
     draw_terminal([line[:COLUMNS] for line in kept], ASSETS / "killed-worker.svg")
 
 
@@ -88,14 +90,19 @@ def draw_terminal(lines: list[str], path: Path) -> None:
     )
 
 
-def photograph(page: Path, picture: Path, height: int, width: int = 1180) -> None:
-    """The top of a page, in few colours."""
-    with tempfile.TemporaryDirectory() as profile, browser(Path(profile), width, height) as shown:
-        shown.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+def photograph(page: Path, picture: Path, height: int, heading: str | None = None, width: int = 1180) -> None:
+    """A part of a page, in few colours: its top, or what is below a heading."""
+    with tempfile.TemporaryDirectory() as profile, browser(Path(profile), width, 900) as shown:
+        shown.send("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
+        shown.send("Emulation.setScrollbarsHidden", hidden=True)
         shown.send("Page.navigate", url=page.resolve().as_uri())
         shown.wait_for(lambda page: page.evaluate("document.readyState") == "complete")
-        shown.screenshot(picture)
-    Image.open(picture).convert("RGB").quantize(64, dither=Image.Dither.NONE).save(picture, optimize=True)
+        find = "[...document.querySelectorAll('h2')].find((one) => one.textContent === '%s').getBoundingClientRect().y"
+        top = shown.evaluate(find % heading) - 24 if heading else 0
+        clip = {"x": 0, "y": top, "width": width, "height": height, "scale": 1}
+        data = shown.send("Page.captureScreenshot", clip=clip, captureBeyondViewport=True)["data"]
+    image = Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")
+    image.quantize(64, dither=Image.Dither.NONE).save(picture, optimize=True)
 
 
 def notebook() -> None:
@@ -130,7 +137,8 @@ def main(wanted: list[str]) -> None:
             if "terminal" in wanted:
                 terminal(typed, shown)
             if "report" in wanted:
-                photograph(Path("runs/mnist_2/report.html"), ASSETS / "report.png", 900)
+                photograph(Path("runs/mnist_2/report.html"), ASSETS / "report.png", 720)
+                photograph(Path("runs/mnist_2/report.html"), ASSETS / "report-time.png", 430, "Wall time")
         if "data" in wanted:
             subprocess.run([*command, "data", "inspect", "configs/flights_tabular.yaml"], check=True)
             photograph(Path("runs/flights_tabular/data_inspection.html"), ASSETS / "data-page.png", 900)

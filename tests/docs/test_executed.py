@@ -35,12 +35,20 @@ def carry_out(command: Command, capsys: pytest.CaptureFixture[str]) -> list[str]
     return text.splitlines()
 
 
+# A number, and what a time or a count has behind it: 1,174 and 78.2k, 0.7s, 34.7ms and 1m51s.
+_AMOUNT = r"\d[\d,]*(?:\.\d+)?(?:e-?\d+)?(?:(?:[kMG]|[mu]?s|[mhd](?:\d+[smh])?)\b)?"
+
+
 def pattern_of(line: str) -> re.Pattern[str]:
-    """A shown line: numbers may be others, spaces more or fewer, and `...` anything."""
-    words = [re.escape(part) for part in re.split(r"\.\.\.", line.strip())]
-    text = ".*".join(words)
-    text = re.sub(r"\d[\d,]*(?:\\?\.\d+)?(?:e\\?-?\d+)?", r"[\\d,.e-]+", text)
-    return re.compile(re.sub(r"(?:\\ )+", r"\\s+", text))
+    """A shown line: amounts may be others, spaces more or fewer, and `...` anything."""
+    parts = re.split(rf"(\.\.\.|{_AMOUNT}|\s+)", line.strip())
+    spare = {"...": ".*"}
+    found = [
+        r"\s+" if part.isspace() else spare.get(part) or (_AMOUNT if re.fullmatch(_AMOUNT, part) else re.escape(part))
+        for part in parts
+        if part
+    ]
+    return re.compile("".join(found))
 
 
 def missing(shown: list[str], said: list[str]) -> list[str]:
@@ -56,6 +64,8 @@ def missing(shown: list[str], said: list[str]) -> list[str]:
 def test_a_shown_line_is_found_with_other_numbers_and_in_its_order() -> None:
     said = ["step  100/625  loss 0.8", "done after step 625", "  model  runs/mnist/export/1"]
     assert missing(["step 50/625  loss 1.02", "...", "done after ..."], said) == []
+    assert missing(["1,174 samples/s in 0.7s of 1m51s"], ["78.2k samples/s in 34.7ms of 3.4s"]) == []
+    assert missing(["7 samples"], ["many samples"]) == ["7 samples"]
     assert missing(["done after step 6", "step 50/625  loss 1.02"], said) == ["step 50/625  loss 1.02"]
     assert missing(["done after stop 625"], said) == ["done after stop 625"]
     assert missing(["  model  runs/other/export/1"], said) == ["  model  runs/other/export/1"]
