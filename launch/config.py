@@ -16,8 +16,10 @@ from launch.overrides import apply_overrides
 from launch.run_config import RunConfig, with_strategy_of_slice
 from launch.yaml_text import Document, Location, dotted, read_document, write_yaml
 from trainer.config.choice import chosen
+from trainer.config.place import PlaceConfig
+from trainer.run_folder import RunFolder
 
-__all__ = ["ConfigError", "RunConfig", "load_config", "write_config"]
+__all__ = ["ConfigError", "RunConfig", "config_of_mapping", "config_of_run", "load_config", "write_config"]
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -120,6 +122,20 @@ def _plain(value: Any) -> Any:
     raise TypeError(
         f"{value!r} is a {type(value).__name__}, which a config cannot hold: give a number, text, or a list"
     )
+
+
+def config_of_run(folder: RunFolder, overrides: Sequence[str] = ()) -> RunConfig:
+    """The config that a run has stored, with other settings put in.
+
+    Raises:
+        ConfigError: a setting is wrong.
+    """
+    config = load_config(folder.config, overrides)
+    if config.run.folder.resolve() != folder.path.resolve():
+        # The folder has been moved or renamed since it wrote its config, or the command is typed elsewhere.
+        place = PlaceConfig.model_construct(dir=str(folder.path.parent), name=folder.path.name)
+        config = config.model_copy(update={"run": place})
+    return config
 
 
 def write_config(config: RunConfig) -> str:

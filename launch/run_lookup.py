@@ -1,13 +1,9 @@
 """From what was typed to a run folder."""
 
 import difflib
-from collections.abc import Sequence
 from pathlib import Path
 
-from launch.config import load_config
 from launch.exit_code import RequestError
-from launch.run_config import RunConfig
-from trainer.config.place import PlaceConfig
 from trainer.run_folder import RunFolder, find_run
 
 DEFAULT_FOLDER = Path("runs")
@@ -29,17 +25,3 @@ def run_named(text: str) -> RunFolder:
     if near := difflib.get_close_matches(Path(text).name, names, n=1):
         raise RequestError(f"{text} is not a run: did you mean {parent / near[0]}?")
     return find_run(text if "/" in text or Path(text).exists() else DEFAULT_FOLDER / text)
-
-
-def config_of_run(folder: RunFolder, overrides: Sequence[str] = ()) -> RunConfig:
-    """The config that a run has stored, with other settings put in.
-
-    Raises:
-        ConfigError: a setting is wrong.
-    """
-    config = load_config(folder.config, overrides)
-    if config.run.folder.resolve() != folder.path.resolve():
-        # The folder has been moved or renamed since it wrote its config, or the command is typed elsewhere.
-        place = PlaceConfig.model_construct(dir=str(folder.path.parent), name=folder.path.name)
-        config = config.model_copy(update={"run": place})
-    return config

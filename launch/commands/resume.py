@@ -17,7 +17,8 @@ def resume(
     kept: Annotated[bool, typer.Option("--kept", hidden=True)] = False,
 ) -> int:
     """Go on with a run from its newest good checkpoint."""
-    from launch.run_lookup import config_of_run, run_named
+    from launch.config import config_of_run
+    from launch.run_lookup import run_named
     from launch.training_run import carry_out
 
     config = config_of_run(run_named(run), overrides or ())

@@ -7,9 +7,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from launch.config import config_of_run
 from launch.notebook.curves import draw_curves
 from launch.notebook.errors import RunError, run_error
-from launch.run_lookup import config_of_run, run_named
+from launch.run_lookup import run_named
 from launch.run_status import RunStatus, read_status
 from trainer.observe.journal import read_journal
 from trainer.observe.metrics_log import read_metrics

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from launch.config import config_of_mapping, load_config, setting
+from launch.config import config_of_mapping, config_of_run, load_config, setting
 from launch.config_errors import ConfigError
 from launch.notebook.errors import RunError, run_error
 from launch.notebook.live_curves import shown_live
 from launch.notebook.run import Run
 from launch.run_config import RunConfig
-from launch.run_lookup import config_of_run, run_named
+from launch.run_lookup import run_named
 from trainer.run_folder import RunFolder
 
 

@@ -9,6 +9,7 @@ import trainer
 from launch.config import config_of_mapping, load_config
 from launch.exit_code import ExitCode
 from launch.notebook.errors import RunError
+from launch.notebook.live_curves import shown_live
 from launch.notebook.run import Run
 from launch.notebook.train import _config, _typed, train
 
@@ -68,3 +69,9 @@ def test_an_overridden_length_replaces_the_one_of_the_file() -> None:
 def test_a_run_that_is_not_there_is_refused() -> None:
     with pytest.raises(RunError, match="there is no folder runs/nothing"):
         Run("nothing")
+
+
+def test_outside_of_a_notebook_lines_stay_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with shown_live(tmp_path / "run"):
+        print("step 1/2  loss 0.5")
+    assert capsys.readouterr().out == "step 1/2  loss 0.5\n"
