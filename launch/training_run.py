@@ -2,9 +2,10 @@
 
 import logging
 import shutil
+import signal
 import sys
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import typer
 
@@ -28,13 +29,20 @@ from trainer.stop_request import StopRequest, stop_on_signals
 _log = logging.getLogger(__name__)
 
 
-def carry_out(config: RunConfig, *, accept_config_change: bool = False, is_kept: bool = False) -> ExitCode:
+def carry_out(
+    config: RunConfig,
+    *,
+    accept_config_change: bool = False,
+    is_kept: bool = False,
+    second_interrupt: Any = signal.SIG_DFL,
+) -> ExitCode:
     """Train a run, or go on with it, and export what it trained.
 
     Args:
         config: what to train and where.
         accept_config_change: go on although settings that change the curve differ from the stored ones.
         is_kept: whether a keeper has started this process.
+        second_interrupt: handler of a second SIGINT; the first one saves the state.
 
     Raises:
         RunFolderError: the folder cannot be used.
@@ -50,7 +58,7 @@ def carry_out(config: RunConfig, *, accept_config_change: bool = False, is_kept:
         refuse_kept(folder)
     with (
         # First: whoever sees the lock may send a signal, and the run has to know what it means.
-        stop_on_signals(StopRequest()) as stop,
+        stop_on_signals(StopRequest(), second_interrupt) as stop,
         RunLock(folder.path, sys.argv),
         stop_on_file(stop, StopFile(folder.path), is_kept),
     ):

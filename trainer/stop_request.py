@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 
 class StopRequest:
@@ -34,17 +35,21 @@ class StopRequest:
 
 
 @contextmanager
-def stop_on_signals(stop: StopRequest) -> Iterator[StopRequest]:
-    """Turn SIGTERM and SIGINT into the request; a second SIGINT ends the process at once.
+def stop_on_signals(stop: StopRequest, second_interrupt: Any = signal.SIG_DFL) -> Iterator[StopRequest]:
+    """Turn SIGTERM and SIGINT into the request.
 
     Only the main thread may enter. The handlers that were there before are back afterwards.
+
+    Args:
+        stop: the request.
+        second_interrupt: handler of a second SIGINT. The default action ends the process at once: it needs no Python,
+            so it also ends one that is inside a long computation.
     """
 
     def ask(number: int, frame: FrameType | None) -> None:
         stop.request(signal.Signals(number).name)
         if number == signal.SIGINT:
-            # The default action needs no Python, so it also ends a process that is inside a long computation.
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, second_interrupt)
 
     previous = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

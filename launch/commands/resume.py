@@ -17,17 +17,11 @@ def resume(
     kept: Annotated[bool, typer.Option("--kept", hidden=True)] = False,
 ) -> int:
     """Go on with a run from its newest good checkpoint."""
-    from launch.config import load_config
+    from launch.config import config_of_run
     from launch.run_lookup import run_named
     from launch.training_run import carry_out
-    from trainer.config.place import PlaceConfig
 
-    folder = run_named(run)
-    config = load_config(folder.config, overrides or ())
-    if config.run.folder.resolve() != folder.path.resolve():
-        # The folder has been moved or renamed since it wrote its config, or the command is typed elsewhere.
-        place = PlaceConfig.model_construct(dir=str(folder.path.parent), name=folder.path.name)
-        config = config.model_copy(update={"run": place})
+    config = config_of_run(run_named(run), overrides or ())
     if detach:
         from launch.detached.start import start_detached
 

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
@@ -16,6 +17,15 @@ _log = logging.getLogger(__name__)
 
 REFRESH_INTERVAL_S = 0.25
 RATE_WINDOW_S = 30.0
+
+
+def is_progress(line: str) -> bool:
+    """Whether a printed line says how far the run is, and no more: the next one replaces it.
+
+    >>> is_progress("step  50/625  loss 0.9982"), is_progress("[0] step 50/625  test  loss 0.3"), is_progress("done")
+    (True, True, False)
+    """
+    return re.match(r"(\[\d+\] )?step +\d+", line) is not None
 
 
 class Rate:
@@ -56,7 +66,8 @@ class Live:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._total = total_steps
-        self._console = console or Console(highlight=False, soft_wrap=True)
+        # In a notebook plain lines as well: what is drawn there is not rich's to say.
+        self._console = console or Console(highlight=False, soft_wrap=True, force_jupyter=False)
         self._clock = clock
         self._rate = Rate()
         self._drawn_at = -math.inf
