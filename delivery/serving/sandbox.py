@@ -47,11 +47,13 @@ class Confined:
         version: Of Landlock.
         network: Whether TCP connections are refused too.
         temporary: The private folder for temporary files, gone with the process.
+        exposed: What a log's folder holds besides, and can be overwritten: one sentence each.
     """
 
     version: int
     network: bool
     temporary: Path
+    exposed: tuple[str, ...] = ()
 
 
 def confine(settings: ServingSettings) -> Confined:
@@ -74,11 +76,12 @@ def confine(settings: ServingSettings) -> Confined:
     with Ruleset() as rules:
         rules.allow(READ, [Path("/proc/self"), *map(Path, _LIBRARIES), *map(Path, _SYSTEM), *_python()])
         rules.allow(Files.READ_DIR, map(Path, sys.path))  # "" among them is this folder
-        rules.allow(READ, _models_and_keys(settings))
+        rules.allow(READ, _inputs(settings))
+        if settings.clients is not None:
+            # The file is replaced as a whole when a token is made.
+            rules.allow(READ, [settings.clients.absolute().parent])
         rules.allow(READ | Files.WRITE_FILE | Files.IOCTL_DEV, [Path("/dev/null"), *Path("/dev").glob(_DEVICES)])
-        for log in (settings.audit_log, settings.json_log):
-            if log is not None and log != STANDARD_ERROR:
-                rules.allow(_APPENDS, [_place_of(log)])
+        rules.allow(_APPENDS, map(_place_of, _logs(settings)))
         rules.allow(rules.files & ~Files.EXECUTE, [temporary])
         rules.allow(Files.REMOVE_DIR, [system])  # for the private folder itself, which is empty by then
         rules.allow_ports(Ports.BIND, [settings.grpc_port, settings.rest_port])
@@ -87,7 +90,7 @@ def confine(settings: ServingSettings) -> Confined:
         except RuntimeError as error:
             raise SandboxRefused(f"{error}, or pass --sandbox off") from None
     os.environ["TMPDIR"] = tempfile.tempdir = str(temporary)
-    return Confined(rules.version, rules.version >= NETWORK_SINCE, temporary)
+    return Confined(rules.version, rules.version >= NETWORK_SINCE, temporary, tuple(_exposed(settings)))
 
 
 _kept: list[int] = []
@@ -106,14 +109,28 @@ def _python() -> Iterator[Path]:
     yield Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "keras.json"
 
 
-def _models_and_keys(settings: ServingSettings) -> Iterator[Path]:
+def _inputs(settings: ServingSettings) -> Iterator[Path]:
     for model in settings.models:
         yield model.path
     yield from settings.trust.keys
     if settings.tls is not None:
         yield from (one for one in (settings.tls.certificate, settings.tls.key, settings.tls.client_ca) if one)
-    if settings.clients is not None:
-        yield settings.clients.absolute().parent  # the file is replaced as a whole when a token is made
+
+
+def _logs(settings: ServingSettings) -> list[Path]:
+    return [log for log in (settings.audit_log, settings.json_log) if log is not None and log != STANDARD_ERROR]
+
+
+def _exposed(settings: ServingSettings) -> Iterator[str]:
+    inputs = [*_inputs(settings), *filter(None, [settings.clients])]
+    for log in _logs(settings):
+        place = _place_of(log).resolve()
+        for path in inputs:
+            if path.resolve().is_relative_to(place):
+                yield (
+                    f"the sandbox lets this process write to {place}, which holds {path}: give {log.name} a folder of "
+                    "its own"
+                )
 
 
 def _place_of(log: Path) -> Path:

@@ -93,7 +93,10 @@ def serve(
 
     if confined is not None:
         facts = {"landlock": confined.version, "network": confined.network}
-        logging.getLogger("phalanx.serving").info("confined", extra=facts)
+        log = logging.getLogger("phalanx.serving")
+        log.info("confined", extra=facts)
+        for sentence in confined.exposed:
+            log.warning(sentence)
 
     def ready(grpc_port: int, rest_port: int) -> None:
         typer.echo(f"ready  gRPC {settings.host}:{grpc_port}  REST {settings.host}:{rest_port}")

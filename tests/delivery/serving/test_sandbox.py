@@ -32,8 +32,7 @@ from delivery.serving.settings import ServingSettings
 
 base, port = Path(sys.argv[2]), int(sys.argv[3])
 settings = ServingSettings.model_validate(json.loads(sys.argv[1]))
-if settings.sandbox == "on":
-    confine(settings)
+exposed = confine(settings).exposed if settings.sandbox == "on" else ()
 
 
 def connect():
@@ -75,7 +74,7 @@ for name, attempt in attempts.items():
         found[name] = "done"
     except OSError as error:
         found[name] = errno.errorcode[error.errno]
-print(json.dumps(found))
+print(json.dumps({"found": found, "exposed": exposed}))
 """
 KEPT = [
     "read the model",
@@ -89,7 +88,8 @@ KEPT = [
 ]
 
 
-def attempts(base: Path, sandbox: str) -> dict[str, str]:
+def attempts(base: Path, sandbox: str, log: str = "logs/audit.jsonl") -> tuple[dict[str, str], list[str]]:
+    """What became of each attempt, and what the process says that its logs expose."""
     (base / "model" / "1").mkdir(parents=True)
     (base / "logs").mkdir()
     for name in ("secret", "removable", "movable", "logs/audit.jsonl", "model/1/saved_model.pb"):
@@ -100,31 +100,40 @@ def attempts(base: Path, sandbox: str) -> dict[str, str]:
         settings = {
             "models": [{"name": "model", "path": str(base / "model")}],
             "trust": {"allow_unsigned": True},
-            "audit_log": str(base / "logs" / "audit.jsonl"),
+            "audit_log": str(base / log),
             "grpc_port": free,
             "sandbox": sandbox,
         }
         arguments = [json.dumps(settings), str(base), str(listening.getsockname()[1])]
         done = subprocess.run([sys.executable, "-c", ATTEMPTS, *arguments], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    said = json.loads(done.stdout)
+    return said["found"], said["exposed"]
 
 
 @needs_landlock
 def test_a_confined_process_keeps_what_it_needs_and_nothing_else(tmp_path: Path):
     place = Path(tempfile.gettempdir())
     before = set(place.glob("phalanx-serving-*"))
-    found = attempts(tmp_path, "on")
+    found, exposed = attempts(tmp_path, "on")
     lost = {name: outcome for name, outcome in found.items() if name not in KEPT}
     if kernel_version() < NETWORK_SINCE:
         lost = {name: outcome for name, outcome in lost.items() if name not in ("connect", "listen elsewhere")}
     assert [found[name] for name in KEPT] == ["done"] * len(KEPT), found
     assert set(lost.values()) == {"EACCES"}, found
+    assert exposed == []
     assert set(place.glob("phalanx-serving-*")) <= before  # its own is gone
 
 
+@needs_landlock
+def test_a_log_beside_the_models_is_warned_of_for_good_reason(tmp_path: Path):
+    found, (sentence,) = attempts(tmp_path, "on", "audit.jsonl")
+    assert found["change the model"] == "done" and found["remove a file"] == "EACCES"
+    assert sentence.endswith(f"which holds {tmp_path / 'model'}: give audit.jsonl a folder of its own")
+
+
 def test_the_same_process_does_all_of_it_with_the_sandbox_off(tmp_path: Path):
-    found = attempts(tmp_path, "off")
+    found, _ = attempts(tmp_path, "off")
     if os.getuid():
         found.pop("read passwords")
     assert set(found.values()) == {"done"}, found
