@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
@@ -127,6 +127,9 @@ class ServingSettings(Part):
         default=None, description="Project of Google Cloud that traces in the JSON log are named after."
     )
     allow_insecure: bool = Field(default=False, description="Listen beyond this machine without TLS or authentication.")
+    sandbox: Literal["on", "off"] = Field(
+        default="on", description="Landlock: the process reads models and keys, writes its logs and calls nobody."
+    )
     watch_every_s: PositiveFloat = Field(default=1.0, description="Between two looks for new versions.")
     drain_s: PositiveFloat = Field(default=30.0, description="For the requests in flight at the end.")
     log_level: Annotated[str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"

@@ -30,6 +30,9 @@ def serve(
     ] = None,
     cloud_project: Annotated[str | None, typer.Option(help="Google Cloud project that its traces belong to.")] = None,
     allow_insecure: Annotated[bool, typer.Option(help="Listen beyond this machine without TLS or tokens.")] = False,
+    sandbox: Annotated[
+        str, typer.Option(help="off: keep all rights of this user; for kernels without Landlock.")
+    ] = "on",
     latency_bound_ms: Annotated[float, typer.Option(help="Who would wait longer is refused at once.")] = 200.0,
     config: Annotated[Path | None, typer.Option(help="YAML file with more settings; its keys win.")] = None,
 ) -> int:
@@ -55,6 +58,7 @@ def serve(
         "json_log": json_log,
         "cloud_project": cloud_project,
         "allow_insecure": allow_insecure,
+        "sandbox": sandbox,
     }
     if tls_certificate or tls_key or tls_client_ca:
         tls = {"certificate": tls_certificate, "key": tls_key, "client_ca": tls_client_ca}
@@ -72,6 +76,11 @@ def serve(
 
     from launch.quiet_start import import_tensorflow
 
+    confined = None
+    if settings.sandbox == "on":
+        from delivery.serving.sandbox import confine
+
+        confined = confine(settings)  # before TensorFlow, which begins threads
     import_tensorflow()
     import uvloop
 
@@ -81,6 +90,13 @@ def serve(
         logging.getLogger().setLevel(settings.log_level)
     else:
         logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+
+    if confined is not None:
+        facts = {"landlock": confined.version, "network": confined.network}
+        log = logging.getLogger("phalanx.serving")
+        log.info("confined", extra=facts)
+        for sentence in confined.exposed:
+            log.warning(sentence)
 
     def ready(grpc_port: int, rest_port: int) -> None:
         typer.echo(f"ready  gRPC {settings.host}:{grpc_port}  REST {settings.host}:{rest_port}")

@@ -26,6 +26,7 @@ from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from delivery.web.litert_js import LiteRtJsMissing, find_litert_js
 from tests.certificates import issue
+from tests.delivery.serving.serving_process import SANDBOX
 from tests.delivery.web.chromium import browser, find_chromium, served
 
 ROOT = Path(__file__).parents[2]
@@ -61,7 +62,7 @@ class Server:
         command = [sys.executable, "-c", "from launch.cli import main; main()", "serve", "mnist"]
         command += ["--repository", "models", "--alias", "production", "--keys", "keys", "--clients", "clients.json"]
         command += ["--tls-certificate", "server.pem", "--tls-key", "server.key", "--latency-bound-ms", "5000"]
-        command += ["--port", "0", "--rest-port", "0"]
+        command += ["--port", "0", "--rest-port", "0", *SANDBOX]
         self.log = road.folder / "serve.log"
         self.process = subprocess.Popen(
             command, cwd=road.folder, env=_here(), stdout=subprocess.PIPE, stderr=self.log.open("w"), text=True

@@ -1,6 +1,7 @@
 """Runs a check on made-up examples: the same few in every run of the suite, or new ones for minutes (`make fuzz`)."""
 
 import faulthandler
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -61,7 +62,13 @@ class Rounds:
             number += 1
 
     def write(self, path: Path) -> None:
-        """What was tried, as JSON; nothing is written of a run in which a check has failed."""
-        machine = describe_machine(["make", "fuzz"])
-        figures = {"seconds_a_check": self.seconds, "first_seed": self.seed, "examples": self.tried}
-        write_result(path, machine, figures, [])
+        """What was tried, as JSON, added to what an earlier run has written there; nothing of a run that failed."""
+        checks = json.loads(path.read_text())["figures"] if path.exists() else {}
+        for name, examples in self.tried.items():
+            before = checks.get(name, {"seconds": 0.0, "examples": 0, "first_seeds": []})
+            checks[name] = {
+                "seconds": before["seconds"] + self.seconds,
+                "examples": before["examples"] + examples,
+                "first_seeds": [*before["first_seeds"], self.seed],
+            }
+        write_result(path, describe_machine(["make", "fuzz"]), checks, [])

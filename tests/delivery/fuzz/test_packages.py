@@ -130,7 +130,7 @@ def test_changed_packages(exported_run, rounds: Rounds, tmp_path: Path):
                 assert base64.b64decode(fields["signature"]) == base64.b64decode(signature["signature"])
 
     check([])
-    rounds.run("package_changed", check, st.lists(deeds, min_size=1, max_size=3), 150)
+    rounds.run("package_changed", check, st.lists(deeds, min_size=1, max_size=3), 40)
 
 
 words = st.sampled_from(
@@ -186,7 +186,7 @@ def test_hostile_manifests_that_a_trusted_key_has_signed(exported_run, rounds: R
             st.binary(max_size=16),
             st.sampled_from((b"[" * 100_000, b'{"a":' * 50_000, b"9" * 10_000, content + content, b"\xff\xfe{}")),
         ),
-        150,
+        60,
     )
 
 
@@ -243,7 +243,7 @@ def test_hostile_saved_models(exported_run, rounds: Rounds):
                 st.tuples(st.integers(0, 99), st.sampled_from(FORBIDDEN), nodes).map(lambda it: planted(content, *it)),
             ),
         ),
-        100,
+        50,
     )
 
 
@@ -266,5 +266,5 @@ def test_damaged_files_that_a_trusted_key_has_signed(exported_run, rounds: Round
         "files_signed",
         check,
         st.one_of([st.tuples(st.just(name), edited(content)) for name, content in contents.items()]),
-        80,
+        30,
     )

@@ -336,4 +336,4 @@ def test_paths_headers_and_raw_bytes_over_rest(fuzzed: Fuzzed, rounds: Rounds):
     made = st.tuples(verbs, paths, headers, st.binary(max_size=16)).map(
         lambda it: b"%s %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n%s\r\n%s" % it
     )
-    rounds.run("rest_raw", check, st.one_of(made, made, edited(good), st.binary(max_size=64)), 100)
+    rounds.run("rest_raw", check, st.one_of(made, made, edited(good), st.binary(max_size=64)), 30)

@@ -16,6 +16,11 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
+from delivery.serving.landlock import kernel_version
+
+# A server confines itself wherever it can.
+SANDBOX = () if kernel_version() else ("--sandbox", "off")
+
 
 @dataclass
 class Tls:
@@ -45,7 +50,7 @@ class Server:
 
     def __init__(self, base: Path, log: Path, *options: str, tls: Tls | None = None, token: str = "") -> None:
         command = [sys.executable, "-c", "from launch.cli import main; main()", "serve", f"double={base}"]
-        command += ["--port", "0", "--rest-port", "0", "--latency-bound-ms", "5000", *options]
+        command += ["--port", "0", "--rest-port", "0", "--latency-bound-ms", "5000", *SANDBOX, *options]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log.open("w"), text=True)
         assert select.select([self.process.stdout], [], [], 120)[0], log.read_text()
         words = self.process.stdout.readline().split()

@@ -17,7 +17,7 @@ import tensorflow as tf
 import yaml
 from tensorflow_serving.apis import predict_pb2
 
-from tests.delivery.serving.serving_process import Server, save
+from tests.delivery.serving.serving_process import SANDBOX, Server, save
 
 pytestmark = pytest.mark.processes
 
@@ -128,7 +128,7 @@ def test_a_taken_port_and_a_model_that_does_not_fit_are_refused_with_what_to_cha
     port = server.grpc.rpartition(":")[2]
     config = tmp_path / "small.yaml"
     config.write_text("limits: {memory: 1MiB}\n")
-    command = [*SERVE, f"double={server.base}", "--allow-unsigned", "--rest-port", "0"]
+    command = [*SERVE, f"double={server.base}", "--allow-unsigned", "--rest-port", "0", *SANDBOX]
     taken, large = (
         subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         for options in (["--port", port], ["--port", "0", "--config", str(config)])
