@@ -11,7 +11,7 @@ import numpy as np
 
 from cluster.assignment import Member
 from cluster.process_group.errors import PeerFault
-from cluster.process_group.links import Links
+from cluster.process_group.links import Links, checksum_of
 from cluster.process_group.memory import Memory
 from cluster.process_group.reduction import Reduction, Surroundings
 from cluster.process_group.transfer import Transfer
@@ -188,8 +188,9 @@ class ProcessGroup:
         with self._operation() as links:
             for rank in self._peers:
                 links.receive(rank, _BLOB, target=None, then=lambda blob, rank=rank: _put(gathered, rank, blob))
+            checksum = checksum_of(data)
             for rank in self._peers:
-                links.send(rank, _BLOB, payload=data)
+                links.send(rank, _BLOB, payload=data, checksum=checksum)
             links.finish(deadline)
         return gathered
 

@@ -35,6 +35,11 @@ def as_bytes(array: np.ndarray) -> Payload:
     return array.reshape(-1).view(np.uint8)
 
 
+def checksum_of(payload: Payload | bytes) -> int:
+    """CRC-32C, as in a frame's header."""
+    return google_crc32c.value(payload) if len(payload) else 0
+
+
 @dataclass
 class _Receive:
     """An expected frame: where its payload goes (None: wherever, it may have any size), and what follows."""
@@ -127,10 +132,20 @@ class Links:
         if self._is_closed or self._interruption.has_ended(self._generation):
             raise GroupAborted(f"generation {self._generation} was ended")
 
-    def send(self, rank: int, kind: int, tag: int = 0, payload: Payload | bytes = b"") -> None:
-        """Sends a frame, in the order of the calls; the payload must not change before `finish` returns."""
+    def send(
+        self, rank: int, kind: int, tag: int = 0, payload: Payload | bytes = b"", checksum: int | None = None
+    ) -> None:
+        """Sends a frame, in the order of the calls; the payload must not change before `finish` returns.
+
+        Args:
+            rank: of the receiver.
+            kind: of the frame.
+            tag: of the frame.
+            payload: of the frame.
+            checksum: `checksum_of` the payload, where it is sent to several; None: not known yet.
+        """
         link = self._links[rank]
-        self._enqueue(link, kind, tag, payload)
+        self._enqueue(link, kind, tag, payload, checksum)
         self._sending.add(link)
         if len(link.waiting) <= 2:  # nothing was waiting before it: most small frames leave here
             self._write(link)
@@ -280,15 +295,9 @@ class Links:
     def _lose(self, link: Link) -> None:
         link.is_broken = True
 
-    def _enqueue(self, link: Link, kind: int, tag: int, payload: Payload | bytes) -> None:
-        header = Header(
-            kind,
-            tag,
-            self._generation,
-            self._operation,
-            len(payload),
-            google_crc32c.value(payload) if len(payload) else 0,
-        )
+    def _enqueue(self, link: Link, kind: int, tag: int, payload: Payload | bytes, checksum: int | None = None) -> None:
+        checksum = checksum_of(payload) if checksum is None else checksum
+        header = Header(kind, tag, self._generation, self._operation, len(payload), checksum)
         link.waiting.append(memoryview(pack_header(header, link.send_key, link.num_sent)))
         link.num_sent += 1
         if len(payload):

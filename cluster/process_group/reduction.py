@@ -30,7 +30,7 @@ import numpy as np
 
 from cluster.assignment import Member
 from cluster.process_group.encoding import ENCODINGS, WrongEncoding
-from cluster.process_group.links import Links, Payload, as_bytes
+from cluster.process_group.links import Links, Payload, as_bytes, checksum_of
 from cluster.process_group.meeting import ARRIVED, DONE, KEEPS_ORDER, PAGE_BYTES, Meeting, patience_s
 from cluster.process_group.memory import Memory, Region
 from cluster.process_group.plan import Chunk, blocks, turn
@@ -274,13 +274,14 @@ class Reduction:
         mine = np.empty((len(self._own_sums), self._num_elements), self._dtype)
         for row, (add, held) in zip(mine, self._own_sums, strict=True):
             add([own[part] for part in held], row)
+        checksum = checksum_of(as_bytes(mine))
         for other, nodes in enumerate(self._member_pieces):
             if other == rank:
                 received.append(mine)
                 continue
             received.append(np.empty((len(nodes), self._num_elements), self._dtype))
             if mine.nbytes:
-                links.send(other, _SMALL, payload=as_bytes(mine))
+                links.send(other, _SMALL, payload=as_bytes(mine), checksum=checksum)
             if received[-1].nbytes:
                 links.receive(other, _SMALL, target=as_bytes(received[-1]))
         links.finish()
@@ -446,8 +447,9 @@ class _WideRun:
             told = reduction._encoding.encode([(out, True)])
         else:
             reduction._buffers += [_whole(data) for data in arrived if data is not None]
+        checksum = checksum_of(told)
         for rank, _ in others:
-            self._links.send(rank, _SUM, chunk.tag, told)
+            self._links.send(rank, _SUM, chunk.tag, told, checksum)
         self._finish_chunk()
 
     def _on_encoded_sum(self, owner: int, chunk: Chunk, data: Payload) -> None:

@@ -1,11 +1,12 @@
 """Gradients that travel compressed: what is lost is lost once, whoever computes what."""
 
+import keras
 import numpy as np
 import pytest
 
 from tests.trainer.strategies.elastic_workers import Workers
 from trainer.config.elastic import ElasticConfig
-from trainer.strategies.compression import Compression
+from trainer.strategies.compression import Compression, tables_of
 
 LARGE = {
     "model": {"name": "mlp", "hidden": [64]},
@@ -38,7 +39,16 @@ def test_top_k_gives_the_same_bits_for_any_number_of_workers(uncompressed, tmp_p
     assert trained(tmp_path / "two", "ab", "top_k") == alone
 
 
-def test_rows_that_nobody_looks_up_stay_and_no_bit_changes(tmp_path):
+def test_tables_of_embeddings_are_found():
+    inputs = keras.Input((3,), dtype="int32")
+    looked_up = keras.layers.Embedding(50, 4)(keras.layers.Embedding(20, 1)(inputs)[..., 0])
+    model = keras.Model(inputs, keras.layers.Dense(2)(looked_up))
+    assert [model.trainable_variables[number].shape for number in tables_of(model)] == [(20, 1), (50, 4)]
+
+
+def test_rows_that_nobody_looks_up_stay_and_no_bit_changes(tmp_path, chaos_long):
+    if not chaos_long:
+        pytest.skip("takes ten seconds: --chaos-long; the sum itself is tested in test_process_group.py")
     tokens = {
         "model": {"name": "transformer_lm", "layers": 1, "width": 16, "heads": 2},
         "data": {"name": "synthetic", "kind": "tokens", "shape": [8], "num_classes": 2000, "num_samples": 64},
