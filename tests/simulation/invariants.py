@@ -41,6 +41,7 @@ class Invariants:
         self._members: list[Member] = []  # of the newest generation
         self.replacements = 0
         self._ordered_to_end: set[str] = set()
+        self._now = 0.0  # of the newest event: late ones are taken in at its time
         self._ran = False  # whether a generation ran before the event
         self._believed: dict[str, float] = {}  # worker to when another was last killed on its word
         simulation.observers.append(self._after_event)
@@ -63,6 +64,7 @@ class Invariants:
 
     def _after_event(self, event: Event, commands: list[Command]) -> None:
         self._note(event)
+        self._now = max(self._now, event.at)
         if isinstance(event, PeerAccused):
             self._check_accusation(event, {command.worker for command in commands if isinstance(command, Kill)})
         self._ran = isinstance(self._simulation.supervisor.state, Running)
@@ -119,11 +121,11 @@ class Invariants:
         if not self._ran or event.generation != len(self._sizes) or not {event.worker, event.accused} <= there:
             return
         if {event.worker, event.accused} <= killed:
-            return  # the run ends, and all with it
+            return  # the run ends, or the next generation has no place for the other one
         if event.accused in killed:
             since = self._believed.get(event.worker, float("-inf"))
-            assert event.at - since >= self._settings.budgets.give_back_after_s, f"{event.worker} was believed again"
-            self._believed[event.worker] = event.at
+            assert self._now - since >= self._settings.budgets.give_back_after_s, f"{event.worker} was believed again"
+            self._believed[event.worker] = self._now
         else:
             assert event.worker in killed, f"nobody pays for the wrong data that {event.worker} heard"
             assert event.worker in self._believed, f"{event.worker} is suspected at its first word"
