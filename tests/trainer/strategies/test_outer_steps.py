@@ -75,7 +75,7 @@ def test_meeting_after_every_step_is_the_mean_gradient_of_plain_descent(tmp_path
         np.testing.assert_allclose(workers.last_state[name], values, rtol=1e-4, atol=1e-6, err_msg=name)
 
 
-def test_nesterov_momentum_of_the_mean_difference(tmp_path):
+def test_nesterov_momentum_of_the_mean_difference(tmp_path, long):
     """The outer optimizer by its definition, from the states around two rounds of one replica."""
     options = {**OUTER, "train": {**OUTER["train"], "virtual_workers": 1, "steps": 6}}
     rate, momentum = 0.5, 0.8
