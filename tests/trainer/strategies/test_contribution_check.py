@@ -13,14 +13,14 @@ STEPS = 6
 CHECKED = {"elastic": {"check_every": "2st"}, "train": {"steps": STEPS}}
 
 
-@pytest.fixture
-def long(chaos_long):
-    if not chaos_long:
+@pytest.fixture(scope="module")
+def long(request):
+    if not request.config.getoption("--chaos-long"):
         pytest.skip("takes half a minute with the others: --chaos-long")
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
+def undisturbed(tmp_path_factory, long):
     return Workers(tmp_path_factory.mktemp("alone"), ["a"], train={"steps": STEPS}).train().digests
 
 
