@@ -106,14 +106,13 @@ class Loop:
             self._open_blocks(step)
         elif step % self._round == 0:
             self._at_boundary(step, result)
-        else:
-            self._put_off(step)
         return step
 
-    def _put_off(self, step: int) -> None:
-        """What is due now is done at the end of the round."""
+    def _catch_up(self, step: int) -> None:
+        """What was due within the round that ends now is done at its end: a rule of the step alone, so that a round
+        that is given up leaves nothing behind."""
         for due in (self._evaluation_due, self._histograms_due, self._saver.due):
-            if due.falls_on(step):
+            if due.next_step(step - self._round) < step:
                 due.put_off()
 
     def _leave(self, step: int, has_trained: bool) -> bool:
@@ -169,6 +168,8 @@ class Loop:
 
     def _at_boundary(self, step: int, result: LoopResult, saves: bool = True) -> None:
         self._boundary = step
+        if self._round > 1:
+            self._catch_up(step)
         last_step = self._session.total_steps
         if step % self._train.log_every == 0 or step == last_step:
             self._log(step, result)

@@ -181,3 +181,19 @@ class Workers:
     def digests(self) -> dict[str, bytes]:
         """The same as bytes, to be compared to the bit."""
         return {name: values.tobytes() for name, values in self.last_state.items()}
+
+
+def break_down(worker: Worker, step: int) -> None:
+    """From this step on, what this worker computes has one wrong bit."""
+    loop = worker.session.strategy.train_loop(worker.session.step, worker.session.state)
+    call = loop._call
+
+    def wrong(block, sums, empty_window, index, part, place=None):
+        finite, tensors = call(block, sums, empty_window, index, part, place)
+        if index is not None and worker.session.state.step >= step:
+            values = tensors[0].numpy().copy()
+            values[3:4].view("int32")[:] ^= 1
+            tensors = [values, *tensors[1:]]
+        return finite, tensors
+
+    loop._call = wrong

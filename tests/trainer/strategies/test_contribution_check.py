@@ -1,8 +1,11 @@
-"""A worker that computes wrongly is found before its numbers are used, and the curve stays, to the bit."""
+"""A worker that computes wrongly is found before its numbers are used, and the curve stays, to the bit.
+
+One such training is always run: that of `test_optimizer_shards.py`.
+"""
 
 import pytest
 
-from tests.trainer.strategies.elastic_workers import Accusation, Worker, Workers
+from tests.trainer.strategies.elastic_workers import Accusation, Workers, break_down
 from trainer.strategies.contribution_check import judge, third
 from trainer.strategies.dealing import pair
 
@@ -10,31 +13,15 @@ STEPS = 6
 CHECKED = {"elastic": {"check_every": "2st"}, "train": {"steps": STEPS}}
 
 
-@pytest.fixture
-def long(chaos_long):
-    if not chaos_long:
+@pytest.fixture(scope="module")
+def long(request):
+    if not request.config.getoption("--chaos-long"):
         pytest.skip("takes half a minute with the others: --chaos-long")
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
+def undisturbed(tmp_path_factory, long):
     return Workers(tmp_path_factory.mktemp("alone"), ["a"], train={"steps": STEPS}).train().digests
-
-
-def break_down(worker: Worker, step: int) -> None:
-    """From this step on, what this worker computes has one wrong bit."""
-    loop = worker.session.strategy.train_loop(worker.session.step, worker.session.state)
-    call = loop._call
-
-    def wrong(block, sums, empty_window, index, part, place=None):
-        finite, tensors = call(block, sums, empty_window, index, part, place)
-        if index is not None and worker.session.state.step >= step:
-            values = tensors[0].numpy().copy()
-            values[3:4].view("int32")[:] ^= 1
-            tensors = [values, *tensors[1:]]
-        return finite, tensors
-
-    loop._call = wrong
 
 
 def test_comparing_changes_no_bit(undisturbed, tmp_path, long):
@@ -43,7 +30,7 @@ def test_comparing_changes_no_bit(undisturbed, tmp_path, long):
     assert workers.digests == undisturbed
 
 
-def test_of_three_the_one_that_computes_wrongly_is_named_and_the_step_is_taken_without_it(undisturbed, tmp_path):
+def test_of_three_the_one_that_computes_wrongly_is_named_and_the_step_is_taken_without_it(undisturbed, tmp_path, long):
     workers = Workers(tmp_path, ["a", "b", "c"], **CHECKED)
     break_down(workers.workers["w1"], 3)
     workers.train()
