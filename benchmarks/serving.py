@@ -184,7 +184,7 @@ def measure(package: Path, asked: Asked, effort: Effort) -> dict[str, Any]:
                 times["gRPC"] += timed(lambda predict=predict: predict(request), effort.calls)
                 times["REST"] += timed(lambda connection=connection: rest_call(connection, body), effort.calls)
             connection.close()
-            flood = Flood.over_grpc(grpc_address, rest_address, request, DEADLINE_S)
+            flood = Flood(grpc_address, rest_address, request, DEADLINE_S)
             flood.in_flight(CONNECTIONS, STREAMS, 1)
             capacity = flood.in_flight(CONNECTIONS, STREAMS, effort.load_s).answered
             throughput.append(capacity)

@@ -1,8 +1,8 @@
-"""Load on a server from a client that costs next to nothing itself: h2load (Debian package nghttp2-client).
+"""Load on a gRPC server from a client that costs next to nothing itself: h2load (Debian package nghttp2-client).
 
 A client in Python needs more than a core for what a server on two cores answers, so that it would measure itself.
 h2load knows nothing of gRPC's statuses; what was answered is counted by the server's own metrics, and a deadline goes
-with each request. Over REST it speaks HTTP/1.1.
+with each request.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import struct
 import subprocess
 import tempfile
 import urllib.request
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 METHOD = "tensorflow.serving.PredictionService/Predict"
@@ -37,35 +36,22 @@ class Flood:
     """Sends one request again and again.
 
     Args:
-        url: Of the method.
-        rest_address: Whose metrics count.
-        body: As it is sent.
-        headers: Whole lines.
-        options: Of h2load, for the protocol.
+        grpc_address, rest_address: Of the server.
+        request: The message.
+        deadline_s: Of each request.
 
     Raises:
         SystemExit: h2load is not installed.
     """
 
-    def __init__(self, url: str, rest_address: str, body: bytes, headers: Sequence[str], *options: str) -> None:
+    def __init__(self, grpc_address: str, rest_address: str, request: Any, deadline_s: float) -> None:
         if shutil.which("h2load") is None:
             raise SystemExit("there is no h2load: install the package nghttp2-client")
-        self._url, self._metrics, self._body, self._options = url, f"http://{rest_address}/metrics", body, options
-        self._headers = [word for header in headers for word in ("--header", header)]
-
-    @classmethod
-    def over_grpc(cls, grpc_address: str, rest_address: str, request: Any, deadline_s: float) -> Flood:
-        """Of a PredictRequest with a deadline."""
+        self._url, self._metrics = f"http://{grpc_address}/{METHOD}", f"http://{rest_address}/metrics"
         message = request.SerializeToString()
-        body = b"\0" + struct.pack(">I", len(message)) + message  # gRPC's framing: not compressed, length
+        self._body = b"\0" + struct.pack(">I", len(message)) + message  # gRPC's framing: not compressed, length
         headers = ("content-type: application/grpc", "te: trailers", f"grpc-timeout: {int(1000 * deadline_s)}m")
-        return cls(f"http://{grpc_address}/{METHOD}", rest_address, body, headers)
-
-    @classmethod
-    def over_rest(cls, rest_address: str, path: str, body: bytes, deadline_s: float) -> Flood:
-        """Of a JSON body with a deadline; a connection has one request on its way at a time."""
-        headers = ("content-type: application/json", f"x-request-timeout-ms: {int(1000 * deadline_s)}")
-        return cls(f"http://{rest_address}{path}", rest_address, body, headers, "--h1")
+        self._headers = [word for header in headers for word in ("--header", header)]
 
     def in_flight(self, connections: int, streams: int, seconds: int) -> Load:
         """So many requests on their way all the time."""
@@ -79,17 +65,7 @@ class Flood:
         with tempfile.NamedTemporaryFile() as body:
             body.write(self._body)
             body.flush()
-            command = [
-                "h2load",
-                "--data",
-                body.name,
-                *self._headers,
-                "--duration",
-                str(seconds),
-                "--threads",
-                "1",
-                *self._options,
-            ]
+            command = ["h2load", "--data", body.name, *self._headers, "--duration", str(seconds), "--threads", "1"]
             before = self._answered()
             done = subprocess.run(
                 [*command, "--clients", str(connections), *options, self._url],

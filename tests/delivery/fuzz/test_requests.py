@@ -269,7 +269,7 @@ def test_bodies_over_rest(fuzzed: Fuzzed, rounds: Rounds):
     status, answer = post(fuzzed.alive(), PATHS[0], good)
     assert status == 200 and len(json.loads(answer)["predictions"]) == 2
     check((PATHS[0], good))
-    # Found this way: each was answered with 500 and a stack trace in the log.
+    # Each was answered with 500 and a stack trace in the log once.
     for found in (
         {"examples": [{"x": "\ud800"}]},
         {"examples": [{"\ud800": 1}]},
