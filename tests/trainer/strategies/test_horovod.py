@@ -1,7 +1,10 @@
 """Horovod's adapter: a worker alone everywhere, two as real processes where Horovod is installed."""
 
+import os
 import shutil
 import socket
+import subprocess
+import sys
 from importlib import metadata
 
 import numpy as np
@@ -9,7 +12,7 @@ import pytest
 
 from tests.trainer.sessions import losses, merged, small_config, small_session, weights
 from tests.trainer.strategies.test_multi_worker_mirrored import ALONE, TOLERANCE, curve, final_arrays
-from tests.trainer.workers import Workers
+from tests.trainer.workers import DEADLINE_S, ROOT, Workers
 from trainer.group import Group
 from trainer.observe.journal import read_journal
 from trainer.run_folder import RunFolder
@@ -22,6 +25,30 @@ from trainer.training import run_training
 
 TOGETHER = merged(ALONE, {"strategy": {"name": "horovod"}})
 NORMALISED = "tests.trainer.strategies.test_equal_curves:normalised_model"
+# One that begins with weights of its own, and is then changed in one bit behind the group's back.
+MEMBER = """
+import os, sys
+from types import SimpleNamespace
+import tensorflow as tf
+from trainer.group import Group
+from trainer.strategies.horovod_group import HorovodGroup
+from trainer.strategies.weight_check import WeightCheck, WeightsDiffer
+rank = int(sys.argv[1])
+check = WeightCheck(HorovodGroup(Group(rank, (sys.argv[2], "127.0.0.1:1"))))
+weights = tf.Variable([1.0, 2.0 + rank])
+state = SimpleNamespace(step=7, variables={"w": weights}, tensors=lambda: {"w": weights.read_value()})
+check.begin(state)
+print(weights.numpy().tolist())
+check.check(state)
+if rank:
+    weights.assign(weights * (1 + 2**-23))
+try:
+    check.check(state)
+except WeightsDiffer as error:
+    print(error, flush=True)
+check.end()
+os._exit(0)
+"""
 PROBLEM = installation_problem(package_folder(), metadata.version("tensorflow"))
 needs_horovod = pytest.mark.skipif(PROBLEM is not None, reason=PROBLEM or "")
 
@@ -92,6 +119,46 @@ def test_killed_workers_go_on_from_a_checkpoint_or_a_snapshot_to_the_bit(whole, 
         assert curve(tmp_path / folder) == curve(whole), folder
         for name, values in final_arrays(whole).items():
             np.testing.assert_array_equal(final_arrays(tmp_path / folder)[name], values, err_msg=name)
+
+
+@needs_horovod
+@pytest.mark.processes
+def test_three_workers_add_up_in_one_order(tmp_path):
+    """With two there is only one order. A sum whose parts are joined by chance would differ in its last bits."""
+    change = {"data": {"batch_size": 15}, "train": {"steps_per_loop": 4}, "evaluate": {"every": None}}
+    for name in ("one", "other"):
+        with Workers(tmp_path / name, merged(TOGETHER, change), num_workers=3) as workers:
+            assert [outcome["step"] for outcome in workers.outcomes()] == [12] * 3
+    assert curve(tmp_path / "one") == curve(tmp_path / "other") != []
+    for name, values in final_arrays(tmp_path / "one").items():
+        np.testing.assert_array_equal(final_arrays(tmp_path / "other")[name], values, err_msg=name)
+
+
+@needs_horovod
+@pytest.mark.processes
+def test_a_drift_that_horovod_does_not_notice_is_found_by_both():
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        held.bind(("", 0))
+        chief = f"127.0.0.1:{held.getsockname()[1]}"
+        members = [
+            subprocess.Popen(
+                [sys.executable, "-c", MEMBER, str(rank), chief],
+                cwd=ROOT,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for rank in (0, 1)
+        ]
+        try:
+            said = [member.communicate(timeout=DEADLINE_S)[0] for member in members]
+        finally:
+            for member in members:
+                member.kill()
+    for text in said:
+        assert text.splitlines()[0] == "[1.0, 2.0]", text
+        assert "after step 7 workers 1 hold other weights than the chief" in text
 
 
 @needs_horovod
