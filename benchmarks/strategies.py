@@ -65,12 +65,22 @@ class Pair:
         """Waits for the end of the warm-up."""
         for worker in self._workers:
             worker.warmed_up()
+        self._rest()
 
     def turn(self, num_steps: int) -> float:
         """Samples a second of both workers together: each counts the whole batch in its steps."""
         for worker in self._workers:
+            worker.go_on()
             worker.tell(num_steps)
-        return mean([worker.warmed_up()["samples_per_s"] for worker in self._workers])
+        speed = mean([worker.warmed_up()["samples_per_s"] for worker in self._workers])
+        self._rest()
+        return speed
+
+    def _rest(self) -> None:
+        """Horovod's threads look for work a thousand times a second, which would slow the others' turns."""
+        if self.strategy == HOROVOD:
+            for worker in self._workers:
+                worker.hold()
 
 
 def contenders() -> tuple[str, ...]:
