@@ -7,7 +7,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test docs lint format bench zoo chaos soak e2e browser clean fuzz
+.PHONY: help install run test docs lint format bench zoo chaos soak e2e horovod browser clean fuzz
 
 help: ## List these commands
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -62,6 +62,10 @@ fuzz: $(INSTALLED) ## Send made-up requests to a server and verify made-up packa
 
 e2e: $(INSTALLED) ## Train, sign, release, serve, change the version under load, shrink, and see drift, as a user does
 	$(BIN)/python -m pytest tests/e2e --e2e --capture=no --verbose
+
+horovod: $(INSTALLED) ## Build Horovod for the installed TensorFlow (6 minutes; needs cmake and a C++ compiler)
+	$(BIN)/python -m launch.horovod_build
+	$(BIN)/python -m pip install --quiet --no-build-isolation --constraint constraints.txt --editable '.[horovod]'
 
 browser: ## Install Chromium (Debian) and LiteRT.js for the page that runs a model in the browser
 	command -v chromium || apt-get install -y --no-install-recommends chromium

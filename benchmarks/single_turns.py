@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -122,9 +123,18 @@ class Contender:
         with contextlib.suppress(BrokenPipeError):  # its end shows in the missing answer
             print(word, file=self._process.stdin, flush=True)
 
+    def hold(self) -> None:
+        """Stops the process between two turns, for one whose threads go on when it waits."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Undoes `hold`."""
+        self._process.send_signal(signal.SIGCONT)
+
     def close(self) -> None:
         """Ends the worker by ending its input, and kills it if it does not listen; a second call does nothing."""
         assert self._process.stdin and self._process.stdout
+        self.go_on()
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
         try:

@@ -2,11 +2,12 @@
 
 python -m benchmarks.strategies [--quick] [--json FILE] [--models mlp,cnn,transformer] [--starts N] [--rounds N]
 
-The contenders: `elastic`, `multi_worker_mirrored`, and `one_device` twice, each worker on its half of the batch with no
-reduction at all, which is the ideal. Every contender is two processes with the whole real training in them, input and
-records included, with one thread a core between them as a run gives it to its workers. They are built and warmed up
-together and then take turns, one contender working at a time, in an order that rotates. A ratio is the median of the
-ratios of the rounds, so that a slow moment of the machine meets both sides; all is done in several starts.
+The contenders: `elastic`, `multi_worker_mirrored`, `horovod` where it is installed (`make horovod`), and `one_device`
+twice, each worker on its half of the batch with no reduction at all, which is the ideal. Every contender is two
+processes with the whole real training in them, input and records included, with one thread a core between them as a run
+gives it to its workers. They are built and warmed up together and then take turns, one contender working at a time, in
+an order that rotates. A ratio is the median of the ratios of the rounds, so that a slow moment of the machine meets
+both sides; all is done in several starts.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -25,9 +27,9 @@ from benchmarks.machine import describe_machine, print_machine, target_line, wri
 from benchmarks.single_turns import Contender
 from benchmarks.strategies_models import MODELS, NUM_WORKERS, WARM_UP_STEPS, batch_size
 from cluster.worker_environment import divide
+from trainer.strategies.horovod_installation import installation_problem, package_folder
 
-ELASTIC, MIRRORED, IDEAL = "elastic", "multi_worker_mirrored", "one_device"
-CONTENDERS = (ELASTIC, MIRRORED, IDEAL)
+ELASTIC, MIRRORED, HOROVOD, IDEAL = "elastic", "multi_worker_mirrored", "horovod", "one_device"
 
 
 TARGETS = {
@@ -63,27 +65,44 @@ class Pair:
         """Waits for the end of the warm-up."""
         for worker in self._workers:
             worker.warmed_up()
+        self._rest()
 
     def turn(self, num_steps: int) -> float:
         """Samples a second of both workers together: each counts the whole batch in its steps."""
         for worker in self._workers:
+            worker.go_on()
             worker.tell(num_steps)
-        return mean([worker.warmed_up()["samples_per_s"] for worker in self._workers])
+        speed = mean([worker.warmed_up()["samples_per_s"] for worker in self._workers])
+        self._rest()
+        return speed
+
+    def _rest(self) -> None:
+        """Horovod's threads look for work a thousand times a second, which would slow the others' turns."""
+        if self.strategy == HOROVOD:
+            for worker in self._workers:
+                worker.hold()
 
 
-def measure(model: str, starts: int, rounds: int, turn_s: float) -> dict[str, list[float]]:
+def contenders() -> tuple[str, ...]:
+    """Those that can be measured here."""
+    has_horovod = installation_problem(package_folder(), metadata.version("tensorflow")) is None
+    return (ELASTIC, MIRRORED, *([HOROVOD] if has_horovod else []), IDEAL)
+
+
+def measure(names: Sequence[str], model: str, starts: int, rounds: int, turn_s: float) -> dict[str, list[float]]:
     """Samples a second of each turn, by contender; as many turns for each.
 
     Args:
+        names: Of the contenders.
         model: Which training.
         starts: In each of which all processes are new.
         rounds: Of a start, in each of which every contender has a turn.
         turn_s: About how long a turn lasts.
     """
-    speeds: dict[str, list[float]] = {name: [] for name in CONTENDERS}
+    speeds: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(starts):
         with tempfile.TemporaryDirectory(dir=_memory()) as folder, contextlib.ExitStack() as stack:
-            pairs = [Pair(model, name, Path(folder) / name, stack) for name in CONTENDERS]
+            pairs = [Pair(model, name, Path(folder) / name, stack) for name in names]
             steps = {}
             for pair in pairs:
                 pair.warmed_up()
@@ -120,13 +139,14 @@ def targets_of(results: Mapping[str, Mapping[str, Sequence[float]]]) -> list[str
 def table_of(results: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
     """The medians as people read them."""
     lines = [f"{'samples/s (ms a step)':<26}" + "".join(f"{model:>22}" for model in results)]
-    for name in CONTENDERS:
+    names = list(next(iter(results.values())))
+    for name in names:
         cells = []
         for model, speeds in results.items():
             speed = median(speeds[name])
             cells.append(f"{speed:,.0f} ({1e3 * batch_size(model) / speed:.2f})")
         lines.append(f"  {name:<24}" + "".join(f"{cell:>22}" for cell in cells))
-    for other in (MIRRORED, IDEAL):
+    for other in (name for name in names if name != ELASTIC):
         cells = [f"{ratio(speeds, other):.2f}" for speeds in results.values()]
         lines.append(f"  {'elastic / ' + other:<24}" + "".join(f"{cell:>22}" for cell in cells))
     return "\n".join(lines)
@@ -150,7 +170,7 @@ def main() -> None:
     results: dict[str, Any] = {}
     for model in models:
         starts, rounds, turn_s = (1, 3, 0.5) if arguments.quick else (arguments.starts, arguments.rounds, 2.0)
-        results[model] = measure(model, starts, rounds, turn_s)
+        results[model] = measure(contenders(), model, starts, rounds, turn_s)
         if arguments.json:  # after each model, so that a long call that is interrupted leaves what it has
             write_result(arguments.json, machine, results, targets_of(results))
     print("\n" + table_of(results))

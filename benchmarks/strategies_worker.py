@@ -85,7 +85,7 @@ def main() -> None:
     with ReservedPort("127.0.0.1") as port:
         if strategy == "one_device":
             run_training(config, run, StopRequest(), on_progress=turns.boundary)
-        elif strategy == "multi_worker_mirrored":
+        elif strategy in ("multi_worker_mirrored", "horovod"):
             addresses = exchanged(folder, rank, port.address, NUM_WORKERS)
             run_training(config, run, StopRequest(), Group(rank, tuple(addresses)), on_progress=turns.boundary)
         else:

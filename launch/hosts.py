@@ -15,12 +15,14 @@ from launch.local_hosts import local_hosts, part_threads
 from launch.run_config import RunConfig
 from launch.tpu_run import check_wishes, tpu_hosts
 from trainer.run_folder import RunFolder
+from trainer.strategies.horovod_installation import check_horovod
 
 
 def check_backend(config: RunConfig) -> None:
-    """Makes sure that what the kind of cluster needs is installed. Call it before anything is written or started.
+    """Makes sure that what cluster and strategy need is installed. Call it before anything is written or started.
 
     Raises:
+        HorovodNotUsable: Horovod is asked for, and it is not installed or was built for another TensorFlow.
         RayClusterError: Ray is asked for and not installed.
         ValueError: a slice is asked for that cannot be, or the client of Cloud TPU is not installed.
     """
@@ -28,6 +30,8 @@ def check_backend(config: RunConfig) -> None:
         check_installed()
     if config.cluster.kind == "tpu":
         check_wishes(config)
+    if config.strategy.name == "horovod":
+        check_horovod()
 
 
 def hosts_of(

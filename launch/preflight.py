@@ -18,6 +18,7 @@ from launch.step_speed import measure_step
 from trainer.observe.number_text import format_bytes, format_count, format_duration, format_number
 from trainer.run_folder import RunFolder
 from trainer.skipped import Skipped, skipped_of
+from trainer.strategies.horovod_installation import check_horovod
 
 if TYPE_CHECKING:
     from trainer.session import Session
@@ -84,9 +85,12 @@ def try_out(config: RunConfig) -> Preflight:
 
     Raises:
         DataError: the data is missing or damaged.
+        HorovodNotUsable: Horovod is asked for and cannot be used.
         NonFiniteLoss: the loss of a first step is NaN or infinite.
         ValueError: model, task and data do not fit together.
     """
+    if config.strategy.name == "horovod":
+        check_horovod()
     import_tensorflow()
     import tensorflow as tf
 

@@ -66,6 +66,12 @@ class RunConfig(TrainingConfig):
                 f"elastic.outer_every={self.elastic.outer_every} is of strategy.name=elastic, which strategy.name=auto "
                 f"does not choose here: set strategy.name=elastic, or {name}=2 or more"
             )
+        if strategy == "horovod" and self.cluster.kind == "ray" and self.cluster.ray.gpus_per_worker > 1:
+            gpus = self.cluster.ray.gpus_per_worker
+            raise ValueError(
+                f"cluster.ray.gpus_per_worker={gpus:g} must be at most 1 with strategy.name=horovod, which has a "
+                f"process for each GPU: set it to 1 and {name}={workers * int(gpus)}"
+            )
         if self.is_elastic:
             problems = self._part_problems(name)
         else:

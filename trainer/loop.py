@@ -51,6 +51,7 @@ class Loop:
         self._progress = on_progress or (lambda step, phase: None)
         self._regrouping = session.strategy.regrouping
         self._broken = self._regrouping.broken if self._regrouping else ()
+        self._replication = session.strategy.replication
         config, epoch = session.config, session.order.steps_per_epoch
         self._train = config.train
         self._evaluation_due = Due(config.evaluate.every, epoch)
@@ -76,6 +77,8 @@ class Loop:
         session = self._session
         first_step = step = session.state.step
         self._skipped.look()
+        if self._replication is not None:
+            self._replication.begin(session.state)
         self._saver.rollback.begin()
         self._decisions.hear()  # what a group counted that this worker has just joined
         self._open_blocks(step)
@@ -123,12 +126,15 @@ class Loop:
                 has_trained = bool(agreement.from_chief(int(has_trained)))  # it saves, and takes all others for it
             if has_trained:
                 self._progress(step, "checkpoint")
+                self._check_replicas()
                 if step < self._session.total_steps:
                     self._saver.hand_over(step)
                 self._saver.save(step, wait=True)
             if agreement is not None:
                 # Nobody leaves before the checkpoint is durable: an end beside it would look like a failure.
                 agreement.from_chief(step)
+            if self._replication is not None:
+                self._replication.end()
         except self._broken:
             self._join_group(step)
             return False
@@ -183,11 +189,17 @@ class Loop:
             if self._saver.due.falls_on(step):
                 self._saver.due.put_off()  # all members would have to be here
         elif step < last_step and self._decisions.saves(step):
+            self._check_replicas()
             self._saver.save(step)
         every = self._saver.snapshot_interval.steps
         if every is not None and step % every < self._round and step < last_step:
             with self._recorder.trace.span("snapshot_stall", step):
                 self._saver.take_snapshot(step)
+
+    def _check_replicas(self) -> None:
+        """A state that is saved is that of all workers."""
+        if self._replication is not None:
+            self._replication.check(self._session.state)
 
     def _open_blocks(self, step: int) -> None:
         if self._reader is not None:

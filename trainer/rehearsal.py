@@ -21,8 +21,11 @@ from trainer.config.training import TrainingConfig
 from trainer.group import Group
 from trainer.session import build_session
 from trainer.strategies.choice import choose_strategy
+from trainer.strategies.horovod import Horovod
 from trainer.strategies.multi_worker_mirrored import MultiWorkerMirrored
+from trainer.strategies.strategy import Strategy
 
+_REHEARSED = {"multi_worker_mirrored": MultiWorkerMirrored, "horovod": Horovod}
 # A step holds the state as it was, as it becomes, and gradients and activations between the two.
 _STATES_OF_A_STEP = 4
 
@@ -33,7 +36,7 @@ class Interrupted(Exception):
 
 def can_rehearse(config: TrainingConfig, num_workers: int) -> bool:
     """Whether a config's strategy is one whose processes begin with everything again after a failure."""
-    return choose_strategy(config, num_workers, 0).config.name == "multi_worker_mirrored"
+    return choose_strategy(config, num_workers, 0).config.name in _REHEARSED
 
 
 def rehearse(
@@ -96,9 +99,9 @@ def _take_a_step(
     session.state.restore({name: tensor.numpy() for name, tensor in session.state.tensors().items()})
 
 
-def _alone(config: StrategyConfig, group: Group | None) -> MultiWorkerMirrored:
+def _alone(config: StrategyConfig, group: Group | None) -> Strategy:
     assert group is not None
-    return MultiWorkerMirrored(group, config, rehearsed=True)
+    return _REHEARSED[config.name](group, config, rehearsed=True)
 
 
 def _forget() -> None:

@@ -54,6 +54,12 @@ def problems(*overrides) -> tuple[str, ...]:
             "strategy.name=one_device cluster.workers=2",
             "cluster.workers=2 must have a strategy that spreads a step over workers, not .*",
         ),
+        (
+            "strategy.name=horovod cluster.kind=ray cluster.workers=2 cluster.ray.gpus_per_worker=2",
+            "cluster.ray.gpus_per_worker=2 must be at most 1 with strategy.name=horovod, .*: set it to 1 and "
+            "cluster.workers=4",
+        ),
+        ("strategy.name=horovod", "strategy.name=horovod must have at least two workers: set cluster.workers=2, or .*"),
         ("cluster.workers=0", "cluster.workers=0 must be above 0: choose a larger value"),
         ("cluster.workers=two", "cluster.workers=two must be a whole number: .*"),
         ("cluster.workers.min=1", r"cluster.workers.max is missing \(most training processes\): add it"),

@@ -7,20 +7,21 @@ from pydantic import Field, PositiveInt, model_validator
 from trainer.config.byte_size import ByteSize
 from trainer.config.section import Section
 
-OF_WORKERS = ("elastic", "multi_worker_mirrored", "parameter_server")
+OF_WORKERS = ("elastic", "multi_worker_mirrored", "horovod", "parameter_server")
 """The strategies that need several workers."""
 
 
 class StrategyConfig(Section):
     """How a step is distributed."""
 
-    name: Literal["auto", "one_device", "mirrored", "elastic", "multi_worker_mirrored", "parameter_server", "tpu"] = (
-        Field(
-            default="auto",
-            description="one device; a replica on each of this machine; workers that come and go (elastic); a replica "
-            "on each device of every worker; weights on parameter servers; or a replica on each core of a Cloud TPU. "
-            "auto chooses among the first four and says why",
-        )
+    name: Literal[
+        "auto", "one_device", "mirrored", "elastic", "multi_worker_mirrored", "horovod", "parameter_server", "tpu"
+    ] = Field(
+        default="auto",
+        description="one device; a replica on each of this machine; workers that come and go (elastic); a replica "
+        "on each device of every worker, added up by TensorFlow; one device in each worker, added up by Horovod; "
+        "weights on parameter servers; or a replica on each core of a Cloud TPU. "
+        "auto chooses among the first four and says why",
     )
     devices: PositiveInt | None = Field(
         default=None,
@@ -34,9 +35,10 @@ class StrategyConfig(Section):
         default="auto",
         description="how multi_worker_mirrored adds up: auto is a ring between CPUs and NCCL between GPUs",
     )
-    compression: Literal["none", "bfloat16"] = Field(
+    compression: Literal["none", "bfloat16", "float16"] = Field(
         default="none",
-        description="type in which multi_worker_mirrored sends gradients; bfloat16 halves the bytes and the precision",
+        description="type in which gradients are sent: bfloat16 by multi_worker_mirrored, float16 by horovod; either "
+        "halves the bytes and the precision",
     )
     parameter_servers: PositiveInt = Field(
         default=1, description="of parameter_server: how many of the workers hold the weights instead of computing"
@@ -70,6 +72,15 @@ class StrategyConfig(Section):
             raise ValueError(
                 f"strategy.devices={self.devices} must not be set with strategy.name={self.name}, which takes the "
                 "devices that each worker has: remove it"
+            )
+        if self.name == "horovod" and self.compression == "bfloat16":
+            raise ValueError(
+                "strategy.compression=bfloat16 is a type that Horovod cannot add up: set strategy.compression=float16"
+            )
+        if self.name != "horovod" and self.compression == "float16":
+            raise ValueError(
+                f"strategy.compression=float16 must have strategy.name=horovod, not {self.name}: set "
+                "strategy.compression=bfloat16"
             )
         if self.name == "tpu" and self.devices is not None:
             raise ValueError(

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from trainer.config.strategy import StrategyConfig
 from trainer.group import Group
+from trainer.strategies.horovod import Horovod
 from trainer.strategies.mirrored import Mirrored
 from trainer.strategies.multi_worker_mirrored import MultiWorkerMirrored
 from trainer.strategies.one_device import OneDevice
@@ -27,6 +28,7 @@ def build_strategy(config: StrategyConfig, group: Group | None = None) -> Strate
         group: The workers, where there are several.
 
     Raises:
+        HorovodNotUsable: Horovod is not installed, or does not fit TensorFlow.
         NotEnoughDevices: More GPUs are asked for than there are, or CPU devices were already started.
         TpuNotUsable, TpuUnreachable: This TensorFlow cannot drive a TPU, or there is none.
     """
@@ -35,6 +37,9 @@ def build_strategy(config: StrategyConfig, group: Group | None = None) -> Strate
     if config.name == "multi_worker_mirrored":
         assert group is not None, "checked with the config"
         return MultiWorkerMirrored(group, config)
+    if config.name == "horovod":
+        assert group is not None, "checked with the config"
+        return Horovod(group, config)
     if config.name == "parameter_server":
         assert group is not None, "checked with the config"
         return ParameterServer(group, config)

@@ -37,7 +37,16 @@ from trainer.strategies.one_device import OneDevice
 from trainer.strategies.optimizer_shards import OptimizerShards
 from trainer.strategies.outer_loop import OuterLoop
 from trainer.strategies.sharded_loop import ShardedLoop
-from trainer.strategies.strategy import NUM_VOTES, Agreement, Block, EvaluationLoop, Place, Regrouping, TrainLoop
+from trainer.strategies.strategy import (
+    NUM_VOTES,
+    Agreement,
+    Block,
+    EvaluationLoop,
+    Place,
+    Regrouping,
+    Replication,
+    TrainLoop,
+)
 
 
 class Elastic:
@@ -58,6 +67,7 @@ class Elastic:
         self._votes = GroupAgreement()
         self.agreement: Agreement | None = self._votes
         self.regrouping: Regrouping | None = self
+        self.replication: Replication | None = None
         self._parts: range | None = None
         self._has_state = False
         self._state: TrainState | None = None

@@ -48,3 +48,11 @@ def evaluation_totals(
     start = (tf.constant(1), tf.cast(tf.ensure_shape(first.sums, [num_sums]), tf.float64), arrays)
     _, totals, arrays = tf.while_loop(lambda done, *_: done < num_batches, body, start)
     return EvaluationSums(totals, {name: array.concat() for name, array in arrays.items()})
+
+
+def in_sample_order(values: tf.Tensor, num_batches: tf.Tensor) -> tf.Tensor:
+    """What workers have collected: from [W, K * b, ...], worker by worker, to [K * W * b, ...], batch by batch."""
+    shape = tf.shape(values)
+    split = tf.reshape(values, tf.concat([[shape[0], num_batches, -1], shape[2:]], 0))
+    by_batch = tf.transpose(split, [1, 0, 2, *range(3, len(values.shape) + 1)])
+    return tf.reshape(by_batch, tf.concat([[-1], shape[2:]], 0))

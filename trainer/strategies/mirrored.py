@@ -22,7 +22,7 @@ from trainer.step.state_tensors import StateTensors
 from trainer.strategies.arrivals import ArrivalCount
 from trainer.strategies.inner_loop import batch_of, evaluation_totals, packed_status
 from trainer.strategies.replicas import first_position, own_copy, own_slice
-from trainer.strategies.strategy import Agreement, Block, EvaluationLoop, LoopResult, Regrouping, TrainLoop
+from trainer.strategies.strategy import Agreement, Block, EvaluationLoop, LoopResult, Regrouping, Replication, TrainLoop
 from trainer.strategies.variable_update import variable_update
 
 _Tensors = TypeVar("_Tensors")
@@ -39,6 +39,7 @@ class Mirrored:
     agreement: Agreement | None = None
     arrivals: Callable[[], ArrivalCount] | None = None
     regrouping: Regrouping | None = None
+    replication: Replication | None = None
 
     def __init__(self, devices: Sequence[str]) -> None:
         self._strategy = tf.distribute.MirroredStrategy(

@@ -13,7 +13,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
@@ -27,10 +27,20 @@ from trainer.step.evaluation import EvaluationStep, EvaluationSums
 from trainer.step.gradients import Batch
 from trainer.step.state_tensors import Contribution, StateTensors
 from trainer.strategies.arrivals import ArrivalCount, Arrivals
-from trainer.strategies.inner_loop import batch_of, evaluation_totals, packed_status
+from trainer.strategies.inner_loop import batch_of, evaluation_totals, in_sample_order, packed_status
 from trainer.strategies.replicas import first_position, global_replica, own_copy, own_slice
-from trainer.strategies.strategy import NUM_VOTES, Agreement, Block, EvaluationLoop, LoopResult, Regrouping, TrainLoop
+from trainer.strategies.strategy import (
+    NUM_VOTES,
+    Agreement,
+    Block,
+    EvaluationLoop,
+    LoopResult,
+    Regrouping,
+    Replication,
+    TrainLoop,
+)
 from trainer.strategies.variable_update import variable_update
+from trainer.strategies.votes import Votes
 
 _SERVER_S = 60.0
 _LOOK_S = 0.005
@@ -73,6 +83,7 @@ class MultiWorkerMirrored:
         self._arrivals = Arrivals()
         self.arrivals: Callable[[], ArrivalCount] | None = self._arrivals.count
         self.regrouping: Regrouping | None = None
+        self.replication: Replication | None = None
 
     def scope(self) -> contextlib.AbstractContextManager:
         """Variables made within it have a copy on every device of every worker; the chief's initial values count."""
@@ -140,7 +151,7 @@ class MultiWorkerMirrored:
         def loop(iterator, num_batches: tf.Tensor) -> EvaluationSums:
             own = evaluation_totals(iterator, num_batches, step.metrics.size, evaluate)
             sums, collected = here(self._strategy.run(self._gather_over_workers, args=(own,)))[0]
-            in_order = {name: _in_sample_order(values, num_batches) for name, values in collected.items()}
+            in_order = {name: in_sample_order(values, num_batches) for name, values in collected.items()}
             return EvaluationSums(tf.reduce_sum(sums, 0), in_order)
 
         return loop
@@ -161,30 +172,12 @@ class MultiWorkerMirrored:
         return tf.nest.map_structure(lambda value: context.all_gather(value[None], 0)[::every], own)
 
 
-class WorkerAgreement:
-    """`Agreement` of the workers of a strategy.
-
-    Attributes:
-        own: float32 [V], this worker's votes.
-        sums: float32 [V], those of all replicas together, in the last call.
-    """
+class WorkerAgreement(Votes):
+    """`Agreement` of the workers of a strategy."""
 
     def __init__(self, strategy: tf.distribute.Strategy, is_chief: bool) -> None:
+        super().__init__()
         self._strategy, self._is_chief = strategy, is_chief
-        with tf.device("CPU:0"):
-            self.own = tf.Variable(tf.zeros([NUM_VOTES]), trainable=False, name="own_votes")
-            self.sums = tf.Variable(tf.zeros([NUM_VOTES]), trainable=False, name="votes")
-        self._last: list[bool] = [False] * NUM_VOTES
-
-    def cast(self, votes: Sequence[bool]) -> None:
-        """Hands over this worker's votes for the next call."""
-        if list(votes) != self._last:  # an assignment costs as much as a small step
-            self._last = list(votes)
-            self.own.assign([float(vote) for vote in votes])
-
-    def counted(self) -> list[bool]:
-        """For each vote, whether any worker cast it before the last call."""
-        return (self.sums.numpy() > 0).tolist()
 
     def from_chief(self, number: int) -> int:
         """The chief's number, on every worker."""
@@ -225,11 +218,3 @@ def _all_reduced(values):
         sums = context.all_reduce(tf.distribute.ReduceOp.SUM, [flat[i] for i in places])
         reduced |= zip(places, sums, strict=True)
     return tf.nest.pack_sequence_as(values, [reduced[i] for i in range(len(flat))])
-
-
-def _in_sample_order(values: tf.Tensor, num_batches: tf.Tensor) -> tf.Tensor:
-    """From [W, K * b, ...], worker by worker, to [K * W * b, ...], batch by batch."""
-    shape = tf.shape(values)
-    split = tf.reshape(values, tf.concat([[shape[0], num_batches, -1], shape[2:]], 0))
-    by_batch = tf.transpose(split, [1, 0, 2, *range(3, len(values.shape) + 1)])
-    return tf.reshape(by_batch, tf.concat([[-1], shape[2:]], 0))

@@ -15,7 +15,7 @@ from trainer.step.gradients import Batch
 from trainer.step.state_tensors import Contribution
 from trainer.strategies.arrivals import ArrivalCount
 from trainer.strategies.inner_loop import batch_of, evaluation_totals, gathered_batch_of, packed_status
-from trainer.strategies.strategy import Agreement, Block, EvaluationLoop, LoopResult, Regrouping, TrainLoop
+from trainer.strategies.strategy import Agreement, Block, EvaluationLoop, LoopResult, Regrouping, Replication, TrainLoop
 from trainer.strategies.variable_update import kernel_update, variable_update
 
 
@@ -27,6 +27,7 @@ class OneDevice:
     agreement: Agreement | None = None
     arrivals: Callable[[], ArrivalCount] | None = None
     regrouping: Regrouping | None = None
+    replication: Replication | None = None
 
     def scope(self) -> contextlib.AbstractContextManager:
         """Nothing to place: TensorFlow's default device is the one."""

@@ -29,7 +29,7 @@ from trainer.step.gradients import Batch
 from trainer.step.state_tensors import Contribution
 from trainer.strategies.arrivals import ArrivalCount
 from trainer.strategies.inner_loop import batch_of
-from trainer.strategies.strategy import Agreement, Block, EvaluationLoop, LoopResult, Regrouping, TrainLoop
+from trainer.strategies.strategy import Agreement, Block, EvaluationLoop, LoopResult, Regrouping, Replication, TrainLoop
 
 # Update rules that look at a whole weight at once: its pieces alone would be other weights.
 _OF_WHOLE_WEIGHTS = ("Lamb", "Adafactor")
@@ -56,6 +56,7 @@ class ParameterServer:
     agreement: Agreement | None = None
     arrivals: Callable[[], ArrivalCount] | None = None
     regrouping: Regrouping | None = None
+    replication: Replication | None = None
 
     def __init__(self, group: Group, config: StrategyConfig) -> None:
         self._config = config

@@ -127,6 +127,26 @@ class Regrouping(Protocol):
         ...
 
 
+class Replication(Protocol):
+    """How the states of workers stay equal, where every worker has its own and nothing else compares them."""
+
+    def begin(self, state: TrainState) -> None:
+        """Gives every worker the chief's state; called by all, before the first step and after a restore."""
+        ...
+
+    def check(self, state: TrainState) -> None:
+        """Compares the states; called by all at one step.
+
+        Raises:
+            WeightsDiffer: They are not equal.
+        """
+        ...
+
+    def end(self) -> None:
+        """No worker needs the others any more; called by all."""
+        ...
+
+
 class Strategy(Protocol):
     """Spreads a step over devices.
 
@@ -139,6 +159,7 @@ class Strategy(Protocol):
         agreement: Of the group's workers; None where there is one process.
         arrivals: Says from any thread what this worker has done while the others wait for it; None where nobody waits.
         regrouping: Of a process that can belong to one group after another; else None.
+        replication: Of workers whose states only equal updates keep equal; None where the strategy sees to it.
     """
 
     num_replicas: int
@@ -146,6 +167,7 @@ class Strategy(Protocol):
     agreement: Agreement | None
     arrivals: Callable[[], ArrivalCount] | None
     regrouping: Regrouping | None
+    replication: Replication | None
 
     def scope(self) -> contextlib.AbstractContextManager:
         """Within it model, optimizer and state are created."""

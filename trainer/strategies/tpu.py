@@ -22,7 +22,7 @@ from trainer.step.evaluation import EvaluationStep, EvaluationSums
 from trainer.step.gradients import Batch
 from trainer.strategies.arrivals import ArrivalCount
 from trainer.strategies.inner_loop import evaluation_totals
-from trainer.strategies.strategy import Agreement, Block, EvaluationLoop, LoopResult, Regrouping, TrainLoop
+from trainer.strategies.strategy import Agreement, Block, EvaluationLoop, LoopResult, Regrouping, Replication, TrainLoop
 from trainer.strategies.tpu_preflight import check_tensorflow
 from trainer.strategies.tpu_program import replica_program
 
@@ -42,6 +42,7 @@ class Tpu:
     agreement: Agreement | None = None
     arrivals: Callable[[], ArrivalCount] | None = None
     regrouping: Regrouping | None = None
+    replication: Replication | None = None
 
     def __init__(self, strategy: tf.distribute.Strategy) -> None:
         self._strategy = strategy

@@ -22,7 +22,7 @@ from trainer.step.build import Step, build_step
 from trainer.step.evaluation import EvaluationStep
 from trainer.strategies.arrivals import ArrivalCount
 from trainer.strategies.choice import Choice
-from trainer.strategies.strategy import Agreement, EvaluationLoop, Regrouping, TrainLoop
+from trainer.strategies.strategy import Agreement, EvaluationLoop, Regrouping, Replication, TrainLoop
 from trainer.strategies.tpu_program import replica_program
 
 
@@ -37,6 +37,7 @@ class Unplaced:
     agreement: Agreement | None = None
     arrivals: Callable[[], ArrivalCount] | None = None
     regrouping: Regrouping | None = None
+    replication: Replication | None = None
 
     def __init__(self, num_replicas: int) -> None:
         self.num_replicas = num_replicas

@@ -215,3 +215,16 @@ def test_histograms_need_tensorboard():
 def test_warm_start_patterns_are_regular_expressions():
     with pytest.raises(ValidationError, match="must be a regular expression"):
         TrainingConfig.model_validate(merged(MNIST, warm_start={"path": "runs/x", "include": ["("]}))
+
+
+@pytest.mark.parametrize(
+    ("strategy", "message"),
+    [
+        ({"name": "horovod", "compression": "bfloat16"}, r"Horovod cannot add up: set strategy.compression=float16"),
+        ({"name": "horovod", "devices": 2}, r"strategy.devices=2 must not be set with strategy.name=horovod"),
+        ({"compression": "float16"}, r"must have strategy.name=horovod, not auto: set strategy.compression=bfloat16"),
+    ],
+)
+def test_what_horovod_cannot_do_and_what_only_horovod_can(strategy, message):
+    with pytest.raises(ValidationError, match=message):
+        TrainingConfig.model_validate(merged(MNIST, strategy=strategy))
