@@ -101,7 +101,7 @@ class OptimizerShards:
         self._state = state
         self.units = units_of(state)
         self._dealt_names = {name for unit in self.units for name in (*unit.weights, *unit.slots)}
-        self.updates = tf.Variable(tf.ones([len(self.units)], tf.bool), trainable=False, name="updates")
+        self.updates = tf.Variable(tf.fill([len(self.units)], True), trainable=False, name="updates")
         self._held = set(range(len(self.units)))
         self._is_whole = True  # the weights of all units are those of the state's step
         self._collective: Collective | None = None
@@ -228,8 +228,8 @@ class OptimizerShards:
         if rank in senders:
             arrays = self._values(names)
         elif rank in receivers:
-            variables = [self._state.variables[name] for name in names]
-            arrays = [np.empty(v.shape, v.dtype.as_numpy_dtype) for v in variables]  # type: ignore[call-overload]
+            shapes = self._state.shapes()
+            arrays = [np.empty(*shapes[name]) for name in names]
         self._collective.transfer(senders, receivers, arrays)
         if rank in receivers:
             for name, array in zip(names, arrays, strict=True):
