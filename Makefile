@@ -52,7 +52,7 @@ zoo: $(INSTALLED) ## Train every config with every strategy, kill it, and compar
 	$(BIN)/python -m benchmarks.zoo --full --json benchmarks/zoo-results-$$(date +%F).json
 
 chaos: $(INSTALLED) ## Kill runs at random moments and compare their curves to the bit (long)
-	PHALANX_CHAOS_TABLE=benchmarks/chaos-ray-$$(date +%F).md $(BIN)/python -m pytest tests/chaos tests/launch/test_parameter_server.py --chaos-long --deselect tests/chaos/test_soak.py
+	PHALANX_CHAOS_TABLE=benchmarks/chaos-ray-$$(date +%F).md $(BIN)/python -m pytest tests/chaos tests/launch/test_parameter_server.py tests/trainer/strategies --chaos-long --deselect tests/chaos/test_soak.py
 
 soak: $(INSTALLED) ## Kill a part of an elastic run on Ray every 20 seconds, for an hour
 	PHALANX_SOAK_TABLE=benchmarks/soak-$$(date +%F).md $(BIN)/python -m pytest tests/chaos/test_soak.py --chaos-long --capture=no

@@ -40,6 +40,7 @@ class FakeSaver:
     def __init__(self, due: Due, ready: bool) -> None:
         self.due, self.ready = due, ready
         self.snapshot_interval = SnapshotInterval(20)
+        self.gathers = False
 
 
 class Worker:
