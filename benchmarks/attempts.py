@@ -27,8 +27,9 @@ from trainer.observe.trace import read_trace
 
 Figures = dict[str, Any]
 PATIENCE_S = 240.0
-# Ray's mode for machines without clusters: it does not take this machine's loopback address for another one.
-LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+# Ray's mode for machines without clusters: it does not take this machine's loopback address for another one. A driver
+# that is given an address does not look for the token that the head would want.
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "disabled"}
 _LOG_TAIL = 3000  # characters
 _LOOK_S = 0.05
 
