@@ -203,7 +203,7 @@ class Loop:
 
     def _open_blocks(self, step: int) -> None:
         if self._reader is not None:
-            self._reader.close()
+            self._reader.abandon()  # a recovery must not wait for blocks that nobody wants any more
         remaining = self._session.total_steps - step
         self._reader = self._session.blocks(self._saver.position.data_step(step), remaining)
 

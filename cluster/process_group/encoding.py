@@ -9,6 +9,7 @@ Sources: bfloat16 and float16 on the wire as in Horovod's compression; pairs of 
 Compression (Lin et al., ICLR 2018).
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -45,17 +46,17 @@ class Encoding(Protocol):
         ...
 
 
-class Halves:
+class Halves(ABC):
     """Two bytes for each number that has been settled, four for others."""
 
-    def settle(self, values: np.ndarray) -> None:  # noqa: D102
-        raise NotImplementedError
+    @abstractmethod
+    def settle(self, values: np.ndarray) -> None: ...  # noqa: D102
 
-    def _halves(self, values: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
+    @abstractmethod
+    def _halves(self, values: np.ndarray) -> np.ndarray: ...
 
-    def _whole(self, halves: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
+    @abstractmethod
+    def _whole(self, halves: np.ndarray) -> np.ndarray: ...
 
     def encode(self, rows: Sequence[Row]) -> np.ndarray:  # noqa: D102
         return np.concatenate([(self._halves(row) if settled else row).view(np.uint8) for row, settled in rows])

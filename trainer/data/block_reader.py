@@ -83,9 +83,13 @@ class BlockReader:
         assert num_steps <= self._used, "no more than was taken of this block"
         self._used -= num_steps
 
+    def abandon(self) -> None:
+        """Has the thread end by itself, when it has fetched what it is fetching; nobody waits for that."""
+        self._end()
+
     def close(self) -> None:
         """Ends the thread, when it has fetched what it is fetching."""
-        self._end()
+        self.abandon()
         self._thread.join(_END_S)
 
 

@@ -1,6 +1,7 @@
 import gc
 import threading
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -67,3 +68,23 @@ def test_the_thread_ends_with_its_reader():
     gc.collect()
     thread.join(10)
     assert not thread.is_alive()
+
+
+def test_a_reader_that_is_abandoned_lets_nobody_wait_for_what_it_still_fetches(monkeypatch):
+    may_end = threading.Event()
+
+    def read(number: tf.Tensor) -> tf.Tensor:
+        def wait() -> np.int64:
+            may_end.wait(60)
+            return np.int64(0)
+
+        return tf.numpy_function(wait, [], tf.int64) + number
+
+    reader = BlockReader(tf.data.Dataset.range(2).map(lambda i: {"x": tf.reshape(read(i), [1])}), 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(reader._thread, "join", lambda *_: pytest.fail("it waits for the thread"))
+        reader.abandon()
+    assert reader._thread.is_alive()
+    may_end.set()
+    reader.close()
+    assert not reader._thread.is_alive()

@@ -19,6 +19,7 @@ from tests.trainer.sessions import small_config
 from trainer.checkpoint.store import CheckpointStore
 from trainer.group import Group
 from trainer.membership import Joined
+from trainer.observe.metrics_log import read_metrics
 from trainer.run_folder import RunFolder
 from trainer.session import Session, build_session
 from trainer.stop_request import StopRequest
@@ -197,3 +198,9 @@ def break_down(worker: Worker, step: int) -> None:
         return finite, tensors
 
     loop._call = wrong
+
+
+def curve(workers: Workers) -> list[dict[str, Any]]:
+    """What a training has recorded, without what no two trainings have alike."""
+    changing = {"time", "examples_per_s", "data_wait"}
+    return [{k: v for k, v in line.items() if k not in changing} for line in read_metrics(workers.folder.metrics)]

@@ -14,12 +14,6 @@ CHECKED = {"elastic": {"check_every": "2st"}, "train": {"steps": STEPS}}
 
 
 @pytest.fixture(scope="module")
-def long(request):
-    if not request.config.getoption("--chaos-long"):
-        pytest.skip("takes half a minute with the others: --chaos-long")
-
-
-@pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, long):
     return Workers(tmp_path_factory.mktemp("alone"), ["a"], train={"steps": STEPS}).train().digests
 

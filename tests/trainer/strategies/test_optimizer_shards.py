@@ -5,8 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from tests.trainer.strategies.elastic_workers import Accusation, Died, Workers, break_down
-from trainer.observe.metrics_log import read_metrics
+from tests.trainer.strategies.elastic_workers import Accusation, Died, Workers, break_down, curve
 from trainer.strategies.optimizer_shards import OptimizerShards, ShardsLost, deal_units, holders_of
 
 STEPS = 8
@@ -17,21 +16,10 @@ PLAIN = {
 SHARDED = {**PLAIN, "elastic": {"shard_optimizer": True}, "checkpoint": {"every": "3st"}}
 
 
-def curve(workers: Workers) -> list[dict]:
-    changing = {"time", "examples_per_s", "data_wait"}
-    return [{k: v for k, v in line.items() if k not in changing} for line in read_metrics(workers.folder.metrics)]
-
-
 def shards_of(workers: Workers, name: str) -> OptimizerShards:
     shards = workers.workers[name].session.strategy._shards
     assert shards is not None
     return shards
-
-
-@pytest.fixture
-def long(chaos_long):
-    if not chaos_long:
-        pytest.skip("takes half a minute with the others: --chaos-long")
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tests.trainer.sessions import small_session, weights
-from tests.trainer.strategies.elastic_workers import Workers
-from trainer.observe.metrics_log import read_metrics
+from tests.trainer.strategies.elastic_workers import Workers, curve
 
 STEPS = 12
 OUTER = {
@@ -16,17 +15,6 @@ OUTER = {
     "evaluate": {"every": "4st"},
     "checkpoint": {"every": "5st", "max_overhead": None},
 }
-
-
-def curve(workers: Workers) -> list[dict]:
-    changing = {"time", "examples_per_s", "data_wait"}
-    return [{k: v for k, v in line.items() if k not in changing} for line in read_metrics(workers.folder.metrics)]
-
-
-@pytest.fixture
-def long(chaos_long):
-    if not chaos_long:
-        pytest.skip("takes half a minute with the others: --chaos-long")
 
 
 @pytest.fixture(scope="module")
