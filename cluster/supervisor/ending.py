@@ -30,9 +30,10 @@ def hand_over(run: Run, generation: int, within_s: float = float("inf")) -> _Nex
         generation: which one.
         within_s: seconds after which members that have not ended are killed, if that is soon.
 
-    Those that could form it themselves do not where all of them leave.
+    Those that could form it themselves do not where all of them are on hosts that leave or are set aside.
     """
-    if run.settings.reform and any(worker.remains for worker in run.fleet.acting.values()):
+    stay = {host.name for host in run.usable_hosts()}
+    if run.settings.reform and any(worker.remains and worker.host in stay for worker in run.fleet.acting.values()):
         return gathering.enter(run, run.now, run.now)
     by = run.now + min(run.settings.patience.stop_s, within_s)
     for host in run.fleet.draining.values():

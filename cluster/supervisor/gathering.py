@@ -89,7 +89,7 @@ def _try_to_form(run: Run, state: Gathering) -> _Next:
     # To wait before the next try makes sense where all begin anew.
     if (run.now < state.not_before and not survive) or run.fleet.num_seated + len(run.fleet.acting) < fewest:
         return state
-    hosts = run.usable_hosts()
+    hosts = run.hosts_to_form_on()
     size = scaling.size(candidates(hosts, reform), run.goal_size, waited_s, survive)
     if size is None:
         return state

@@ -62,6 +62,20 @@ class Run:
         policy = self.policies.hosts
         return [host for host in stay if not policy.is_aside(host.name)] if policy.num_aside else stay
 
+    def hosts_to_form_on(self) -> list[Host]:
+        """Those, and where members survive only on hosts that are set aside or leave, these as well.
+
+        They hold a state that no other has: they go on with it until others can take over.
+        """
+        hosts = self.usable_hosts()
+        if self.settings.reform:
+            names = {host.name for host in hosts}
+            holding = {worker.host for worker in self.fleet.acting.values() if worker.remains}
+            if names.isdisjoint(holding):
+                known = self.fleet.hosts.values()
+                hosts = [one for one in known if one.name in names or (one.name in holding and not one.released)]
+        return hosts
+
     def newest_snapshot(self) -> SnapshotPlace | None:
         """The snapshot to go on from: the newest on a host that stays; None: the newest checkpoint."""
         return self.snapshots.newest(

@@ -121,7 +121,10 @@ def _end_suspects(run: Run, state: Running, fact: MembersSuspected) -> State:
     if fact.is_proven:
         for host in dict.fromkeys(worker.host for worker in fact.workers):
             run.snapshots.distrust_host(host)
-            if not run.set_aside(host, "computes wrongly"):
+            if run.set_aside(host, "computes wrongly"):
+                for worker in run.fleet.hosts[host].workers.values():
+                    run.kill(worker, "its host computes wrongly")
+            else:
                 run.announce(f"{host} computes wrongly and is used on, because the run cannot do without it")
     else:
         titles = " or ".join(worker.title for worker in fact.workers)

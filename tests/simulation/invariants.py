@@ -145,7 +145,9 @@ class Invariants:
         assert fewest <= size <= sizes.max and (sizes.divides is None or sizes.divides % size == 0), f"{size} members"
         for host in {member.host for member in members}:
             carried = sum(member.host == host for member in members)
-            assert self._hosts.get(host), f"{host} is gone or leaves, and has {carried} members"
+            goes_on = [member.worker in self._formed for member in members if member.host == host]
+            may = self._hosts.get(host) or (host in self._hosts and self._settings.reform and all(goes_on))
+            assert may, f"{host} is gone or leaves, and has {carried} members"
             assert carried <= self._simulation.machines.hosts[host].slots
         if not self._settings.reform:
             self._check_that_older_generations_are_dead()

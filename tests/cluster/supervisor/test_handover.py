@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from cluster.assignment import SnapshotPlace
 from cluster.supervisor.commands import Form, Kill, ReleaseHost, StartWorker, Stop
-from cluster.supervisor.settings import Budgets, HangLimits, Settings, Sizes
+from cluster.supervisor.settings import Budgets, HangLimits, HostLimits, Settings, Sizes
 from cluster.supervisor.states import HandingOver, Running, Stopping
 from tests.cluster.supervisor.stage import SIGKILL, Stage, of, running, workers_of
 
@@ -204,6 +204,32 @@ def test_a_leaving_host_is_left_without_ending_the_survivors() -> None:
     assert not [kill for kill in stage.all(Kill) if kill.worker == "w1"]
     stage.exit("w2", code=0)
     assert isinstance(stage.supervisor.state, Running)
+
+
+def test_the_last_survivor_goes_on_although_its_host_is_set_aside() -> None:
+    sizes = Sizes(min=2, max=2, fewest_survivors=1, keep_s=5.0, grow_within_s=5.0)
+    settings = Settings(sizes=sizes, standbys=0, hosts=HostLimits(failures=1), reform=True)
+    stage = running(settings, a=2)
+    stage.join(b=2)
+    stage.progress(100)
+    stage.exit("w2", signal=SIGKILL)
+    assert "a failed repeatedly and is set aside for 600 s" in stage.texts
+    assert stage.members == ["w1"], "nobody else has its state, and nobody else is ready"
+    stage.progress(200)
+    stage.ready()  # others, on b
+    stage.wait_alive(60.0)
+    assert [stop.worker for stop in stage.all(Stop)] == ["w1"], "it saves, and those on b take over"
+    stage.snapshot("a", 260)
+    stage.exit("w1", code=0)
+    assert {member.host for member in stage.assignment.members} == {"b"} and len(stage.members) == 2
+    assert stage.assignment.restore == SnapshotPlace(260, "a")
+
+
+def test_survivors_on_a_host_that_leaves_go_on_until_others_are_ready() -> None:
+    stage = running(replace(TWO, reform=True, sizes=Sizes(min=2, max=2, fewest_survivors=1), standbys=0), a=1, b=1)
+    stage.drain("a", notice_s=60.0)
+    stage.exit("w2", signal=SIGKILL)
+    assert stage.members == ["w1"], "its state is the newest, for as long as it lives"
 
 
 def test_without_survivors_the_next_generation_waits_for_the_last_exit() -> None:
