@@ -1,5 +1,6 @@
 """Which hosts are set aside because they fail again and again, and how soon a host is tried again."""
 
+import math
 from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -8,7 +9,8 @@ from cluster.supervisor.settings import BackOff, HostLimits
 
 # A standby that has waited this long had a good start: what ends it now says nothing about the next start.
 _GOOD_START_S = 60.0
-_CLEARLY_MORE = 2.0  # times the mean of the other hosts
+# A host is suspected when failures that strike all hosts alike would strike it so often in less than this share of cases.
+_CHANCE = 0.05
 
 
 @dataclass
@@ -35,15 +37,15 @@ class HostsSetAside:
             others: the other hosts in use.
 
         Returns:
-            Whether the host ought to be set aside now: it fails again and again, and clearly more often than the others
-            do. Where all fail alike, it is not the host, and fewer hosts would only have more to carry.
+            Whether the host ought to be set aside now: it fails again and again, and more often than chance explains.
+            Where all fail alike, it is not the host, and fewer hosts would only have more to carry.
         """
         self._histories.setdefault(host, _History()).failures.append(now)
         number = self._recent(host, now)
         if number < self._limits.failures:
             return False
-        usual = sum(self._recent(other, now) for other in others) / max(1, len(others))
-        return number > _CLEARLY_MORE * usual
+        total = number + sum(self._recent(other, now) for other in others)
+        return _binomial_tail(number, total, 1 / (1 + len(others))) < _CHANCE
 
     def _recent(self, host: str, now: float) -> int:
         """How often a host failed within the window."""
@@ -122,3 +124,8 @@ class HostsSetAside:
         """Whether a worker may be started there now."""
         history = self._histories.get(host)
         return history is None or history.start_from <= now
+
+
+def _binomial_tail(least: int, trials: int, share: float) -> float:
+    """The probability that at least so many of the trials succeed, each with the probability `share`."""
+    return sum(math.comb(trials, k) * share**k * (1 - share) ** (trials - k) for k in range(least, trials + 1))

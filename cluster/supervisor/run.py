@@ -123,19 +123,24 @@ class Run:
         formed_at = [worker.formed_at for worker in acting if worker.formed_at is not None]
         return bool(formed_at) and (self.progress.stepped or self.now - max(formed_at) >= wait_s)
 
-    def set_aside(self, host: str, why: str = "failed repeatedly") -> bool:
+    def set_aside(self, host: str, why: str = "failed repeatedly", is_certain: bool = False) -> bool:
         """Sets a host aside, if the run can do without it.
 
         Args:
             host: its name.
             why: what it did, for the person.
+            is_certain: whether it is the host, and not chance that struck it.
 
         Returns:
             Whether that is so.
         """
         if self.policies.hosts.is_aside(host):
             return True
-        if not self.policies.scaling.suffices(capacity([one for one in self.usable_hosts() if one.name != host])):
+        others = [one for one in self.usable_hosts() if one.name != host]
+        if not self.policies.scaling.suffices(capacity(others)):
+            return False
+        # Where members go on with what is in their memory, a second host is worth more than a good one.
+        if self.settings.reform and len(others) < 2 and not is_certain:
             return False
         seconds = self.policies.hosts.set_aside(host, self.now)
         self.announce(f"{host} {why} and is set aside for {seconds:.0f} s")

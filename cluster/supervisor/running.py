@@ -121,7 +121,7 @@ def _end_suspects(run: Run, state: Running, fact: MembersSuspected) -> State:
     if fact.is_proven:
         for host in dict.fromkeys(worker.host for worker in fact.workers):
             run.snapshots.distrust_host(host)
-            if run.set_aside(host, "computes wrongly"):
+            if run.set_aside(host, "computes wrongly", is_certain=True):
                 for worker in run.fleet.hosts[host].workers.values():
                     run.kill(worker, "its host computes wrongly")
             else:
@@ -235,7 +235,7 @@ def _leave_slow_host(run: Run, state: Running) -> State:
             continue
         if not run.policies.hosts.is_aside(worker.host):
             others = [host for host in run.usable_hosts() if host.name != worker.host]
-            if capacity(others) < len(state.members) or not run.set_aside(worker.host, "is slow"):
+            if capacity(others) < len(state.members) or not run.set_aside(worker.host, "is slow", is_certain=True):
                 continue
             run.plan()
         if candidates(run.usable_hosts(), survivors=True) >= len(state.members):

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from cluster.assignment import SnapshotPlace
 from cluster.supervisor.commands import Form, Kill, ReleaseHost, StartWorker, Stop
 from cluster.supervisor.settings import Budgets, HangLimits, HostLimits, Settings, Sizes
@@ -210,19 +212,33 @@ def test_the_last_survivor_goes_on_although_its_host_is_set_aside() -> None:
     sizes = Sizes(min=2, max=2, fewest_survivors=1, keep_s=5.0, grow_within_s=5.0)
     settings = Settings(sizes=sizes, standbys=0, hosts=HostLimits(failures=1), reform=True)
     stage = running(settings, a=2)
-    stage.join(b=2)
+    stage.join(**{f"b{number}": 1 for number in range(20)})
     stage.progress(100)
     stage.exit("w2", signal=SIGKILL)
     assert "a failed repeatedly and is set aside for 600 s" in stage.texts
     assert stage.members == ["w1"], "nobody else has its state, and nobody else is ready"
     stage.progress(200)
-    stage.ready()  # others, on b
+    stage.ready()  # others, elsewhere
     stage.wait_alive(60.0)
-    assert [stop.worker for stop in stage.all(Stop)] == ["w1"], "it saves, and those on b take over"
+    assert [stop.worker for stop in stage.all(Stop)] == ["w1"], "it saves, and the others take over"
     stage.snapshot("a", 260)
     stage.exit("w1", code=0)
-    assert {member.host for member in stage.assignment.members} == {"b"} and len(stage.members) == 2
+    assert [member.host for member in stage.assignment.members] == ["b0", "b1"]
     assert stage.assignment.restore == SnapshotPlace(260, "a")
+
+
+@pytest.mark.parametrize("reform", [True, False])
+def test_one_of_two_hosts_is_set_aside_only_where_the_state_is_not_in_their_memory(reform) -> None:
+    sizes = Sizes(min=1, max=2, replace_within_s=1.0, keep_s=1.0, grow_within_s=1.0)
+    stage = running(Settings(sizes=sizes, standbys=0, budgets=Budgets(failures=100), reform=reform), a=1, b=1)
+    for _ in range(5):
+        stage.exit(next(member.worker for member in stage.assignment.members if member.host == "a"), signal=SIGKILL)
+        for _ in range(20):
+            stage.bury()
+            stage.ready()
+            stage.progress(100)
+            stage.wait_alive(1.0)
+    assert any("a failed repeatedly and is set aside" in text for text in stage.texts) == (not reform)
 
 
 def test_survivors_on_a_host_that_leaves_go_on_until_others_are_ready() -> None:

@@ -89,12 +89,13 @@ def test_impossible_sizes_are_refused() -> None:
 
 def test_a_host_is_set_aside_for_failures_within_a_window_and_comes_back() -> None:
     hosts = HostsSetAside(HostLimits(failures=3, window_s=60.0, aside_s=100.0), BackOff())
-    assert not hosts.fail("a", 0.0, ["b"]) and not hosts.fail("a", 30.0, ["b"])
-    assert not hosts.fail("a", 60.0, ["b"]), "the first is forgotten"
-    assert hosts.fail("a", 61.0, ["b"])
+    others = ["b", "c"]
+    assert not hosts.fail("a", 0.0, others) and not hosts.fail("a", 30.0, others)
+    assert not hosts.fail("a", 60.0, others), "the first is forgotten"
+    assert hosts.fail("a", 61.0, others)
     assert hosts.set_aside("a", 61.0) == 100.0 and hosts.is_aside("a")
     assert hosts.come_back(160.0) == [] and hosts.come_back(161.0) == ["a"]
-    assert not hosts.is_aside("a") and not hosts.fail("a", 162.0, ["b"])
+    assert not hosts.is_aside("a") and not hosts.fail("a", 162.0, others)
 
 
 def test_no_host_is_set_aside_where_all_fail_alike() -> None:
@@ -102,8 +103,16 @@ def test_no_host_is_set_aside_where_all_fail_alike() -> None:
     names = ["a", "b", "c"]
     struck = [(float(at), names[at % 3]) for at in range(30)]
     assert not any(hosts.fail(name, at, [other for other in names if other != name]) for at, name in struck)
-    assert [hosts.fail("a", 30.0 + at, ["b", "c"]) for at in range(12)] == [False] * 10 + [True] * 2
+    assert [hosts.fail("a", 30.0 + at, ["b", "c"]) for at in range(12)] == [False] * 8 + [True] * 4
     assert hosts.fail("b", 700.0, ["a", "c"]) is False, "what is long ago says nothing"
+
+
+def test_of_few_hosts_one_is_struck_more_often_before_it_is_suspected() -> None:
+    def strikes(others: list[str]) -> int:
+        hosts = HostsSetAside(HostLimits(failures=3), BackOff())
+        return next(number for number in range(1, 20) if hosts.fail("a", 0.0, others))
+
+    assert [strikes(others) for others in (["b"], ["b", "c"], list("bcdefgh"))] == [5, 3, 3]
 
 
 def test_starts_that_fail_are_tried_ever_later_until_one_becomes_a_member() -> None:
