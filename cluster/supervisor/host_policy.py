@@ -9,7 +9,7 @@ from cluster.supervisor.settings import BackOff, HostLimits
 
 # A standby that has waited this long had a good start: what ends it now says nothing about the next start.
 _GOOD_START_S = 60.0
-# A host is suspected when failures that strike all hosts alike would strike it so often in less than this share of cases.
+# A host is suspected when failures that strike all alike would strike it so often in less than this share of cases.
 _CHANCE = 0.05
 
 
