@@ -34,19 +34,16 @@ class RunEvents:
 
     def __init__(self, folder: RunFolder) -> None:
         self._run = folder.path.resolve().name
-        self._files = (Tail(folder.journal), Tail(folder.metrics))
-        self._newest = [float("-inf")] * len(self._files)
+        self._journal, self._metrics = Tail(folder.journal), Tail(folder.metrics)
+        self._newest_metrics = float("-inf")
         self._told: set[str] = set()  # workers that were to end
 
     def read(self) -> Iterator[str]:
         """Their lines, without the line break."""
-        found: list[dict[str, Any]] = []
-        for number, file in enumerate(self._files):
-            # Metrics are shortened when a run goes on from an earlier step, and then read again from their beginning.
-            new = [record for record in file.read() if record.get("time", 0.0) > self._newest[number]]
-            self._newest[number] = max([self._newest[number], *(record["time"] for record in new)])
-            found += new
-        for record in sorted(found, key=lambda record: record["time"]):
+        # Metrics are shortened when a run goes on from an earlier step, and then read again from their beginning.
+        metrics = [record for record in self._metrics.read() if record["time"] > self._newest_metrics]
+        self._newest_metrics = max([self._newest_metrics, *(record["time"] for record in metrics)])
+        for record in sorted([*self._journal.read(), *metrics], key=lambda record: record["time"]):
             if record.get("event") not in _LEFT_OUT:
                 yield encode_line(self._entry(record)).decode().rstrip("\n")
 

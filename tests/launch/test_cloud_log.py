@@ -68,6 +68,14 @@ def test_metrics_that_a_resumed_run_has_shortened_are_not_told_twice(folder):
     assert [line["step"] for line in read(events)] == [2]
 
 
+def test_events_of_one_instant_are_all_told_however_they_are_read(folder):
+    events = RunEvents(folder)
+    add(folder.journal, {"event": "worker_ready", "worker": "w1", "time": 5.0})
+    assert [line["worker"] for line in read(events)] == ["w1"]
+    add(folder.journal, {"event": "worker_ready", "worker": "w2", "time": 5.0})
+    assert [line["worker"] for line in read(events)] == ["w2"]
+
+
 def test_a_run_is_followed_to_its_end_and_the_command_shows_the_last_lines(folder, capsys):
     shown: list[str] = []
     fields = {"generation": 0, "rank": 0, "host": "a"}
