@@ -1,5 +1,6 @@
 """Shows what workers print on a terminal: each line with its rank, in the rank's colour."""
 
+import re
 import threading
 from collections import deque
 from collections.abc import Iterable
@@ -11,6 +12,13 @@ from cluster.worker_output import OutputLines
 _MOST_WAITING = 2000
 _COLOURS = (36, 33, 35, 32, 34, 31)
 _END_S = 2.0
+# Five lines in which TensorFlow's collectives say that a peer is gone. The supervisor says it in one sentence, and the
+# worker in another: these are only in the logs.
+_PEER_IS_GONE = re.compile(
+    r"E\d{4} .*(ring_alg|ring_reducer|base_collective_executor)\.cc:\d+\]"
+    r"|Additional GRPC error information from remote target"
+    r"|:UNKNOWN:Error received from peer"
+)
 
 
 class TerminalOutput:
@@ -36,7 +44,7 @@ class TerminalOutput:
         if output.rank is None and not self._standbys:
             return
         prefix = self._prefix(output)
-        self._queue(f"{prefix} {line}\n" for line in output.lines)
+        self._queue(f"{prefix} {line}\n" for line in output.lines if not _PEER_IS_GONE.match(line))
 
     def say(self, text: str) -> None:
         """Takes a sentence of the supervisor's, which must not wait for a terminal either."""

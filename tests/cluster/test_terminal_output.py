@@ -36,6 +36,22 @@ def test_each_line_carries_its_rank_and_on_a_terminal_its_colour(kind: type[io.S
     assert stream.getvalue() == f"{prefix} one\n{prefix} two\n"
 
 
+def test_what_tensorflow_says_five_times_of_a_dead_peer_is_only_in_the_logs():
+    stream = io.StringIO()
+    output = TerminalOutput(stream)
+    lines = (
+        "E0000 00:00:1796076819.733665   30670 ring_alg.cc:291] Aborting RingReduce with UNAVAILABLE: recvmsg:Connection",
+        "Additional GRPC error information from remote target /job:worker/replica:0/task:0 while calling /RecvBuf:",
+        ':UNKNOWN:Error received from peer  {grpc_message:"recvmsg:Connection reset by peer", grpc_status:14}',
+        "E0000 00:00:1796076819.733715   30670 base_collective_executor.cc:252] BaseCollectiveExecutor::StartAbort",
+        "UnavailableError: a peer is gone, and the group with it",
+        "E0000 00:00:1796076819.733715   30670 another.cc:1] an error of another kind",
+    )
+    output(OutputLines("w7", 1, lines))
+    output.close()
+    assert stream.getvalue() == f"[1] {lines[4]}\n[1] {lines[5]}\n"
+
+
 def test_standbys_are_shown_by_name_on_request():
     stream = io.StringIO()
     output = TerminalOutput(stream, standbys=True)
