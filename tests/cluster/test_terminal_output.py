@@ -40,7 +40,7 @@ def test_what_tensorflow_says_five_times_of_a_dead_peer_is_only_in_the_logs():
     stream = io.StringIO()
     output = TerminalOutput(stream)
     lines = (
-        "E0000 00:00:1796076819.733665   30670 ring_alg.cc:291] Aborting RingReduce with UNAVAILABLE: recvmsg:Connection",
+        "E0000 00:00:1796076819.733665   30670 ring_alg.cc:291] Aborting RingReduce with UNAVAILABLE: recvmsg",
         "Additional GRPC error information from remote target /job:worker/replica:0/task:0 while calling /RecvBuf:",
         ':UNKNOWN:Error received from peer  {grpc_message:"recvmsg:Connection reset by peer", grpc_status:14}',
         "E0000 00:00:1796076819.733715   30670 base_collective_executor.cc:252] BaseCollectiveExecutor::StartAbort",
