@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -27,6 +27,10 @@ from delivery.serving.json_log import MOST_TRACES, JsonLog
 from delivery.serving.observation import AnsweredBatch, BatchObserver
 from delivery.serving.settings import BatchingSettings
 from delivery.serving.signature import Signature
+from delivery.serving.trace_context import NO_TRACE, Trace
+
+if TYPE_CHECKING:
+    from delivery.serving.spans import Spans
 
 log = logging.getLogger("phalanx.serving")
 _SMOOTHING = 0.2
@@ -38,10 +42,16 @@ class _Waiting:
     inputs: Arrays
     rows: int
     deadline: float
-    trace: str
+    trace: Trace
     observed: bool
     queued: float
     answer: asyncio.Future[Arrays] = field(repr=False)
+
+
+class _Computed(NamedTuple):
+    answers: list[Arrays | Exception]
+    begun: float
+    seconds: float
 
 
 class BatchTimes:
@@ -83,6 +93,7 @@ class Batcher:
         observers: See each answered batch; none for a shadow.
         clock: Seconds, as `time.monotonic`.
         json_log: Is told of each batch.
+        spans: So is this one.
     """
 
     def __init__(
@@ -94,9 +105,10 @@ class Batcher:
         observers: Sequence[BatchObserver] = (),
         clock: Callable[[], float] = time.monotonic,
         json_log: JsonLog | None = None,
+        spans: Spans | None = None,
     ) -> None:
         self._model, self._version, self._settings, self._clock = model, version, settings, clock
-        self._observers, self._metrics, self._json_log = observers, metrics, json_log
+        self._observers, self._metrics, self._json_log, self._spans = observers, metrics, json_log, spans
         labels = (model, str(version))
         self._rows_seen = metrics.batch_rows.labels(*labels)
         self._seconds_seen = metrics.batch_seconds.labels(*labels)
@@ -117,7 +129,7 @@ class Batcher:
         return running + ahead + self.times.of(min(rows, largest))
 
     async def answer(
-        self, signature: Signature, inputs: Arrays, deadline: float, trace: str = "", observed: bool = True
+        self, signature: Signature, inputs: Arrays, deadline: float, trace: Trace = NO_TRACE, observed: bool = True
     ) -> Arrays:
         """Computes a request, together with others.
 
@@ -125,7 +137,7 @@ class Batcher:
             signature: Of this version's model.
             inputs: Checked already.
             deadline: By the clock; a request that is still waiting then is not computed.
-            trace: Id of its trace, for the log of its batch.
+            trace: Where it belongs, for what is told of its batch.
             observed: Whether the observers may see it; not if it is a copy of another one.
 
         Raises:
@@ -174,7 +186,7 @@ class Batcher:
             )
 
     def _queue(
-        self, signature: Signature, inputs: Arrays, rows: int, deadline: float, trace: str, observed: bool
+        self, signature: Signature, inputs: Arrays, rows: int, deadline: float, trace: Trace, observed: bool
     ) -> asyncio.Future[Arrays]:
         answer = asyncio.get_running_loop().create_future()
         waiting = _Waiting(signature, inputs, rows, deadline, trace, observed, self._clock(), answer)
@@ -220,30 +232,33 @@ class Batcher:
     def _largest(self) -> int:
         return self.times.largest_within(self._bound / 2)
 
-    def _compute(self, batch: list[_Waiting]) -> tuple[list[Arrays | Exception], float]:
-        started = time.perf_counter()
+    def _compute(self, batch: list[_Waiting]) -> _Computed:
+        begun, started = self._clock(), time.perf_counter()
         sizes = self._settings.sizes
         answers = compute(batch[0].signature, [one.inputs for one in batch], [one.rows for one in batch], sizes)
-        return answers, time.perf_counter() - started
+        return _Computed(answers, begun, time.perf_counter() - started)
 
-    def _finish(self, batch: list[_Waiting], done: asyncio.Future[tuple[list[Arrays | Exception], float]]) -> None:
+    def _finish(self, batch: list[_Waiting], done: asyncio.Future[_Computed]) -> None:
         self._running -= 1
         rows = sum(one.rows for one in batch)
         if (error := done.exception()) is not None:
-            traces = [one.trace for one in batch if one.trace][:MOST_TRACES]
+            traces = [one.trace.id for one in batch if one.trace.id][:MOST_TRACES]
             which = {"model": self._model, "version": self._version, "traces": traces}
             log.error("a batch failed", exc_info=error, extra=which)
             failure = ServingError("INTERNAL", "the server failed to compute the request; its log says why")
             answers: Sequence[Arrays | Exception] = [failure for _ in batch]
         else:
-            answers, seconds = done.result()
+            answers, begun, seconds = done.result()
             if not any(isinstance(answer, Exception) for answer in answers):  # halving says nothing about a size
                 self.times.add(rows, seconds)
             self._seconds_seen.observe(seconds)
             self._rows_seen.observe(rows)
             if self._json_log is not None:
-                traces = (one.trace for one in batch)
+                traces = (one.trace.id for one in batch)
                 self._json_log.batch(self._model, self._version, rows, seconds, traces)
+            if self._spans is not None:
+                waited = ((one.trace, one.queued) for one in batch)
+                self._spans.batch(self._model, self._version, rows, begun, seconds, waited)
         self._begin()  # before the answers are written, so that the next batch is computed meanwhile
         for one, answer in zip(batch, answers, strict=True):
             if one.answer.done():

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,6 +22,9 @@ from delivery.serving.settings import ServingSettings
 from delivery.serving.signature import Signature
 from delivery.serving.trace_context import NO_TRACE, Trace, continued, read_traceparent
 from delivery.serving.versions import Catalogue, ServedModel, ServedVersion
+
+if TYPE_CHECKING:
+    from delivery.serving.spans import Spans
 
 log = logging.getLogger("phalanx.serving")
 
@@ -89,6 +93,7 @@ class Gateway:
         clients: Are let in; None: everybody is.
         audit: Is told of every request.
         json_log: Is told of every request too.
+        spans: So is this one.
 
     Attributes:
         rehearses: Whether the server itself is all that can ask (`delivery/serving/rehearsal.py`): nobody need be let
@@ -103,9 +108,10 @@ class Gateway:
         clients: Clients | None = None,
         audit: AuditLog | None = None,
         json_log: JsonLog | None = None,
+        spans: Spans | None = None,
     ) -> None:
         self.settings, self.catalogue, self.metrics = settings, catalogue, metrics
-        self._clients, self._audit, self._json_log = clients, audit, json_log
+        self._clients, self._audit, self._json_log, self._spans = clients, audit, json_log, spans
         self.rehearses = False
         self._audit_failed = False
         self._shadows: set[asyncio.Task[None]] = set()
@@ -113,11 +119,14 @@ class Gateway:
     @property
     def traces(self) -> bool:
         """Whether every request gets a trace, which its answer names."""
-        return self._json_log is not None and not self.rehearses
+        return (self._json_log is not None or self._spans is not None) and not self.rehearses
 
     def trace(self, traceparents: Sequence[str]) -> Trace:
         """Where a request belongs that came with these headers."""
-        return continued(traceparents) if self.traces else read_traceparent(traceparents)
+        if not self.traces:
+            return read_traceparent(traceparents)
+        trace = continued(traceparents)
+        return trace if self._spans is None else self._spans.decided(trace)
 
     @contextmanager
     def counted(self, call: Call) -> Iterator[None]:
@@ -157,6 +166,8 @@ class Gateway:
             self.metrics.seconds_of(*labels).observe(seconds)
             if self._json_log is not None:
                 self._json_log.request(call, code, http_status, seconds)
+            if self._spans is not None:
+                self._spans.request(call, code, http_status, seconds)
             if not is_audited:
                 raise ServingError("UNAVAILABLE", "the audit log cannot be written, and nothing is answered without it")
 
@@ -210,7 +221,7 @@ class Gateway:
                     f"the request has {rows} rows, more than the {self.settings.limits.rows} allowed: send several",
                 )
             observed = not self.rehearses
-            outputs = await version.batcher.answer(signature, inputs, deadline, call.trace.id, observed)
+            outputs = await version.batcher.answer(signature, inputs, deadline, call.trace, observed)
             if not observed:
                 return Answered(version, signature, outputs)
             if target.version is None and not target.label and (shadow := model.shadow()) not in (None, version):

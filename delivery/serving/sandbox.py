@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from delivery.serving.landlock import NETWORK_SINCE, READ, Files, Ports, Ruleset, kernel_version
+from delivery.serving.otlp_endpoint import files_in, port_of
 from delivery.serving.settings import STANDARD_ERROR, ServingSettings
 
 _PACKAGES = ("trainer", "cluster", "delivery", "launch")
@@ -85,6 +86,10 @@ def confine(settings: ServingSettings) -> Confined:
         rules.allow(rules.files & ~Files.EXECUTE, [temporary])
         rules.allow(Files.REMOVE_DIR, [system])  # for the private folder itself, which is empty by then
         rules.allow_ports(Ports.BIND, [settings.grpc_port, settings.rest_port])
+        if settings.otlp_traces_endpoint is not None:
+            # The kernel knows of ports alone: this one may be called on any machine.
+            rules.allow_ports(Ports.CONNECT, [port_of(settings.otlp_traces_endpoint)])
+            rules.allow(READ, files_in(os.environ))
         try:
             rules.enforce()
         except RuntimeError as error:

@@ -9,6 +9,7 @@ import signal
 import socket
 import ssl
 from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import grpc
 import uvicorn
@@ -27,11 +28,18 @@ from delivery.serving.settings import STANDARD_ERROR, ServingSettings, TlsSettin
 from delivery.serving.version_keeper import VersionKeeper
 from delivery.serving.versions import Catalogue
 
+if TYPE_CHECKING:
+    from delivery.serving.spans import Spans
+
 log = logging.getLogger("phalanx.serving")
 
 
 class PortTaken(ValueError):
     """An address cannot be listened on. The message is one sentence for who runs the server."""
+
+
+class SpansMissing(ValueError):
+    """OpenTelemetry is not installed. The message is one sentence for who runs the server."""
 
 
 class _Uvicorn(uvicorn.Server):
@@ -61,12 +69,27 @@ async def serve(
         PortTaken: An address cannot be listened on.
         ClientsError: The file of the clients cannot be used.
         JsonLogError: The log cannot be written.
+        SpansMissing: Spans are asked for, and OpenTelemetry is not installed.
     """
-    if settings.json_log is None:
-        return await _serve(settings, ready, observers, None)
-    json_log = JsonLog(None if settings.json_log == STANDARD_ERROR else settings.json_log, settings.cloud_project)
-    with json_log.collecting():
-        return await _serve(settings, ready, observers, json_log)
+    with contextlib.ExitStack() as ending:
+        json_log, spans = None, None
+        if settings.json_log is not None:
+            place = None if settings.json_log == STANDARD_ERROR else settings.json_log
+            json_log = JsonLog(place, settings.cloud_project)
+            ending.enter_context(json_log.collecting())
+        if settings.otlp_traces_endpoint is not None:
+            spans = _spans(settings.otlp_traces_endpoint)
+            ending.callback(spans.close)
+        return await _serve(settings, ready, observers, json_log, spans)
+
+
+def _spans(endpoint: str) -> Spans:
+    try:
+        from delivery.serving.spans import Spans
+    except ModuleNotFoundError as error:
+        message = f"spans need {error.name}, which is not installed: pip install 'phalanx[opentelemetry]'"
+        raise SpansMissing(message) from None
+    return Spans(endpoint)
 
 
 async def _serve(
@@ -74,6 +97,7 @@ async def _serve(
     ready: Callable[[int, int], None],
     observers: Sequence[BatchObserver],
     json_log: JsonLog | None,
+    spans: Spans | None,
 ) -> int:
     loop, stopped = asyncio.get_running_loop(), asyncio.Future[int]()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -84,8 +108,8 @@ async def _serve(
     metrics, catalogue = ServingMetrics(), Catalogue([model.name for model in settings.models])
     clients = Clients(settings.clients) if settings.clients else None
     audit = AuditLog(settings.audit_log) if settings.audit_log else None
-    gateway = Gateway(settings, catalogue, metrics, clients, audit, json_log)
-    keeper = VersionKeeper(settings, catalogue, metrics, observers, json_log)
+    gateway = Gateway(settings, catalogue, metrics, clients, audit, json_log, spans)
+    keeper = VersionKeeper(settings, catalogue, metrics, observers, json_log, spans)
     loading = asyncio.ensure_future(keeper.load_all())
     await asyncio.wait([loading, stopped], return_when=asyncio.FIRST_COMPLETED)
     if stopped.done():

@@ -6,8 +6,9 @@ import ipaddress
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
+from delivery.serving.otlp_endpoint import checked
 from trainer.config.byte_size import ByteSize
 
 STANDARD_ERROR = Path("-")
@@ -125,6 +126,9 @@ class ServingSettings(Part):
     )
     cloud_project: Annotated[str, Field(pattern=r"^([a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]$")] | None = Field(
         default=None, description="Project of Google Cloud that traces in the JSON log are named after."
+    )
+    otlp_traces_endpoint: Annotated[str, AfterValidator(checked)] | None = Field(
+        default=None, description="Where OpenTelemetry's spans are posted to, with its path; none: no spans."
     )
     allow_insecure: bool = Field(default=False, description="Listen beyond this machine without TLS or authentication.")
     sandbox: Literal["on", "off"] = Field(

@@ -23,7 +23,7 @@ class Trace(NamedTuple):
         id: Of the trace, 32 hex digits.
         span: Of the request within this server, 16 hex digits; "" where nothing is logged.
         parent: Of the caller's span, 16 hex digits; "" where it named none.
-        sampled: Whether the caller records its spans.
+        sampled: Whether spans are recorded: as the caller says, or as the sampler does where spans are sent.
     """
 
     id: str = ""

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
@@ -30,6 +31,9 @@ from delivery.serving.version_folders import Wanted, wanted
 from delivery.serving.versions import Catalogue, ServedModel, ServedVersion, State
 from delivery.serving.warmup import warm_up
 
+if TYPE_CHECKING:
+    from delivery.serving.spans import Spans
+
 log = logging.getLogger("phalanx.serving")
 _LOADING_FACTOR = 2  # while a model is read, its files and its variables are both in memory
 
@@ -42,7 +46,7 @@ class VersionKeeper:
         catalogue: Is changed.
         metrics: Counts loads.
         observers: For the batchers.
-        json_log: For the batchers too.
+        json_log, spans: For the batchers too.
     """
 
     def __init__(
@@ -52,8 +56,10 @@ class VersionKeeper:
         metrics: ServingMetrics,
         observers: Sequence[BatchObserver] = (),
         json_log: JsonLog | None = None,
+        spans: Spans | None = None,
     ) -> None:
-        self._settings, self._catalogue, self._metrics, self._json_log = settings, catalogue, metrics, json_log
+        self._settings, self._catalogue, self._metrics = settings, catalogue, metrics
+        self._json_log, self._spans = json_log, spans
         self._drift = DriftWatch()
         self._observers = (self._drift, *observers)
         metrics.registry.register(DriftCollector(self._drift.monitors))
@@ -112,8 +118,15 @@ class VersionKeeper:
         model.versions[number] = version
         version.state = State.LOADING
         started = time.monotonic()
-        batching, told = self._settings.batching, self._json_log
-        batcher = Batcher(model.name, number, batching, self._metrics, self._observers, json_log=told)
+        batcher = Batcher(
+            model.name,
+            number,
+            self._settings.batching,
+            self._metrics,
+            self._observers,
+            json_log=self._json_log,
+            spans=self._spans,
+        )
         try:
             loaded = await self._in_thread(self._read, model.name, number, folder, batcher)
         except (ModelRefused, PackageRefused, OSError) as error:

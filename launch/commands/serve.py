@@ -29,6 +29,9 @@ def serve(
         Path | None, typer.Option(help="File of JSON lines: requests, batches, events; -: stderr.")
     ] = None,
     cloud_project: Annotated[str | None, typer.Option(help="Google Cloud project that its traces belong to.")] = None,
+    otlp_traces_endpoint: Annotated[
+        str | None, typer.Option(help="Post spans here by OTLP over HTTP. [what OTEL_EXPORTER_OTLP_ENDPOINT names]")
+    ] = None,
     allow_insecure: Annotated[bool, typer.Option(help="Listen beyond this machine without TLS or tokens.")] = False,
     sandbox: Annotated[
         str, typer.Option(help="off: keep all rights of this user; for kernels without Landlock.")
@@ -38,11 +41,13 @@ def serve(
 ) -> int:
     """Serve models by TensorFlow Serving's protocols until SIGTERM."""
     import logging
+    import os
     import signal
 
     import yaml
     from pydantic import ValidationError
 
+    from delivery.serving.otlp_endpoint import endpoint_in, is_off
     from delivery.serving.settings import STANDARD_ERROR, ServingSettings
 
     follow = {"alias": alias, "canary": canary, "canary_percent": canary_percent, "shadow": shadow}
@@ -57,6 +62,7 @@ def serve(
         "audit_log": audit_log,
         "json_log": json_log,
         "cloud_project": cloud_project,
+        "otlp_traces_endpoint": otlp_traces_endpoint,
         "allow_insecure": allow_insecure,
         "sandbox": sandbox,
     }
@@ -65,6 +71,13 @@ def serve(
         given["tls"] = {name: path for name, path in tls.items() if path is not None}
     if config is not None:
         given |= yaml.safe_load(config.read_text()) or {}
+    if is_off(os.environ):
+        given["otlp_traces_endpoint"] = None
+    elif given["otlp_traces_endpoint"] is None:
+        try:
+            given["otlp_traces_endpoint"] = endpoint_in(os.environ)
+        except ValueError as error:
+            raise RequestError(str(error)) from None
     try:
         settings = ServingSettings.model_validate(given)
     except ValidationError as error:
