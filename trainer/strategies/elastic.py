@@ -141,7 +141,8 @@ class Elastic:
         """Becomes a member of the next group, with the newest state that any of its members has.
 
         Args:
-            carried: What belongs to this worker's state besides its variables, as plain JSON.
+            carried: What belongs to this worker's state besides its variables, as plain JSON. It becomes what belongs
+                to the state that the worker takes over.
         """
         while True:
             try:
@@ -177,9 +178,14 @@ class Elastic:
                 self._has_state = True
             elif behind:
                 self._bring_up_to_date(collective, ahead, behind)
-            carried = words[rank if rank in ahead else ahead[0]]["carried"]
-            self._votes.last_counted = carried.pop("votes")
-            place = Place(joined, newest, carried)
+            # From one member to all, so that calls end at the same steps everywhere: the first one, which was the chief
+            # before if that is still there. It alone has measured, and may be a step behind.
+            first = next(word for word in words if word["step"] >= 0)
+            self._votes.last_counted = words[ahead[0]]["carried"]["votes"]
+            place = Place(joined, newest, {name: value for name, value in first["carried"].items() if name != "votes"})
+            # This worker's from now on, also if the group breaks before it is whole.
+            carried.clear()
+            carried.update(place.carried)
         self._parts = parts[rank]
         self.shard = Shard(self._parts.start, self._parts.stop, self.num_replicas)
         self._votes.collective = collective
