@@ -93,7 +93,14 @@ def _begin(cluster: RayCluster, name: str, run: Path, keep: Keep, probe: str) ->
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     nodes = cluster.nodes()
-    home = next((node for node in nodes if _OF_HEAD in node.total), nodes[0])
+    head = next((node for node in nodes if _OF_HEAD in node.total), None)
+    home = head or nodes[0]
+    # By the head's own resource: a mere wish for a node is forgotten by whoever has not heard of that node yet.
+    place: dict[str, Any] = (
+        {"resources": {_OF_HEAD: 0.001}}
+        if head
+        else {"scheduling_strategy": NodeAffinitySchedulingStrategy(home.id, soft=True)}
+    )
     until = time.monotonic() + _BEGIN_S
     while True:
         try:
@@ -105,7 +112,7 @@ def _begin(cluster: RayCluster, name: str, run: Path, keep: Keep, probe: str) ->
                     lifetime="detached",
                     max_restarts=-1,
                     num_cpus=0,
-                    scheduling_strategy=NodeAffinitySchedulingStrategy(home.id, soft=True),
+                    **place,
                 )
                 .remote(keep)
             )
