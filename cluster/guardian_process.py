@@ -42,7 +42,9 @@ def guard(descriptor: int) -> None:
             return
         os.setsid()
         until = time.monotonic() + stay_s
-        while (left_s := until - time.monotonic()) > 0 and any(os.path.exists(folder) for folder, _ in folders):
+        while folders and (left_s := until - time.monotonic()) > 0:
+            # Not held meanwhile: a successor that ends before this time is over is then the one that removes it.
+            folders = [(folder, held) for folder, held in folders if held is None or _is_free(folder, held)]
             time.sleep(min(1.0, left_s))
     for folder, held in folders:
         if held is None or _is_ours(folder, held):
@@ -66,6 +68,14 @@ def _is_ours(folder: bytes, held: int) -> bool:
         return os.path.samestat(os.stat(folder), os.fstat(held))
     except OSError:
         return False
+
+
+def _is_free(folder: bytes, held: int) -> bool:
+    """Whether the folder is there and no successor has taken it over; it is not held any more."""
+    is_free = _is_ours(folder, held)
+    with contextlib.suppress(OSError):
+        fcntl.flock(held, fcntl.LOCK_UN)
+    return is_free
 
 
 if __name__ == "__main__":

@@ -61,8 +61,6 @@ class AgentPlan:
         notice_s: seconds that a host has after SIGTERM to its agent.
         program: gives what workers run on the host; called on the node.
         storage: gives the host's memory; called on the node.
-        takes_over: whether what an earlier launcher has left in the host's memory is told and kept.
-        outlives: whether the host's memory stays for a while when the agent is killed.
         tpu: name of the slice of several nodes that this one is the first of; None: it is alone.
     """
 
@@ -77,8 +75,6 @@ class AgentPlan:
     notice_s: float
     program: Callable[[str], WorkerProgram]
     storage: Callable[[str], HostStorage]
-    takes_over: bool = False
-    outlives: bool = False
     tpu: str | None = None
 
 
@@ -114,7 +110,7 @@ class RayAgent:
                     f"it has phalanx {here} and not {self._installed}: install the same version on all nodes"
                 )
             answer_probe(Path(plan.run), plan.probe, plan.host)
-            self._storage.create(keep=[plan.host] if plan.takes_over else [])
+            self._storage.create(keep=[plan.host])
             agent = RemoteAgent(
                 plan.launcher,
                 plan.secret,
@@ -124,8 +120,8 @@ class RayAgent:
                 shares=_shares(plan, [str(gpu) for gpu in ray.get_gpu_ids()]),
                 address=ray.util.get_node_ip_address(),
                 folder=self._storage.folder,
-                outlives=plan.outlives,
-                held=self._storage.held(plan.host) if plan.takes_over else [],
+                outlives=True,  # the agent may die alone, and another come to the same host
+                held=self._storage.held(plan.host),
             )
         except (ValueError, OSError) as error:
             return Begun(this_process(), f"{plan.host} cannot serve this run: {error}")

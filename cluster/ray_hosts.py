@@ -117,6 +117,8 @@ class RayHosts(WorkersOfAgents):
         self._fetches: dict[tuple[int, str, str], Any] = {}
         self._first_joins: list[HostJoined | SnapshotTaken] | None = []
         self._known: set[str] = set()
+        self._returned: set[str] = set()  # of those, the ones whose agent is another than the first
+        self._refused: set[tuple[str, int, int]] = set()  # host, generation and step
         self._said = ""
         self._look_now = threading.Event()
         self._closing = threading.Event()
@@ -205,6 +207,8 @@ class RayHosts(WorkersOfAgents):
         if isinstance(event, SnapshotTaken):
             self._held[event.host] = (event.generation, event.step)
         if isinstance(event, HostJoined):
+            if event.host in self._known:
+                self._returned.add(event.host)
             self._known.add(event.host)
             self._look_now.set()
         if isinstance(event, HostJoined | SnapshotTaken):
@@ -215,7 +219,15 @@ class RayHosts(WorkersOfAgents):
         self._on_event(event)
 
     def _tell_of_left(self, snapshot: SnapshotTaken) -> None:
-        if self._may_restore(snapshot.generation, snapshot.step):
+        """An agent has found this in its host's memory, of an earlier launcher or of an agent that died alone.
+
+        Where an earlier launcher's is refused, it is for good. What was taken under the present supervisor, that one
+        judges itself: it may have given that past up.
+        """
+        one = (snapshot.host, snapshot.generation, snapshot.step)
+        if snapshot.host not in self._returned and not self._may_restore(*one[1:]):
+            self._refused.add(one)
+        if one not in self._refused:
             self._pass_on(snapshot)
 
     def _gone(self, host: str) -> None:
@@ -285,9 +297,6 @@ class RayHosts(WorkersOfAgents):
             notice_s=self._notice_s,
             program=self._program,
             storage=self._storage,
-            # Of a host that is lost and comes back, the supervisor has given the memory up.
-            takes_over=host not in self._known,
-            outlives=self._cluster is not None and self._cluster.is_own,
             tpu=slice.name if slice and len(slice.nodes) > 1 else None,
         )
         reservation, there = None, NodeAffinitySchedulingStrategy(node.id, soft=False)

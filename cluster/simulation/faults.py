@@ -105,6 +105,8 @@ class Faults:
                 simulation.crash(host, returns_after_s=None)
             case "host crashes and returns":
                 simulation.crash(host, returns_after_s=rng.uniform(0.5, 60.0))
+            case "agent dies alone":
+                simulation.crash(host, returns_after_s=rng.uniform(0.2, 4.0), keeps_memory=True)
             case "host is cut off":
                 simulation.cut_off(host, rng.choice([1.0, 4.0, 15.0]))
             case "host leaves with notice":

@@ -19,6 +19,7 @@ FAULTS = (
     "data is damaged between two hosts",
     "host crashes",
     "host crashes and returns",
+    "agent dies alone",
     "host is cut off",
     "host leaves with notice",
     "preemption wave",

@@ -10,7 +10,7 @@ from cluster.simulation.machines import Machines, SimulatedHost
 from cluster.simulation.scenario import Scenario
 from cluster.simulation.virtual_time import VirtualTime
 from cluster.supervisor.commands import Announce, Command, Finish, ReleaseHost, StartWorker
-from cluster.supervisor.events import Event, HostDraining, HostJoined, HostLost, StopRequested, Ticked
+from cluster.supervisor.events import Event, HostDraining, HostJoined, HostLost, SnapshotTaken, StopRequested, Ticked
 from cluster.supervisor.journal_replay import started_record, take_over
 from cluster.supervisor.records import to_record
 from cluster.supervisor.states import Waiting
@@ -89,15 +89,16 @@ class Simulation:
         self._announce_host(host)
         return host
 
-    def crash(self, host: SimulatedHost, returns_after_s: float | None) -> None:
-        """A machine ends. The runtime finds out, and then it may come back, with nothing in its memory."""
+    def crash(self, host: SimulatedHost, returns_after_s: float | None, keeps_memory: bool = False) -> None:
+        """A machine ends, or its agent. The runtime finds out, and then it may come back."""
         if host.alive:
+            kept = host.snapshot if keeps_memory else None
             self.machines.end_host(host)
             delay_s = self.rng.uniform(0.2, 3.0)
             self.time.after(delay_s, self._report_lost, host, self._incarnations[host.name], "it does not answer")
             if returns_after_s is not None:
                 self._planned_joins += 1
-                self.time.after(delay_s + returns_after_s, self._return, host)
+                self.time.after(delay_s + returns_after_s, self._return, host, kept)
 
     def release(self, host: SimulatedHost) -> None:
         """A host is given back: the machine ends."""
@@ -137,14 +138,19 @@ class Simulation:
     def _announce_host(self, host: SimulatedHost) -> None:
         self._incarnations[host.name] = self._incarnations.get(host.name, 0) + 1
         if self._is_up:
-            self._known_hosts[host.name] = self._incarnations[host.name]
-            self.hand(HostJoined(self.time.now, host.name, host.slots), host)
+            self._join(host)
 
-    def _return(self, host: SimulatedHost) -> None:
+    def _join(self, host: SimulatedHost) -> None:
+        self._known_hosts[host.name] = self._incarnations[host.name]
+        self.hand(HostJoined(self.time.now, host.name, host.slots), host)
+        if host.snapshot is not None:
+            self._send_event(host, SnapshotTaken(self.time.now, host.name, *host.snapshot))
+
+    def _return(self, host: SimulatedHost, kept: tuple[int, int] | None) -> None:
         self._planned_joins -= 1
         if self.machines.hosts[host.name].alive:
             return
-        again = SimulatedHost(host.name, host.slots)
+        again = SimulatedHost(host.name, host.slots, snapshot=kept)
         again.workers = host.workers  # names are never used twice: the new agent must not start them again
         self.machines.hosts[host.name] = again
         self._announce_host(again)
@@ -166,7 +172,7 @@ class Simulation:
         host.cut_off = False
         if not host.alive:
             self._planned_joins += 1
-            self.time.after(_LEASE_MARGIN_S + 4.0, self._return, host)
+            self.time.after(_LEASE_MARGIN_S + 4.0, self._return, host, None)
 
     # Messages.
 
@@ -258,8 +264,7 @@ class Simulation:
                 self.hand(HostLost(self.time.now, name, "it was gone when the supervisor came back"))
         for host in self.machines.hosts.values():
             if host.alive and (host.name not in self._known_hosts or host.name not in self.supervisor.hosts):
-                self._known_hosts[host.name] = self._incarnations[host.name]
-                self.hand(HostJoined(self.time.now, host.name, host.slots), host)
+                self._join(host)
 
     def _waits_rightly(self) -> bool:
         """Whether the run waits for resources that do not exist and never will."""

@@ -43,9 +43,8 @@ class SnapshotBook:
             self._held[host] = self._newest
 
     def lose(self, host: str) -> None:
-        """A host's memory is gone."""
+        """A host's memory is gone, or nobody is there to tell of it; whoever comes back tells what it still holds."""
         self._held.pop(host, None)
-        self._distrusted.pop(host, None)
 
     def begin(self, generation: int, step: int) -> None:
         """A generation went on from a step."""

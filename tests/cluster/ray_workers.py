@@ -20,7 +20,7 @@ if given is None:
 generation, total, own = given.generation, int(os.environ["STEPS"]), given.itself.host
 print(os.getpid(), file=open(folder / f"pid-{generation}-{given.rank}", "w"), flush=True)
 link.progressed(generation, 0, "restore")
-step = int((memory / f"{given.restore.host}.snapshot").read_text()) if given.restore else 0
+step = int((memory / f"{given.restore.host}.snapshot").read_text().split()[0]) if given.restore else 0
 assert not given.restore or step == given.restore.step, (step, given.restore)
 while step < total and not stop.is_set():
     (folder / f"arrived-{generation}-{given.rank}-{step}").touch()
@@ -31,7 +31,7 @@ while step < total and not stop.is_set():
     step += 1
     link.progressed(generation, step, "step")
     new = memory / f"{own}.{given.rank}"
-    new.write_text(str(step))
+    new.write_text(f"{step} {generation}")
     new.rename(memory / f"{own}.snapshot")
     link.snapshot_taken(generation, step)
     time.sleep(0.002)
@@ -59,7 +59,10 @@ class Memory:
 
     def held(self, host: str) -> list[tuple[int, int]]:
         path = self.snapshot(host)
-        return [(1, int(path.read_text()))] if path.exists() else []
+        if not path.exists():
+            return []
+        step, generation = path.read_text().split()
+        return [(int(generation), int(step))]
 
 
 def storage_in(folder: Path) -> partial[Memory]:

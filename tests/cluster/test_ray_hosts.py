@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from types import UnionType
 
 import psutil
 import pytest
@@ -19,7 +20,7 @@ from cluster.ray_hosts import RayHosts
 from cluster.runtime import Runtime
 from cluster.shared_folder import Probe
 from cluster.supervisor.commands import Command, Finish, Form
-from cluster.supervisor.events import Event, HostDraining, HostJoined, HostLost, Progressed, WorkerExited
+from cluster.supervisor.events import Event, HostDraining, HostJoined, HostLost, Progressed, SnapshotTaken, WorkerExited
 from cluster.supervisor.settings import Patience, Settings, Sizes
 from cluster.supervisor.supervisor import Supervisor
 from tests.cluster.agent_workers import read
@@ -92,7 +93,7 @@ class Run:
         assert not self._thread.is_alive(), (self.said, self.journal[-30:])
         return self.finish
 
-    def of(self, kind: type, **values: object) -> list:
+    def of(self, kind: type | UnionType, **values: object) -> list:
         return [
             item
             for item in list(self.journal)
@@ -138,7 +139,10 @@ def run(nodes: RayNodes, tmp_path: Path) -> Iterator[Callable[..., Run]]:
     for each in begun:
         each.runtime.request_stop("the test is over")
         each.end()
-        assert not [path for path in tmp_path.glob("memory-*")], "a host's memory outlived its agent"
+        # Of a host that is gone for good nobody is left to give it back; what is in a machine's memory goes with it.
+        ends = {event.host: isinstance(event, HostJoined) for event in each.of(HostJoined | HostLost)}
+        stayed = [host for host, joined_last in ends.items() if joined_last]
+        assert not [host for host in stayed if storage_in(tmp_path)(host).folder.exists()], "it outlived its agent"
 
 
 def replayed(journal: list[Event | Command], settings: Settings) -> list[Event | Command]:
@@ -172,8 +176,8 @@ def test_workers_agents_and_nodes_are_killed_and_the_run_ends_with_all_its_steps
     training.wait(lambda: identity_of(worker) is None)
     (tmp_path / "wait").write_text("200")
     training.wait(lambda: training.step(3) >= 200)
-    # The node lives: it serves again, with a memory that holds nothing.
-    training.wait(lambda: len(training.of(HostJoined, host=lost)) == 2)
+    # The node lives: it serves again, and tells what its memory still holds.
+    training.wait(lambda: len(training.of(SnapshotTaken, host=lost, generation=2, step=120)) == 2)
 
     agent = training.agent(3, 0)
     raylet, workers = agent.parent(), [child for child in agent.children() if "guardian" not in str(child.cmdline())]
@@ -196,8 +200,8 @@ def test_workers_agents_and_nodes_are_killed_and_the_run_ends_with_all_its_steps
     (tmp_path / "wait").unlink()
     assert training.end() == Finish("finished", "the training is complete at step 400")
     restored = [form.assignment.restore for form in training.of(Form) if form.assignment.rank == 0]
-    # Both members of generation 3 were on the node that survived, so that nobody else held their state.
-    assert [place and place.step for place in restored] == [None, 50, 120, None]
+    # Both members of generation 3 were on the node that survived: the other one holds what generation 2 had done.
+    assert [place and place.step for place in restored] == [None, 50, 120, 120]
     assert replayed(training.journal, training.settings) == training.journal
 
 
@@ -216,7 +220,7 @@ def test_a_snapshot_reaches_a_replacement_host_through_the_object_store(run, nod
     assert {one.itself.host for one in assignments} == {kept, new}
     assert {one.restore.host for one in assignments} == {kept} and assignments[0].restore.step >= 40
     fetched = storage_in(tmp_path)(new).snapshot(kept)
-    assert int(fetched.read_text()) == assignments[0].restore.step
+    assert int(fetched.read_text().split()[0]) == assignments[0].restore.step
     (tmp_path / "wait").unlink()
     assert training.end() == Finish("finished", "the training is complete at step 80")
 
