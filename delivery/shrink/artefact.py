@@ -29,6 +29,7 @@ class Artefact:
         name: Of its file, without suffix.
         quantize: One of `delivery.shrink.request.QUANTIZATIONS`.
         prune: Share of the hidden units that were taken out.
+        ties: Name of what its weights were tied by; "": nothing.
         num_parameters: Of the model before quantisation.
         size: Bytes of the file.
         compressed_size: Bytes after zlib.
@@ -54,6 +55,11 @@ class Artefact:
     refused: str | None = None
     path: Path | None = None
     outputs: np.ndarray | None = field(default=None, repr=False, compare=False)
+    ties: str = ""
+
+    def size_as(self, compressed: bool) -> int | None:
+        """Bytes of the file, or of it compressed; None where there is none."""
+        return self.compressed_size if compressed else self.size
 
     def as_json(self) -> dict[str, Any]:
         """Plain data, for the results file."""
@@ -61,6 +67,7 @@ class Artefact:
             "name": self.name,
             "quantize": self.quantize,
             "prune": self.prune,
+            "tied": self.ties or None,
             "parameters": self.num_parameters,
             "bytes": self.size,
             "compressed_bytes": self.compressed_size,
@@ -74,17 +81,24 @@ class Artefact:
         }
 
 
-def artefact_name(prune: float, quantize: str) -> str:
+def artefact_name(prune: float, quantize: str, ties: str = "") -> str:
     """What the files of a recipe are called.
 
-    >>> artefact_name(0.0, "int8"), artefact_name(0.975, "int4")
-    ('int8', 'pruned-0.975-int4')
+    >>> artefact_name(0.0, "int8"), artefact_name(0.975, "int4", "16values")
+    ('int8', 'pruned-0.975-16values-int4')
     """
-    return f"pruned-{prune:g}-{quantize}" if prune else quantize
+    return "-".join([*([f"pruned-{prune:g}"] if prune else []), *([ties] if ties else []), quantize])
 
 
 def make_artefact(
-    reference: Reference, work: Path, quantize: str, original: Quality, keep: float, folder: Path, prune: float = 0.0
+    reference: Reference,
+    work: Path,
+    quantize: str,
+    original: Quality,
+    keep: float,
+    folder: Path,
+    prune: float = 0.0,
+    ties: str = "",
 ) -> Artefact:
     """Converts, runs and judges one model; only one that passes every gate comes to lie in `folder`.
 
@@ -96,13 +110,14 @@ def make_artefact(
         keep: Share of it that the artefact has to keep.
         folder: Exists.
         prune: Share of the hidden units that the reference lacks.
+        ties: Name of what its weights are tied by.
 
     Returns:
         The artefact, refused or not. A crash of the converter or of the model is a refusal.
     """
-    name = artefact_name(prune, quantize)
+    name = artefact_name(prune, quantize, ties)
     facts: dict[str, Any] = {
-        "name": name, "quantize": quantize, "prune": prune, "num_parameters": reference.num_parameters
+        "name": name, "quantize": quantize, "prune": prune, "ties": ties, "num_parameters": reference.num_parameters
     }  # fmt: skip
     model = work / f"{quantize}.tflite"
     try:

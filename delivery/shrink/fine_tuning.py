@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+
 from delivery.shrink.pruning import Pruned
+from delivery.shrink.tying import Tied
 from trainer.checkpoint.format import folder_name, write_checkpoint
 from trainer.config.export import ExportConfig
 from trainer.config.optimizer import CosineSchedule
@@ -18,6 +21,9 @@ from trainer.run_folder import RunFolder
 Config = TypeVar("Config", bound=TrainingConfig)
 Train = Callable[[Config], None]
 """Carries a run of a config out, to its end; raises where it fails."""
+
+_TIED_RATE = 0.5
+"""Of the learning rate: the weights have been trained, and a shared one sums up many."""
 
 
 def fine_tuning_config(config: Config, place: Path, start: Path, pruned: Pruned, rate: float, epochs: float) -> Config:
@@ -47,12 +53,36 @@ def fine_tuning_config(config: Config, place: Path, start: Path, pruned: Pruned,
     )
 
 
-def write_start(place: Path, pruned: Pruned, rate: float) -> Path:
-    """Writes the pruned weights as a checkpoint, and returns its folder."""
-    folder = place / f"pruned-{rate:g}-start"
+def tied_config(config: Config, place: Path, start: Path, tied: Tied, name: str, epochs: float) -> Config:
+    """The config of the fine-tuning of tied weights, which stay tied.
+
+    Args:
+        config: Of the run whose weights were tied, or of the fine-tuning after its pruning.
+        place: Folder of fine-tuning runs.
+        start: Checkpoint of the tied weights.
+        tied: Says what stays.
+        name: Of the run.
+        epochs: Passes over the data.
+    """
+    learning_rate = _TIED_RATE * config.optimizer.learning_rate
+    optimizer = config.optimizer.model_copy(update={"schedule": CosineSchedule(), "learning_rate": learning_rate})
+    return config.model_copy(
+        update={
+            "run": config.run.model_copy(update={"dir": str(place), "name": name}),
+            "train": config.train.model_copy(update={"steps": None, "epochs": epochs, "xla": False}),
+            "optimizer": optimizer,
+            "warm_start": WarmStartConfig(path=str(start)),
+            "tied": tied.config,
+            "export": ExportConfig(enabled=False),
+        }
+    )
+
+
+def write_start(place: Path, arrays: Mapping[str, np.ndarray], name: str) -> Path:
+    """Writes weights to begin with as a checkpoint, and returns its folder."""
+    folder = place / f"{name}-start"
     folder.mkdir(parents=True, exist_ok=True)
-    arrays = {f"model/{path}": value for path, value in pruned.arrays.items()}
-    write_checkpoint(folder, 0, arrays, {"pruned": rate})
+    write_checkpoint(folder, 0, {f"model/{path}": value for path, value in arrays.items()}, {"made": name})
     return folder / folder_name(0)
 
 
@@ -74,6 +104,28 @@ def fine_tune(
         Config and folder of the run that holds the fine-tuned model.
     """
     place = folder.path / "shrink" / folder_name(step)
-    tuned = fine_tuning_config(config, place, write_start(place, pruned, rate), pruned, rate, epochs)
+    start = write_start(place, pruned.arrays, f"pruned-{rate:g}")
+    tuned = fine_tuning_config(config, place, start, pruned, rate, epochs)
+    train(tuned)
+    return tuned, RunFolder(tuned.run.folder)
+
+
+def fine_tune_tied(
+    config: Config, folder: RunFolder, tied: Tied, name: str, step: int, epochs: float, train: Train
+) -> tuple[Config, RunFolder]:
+    """Trains tied weights for some epochs; as `fine_tune`.
+
+    Args:
+        config: Of the run whose weights were tied, or of the fine-tuning after its pruning.
+        folder: Of the run that is shrunk.
+        tied: The weights.
+        name: Of what was done to them.
+        step: Of that run, that the weights come from.
+        epochs: Passes over the data.
+        train: Carries out the run.
+    """
+    place = folder.path / "shrink" / folder_name(step)
+    start = write_start(place, tied.arrays, name)
+    tuned = tied_config(config, place, start, tied, f"{name}-{epochs:g}ep", epochs)
     train(tuned)
     return tuned, RunFolder(tuned.run.folder)

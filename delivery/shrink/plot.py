@@ -28,10 +28,14 @@ def plot_of(
     chosen: Artefact | None = None,
     budget: int | None = None,
     keep: float | None = None,
+    compressed: bool = False,
 ) -> str:
-    """An SVG document with one dot an artefact that could be measured; one that was refused is hollow."""
-    measured = [one for one in artefacts if one.size and one.quality]
-    sizes = [float(one.size or 0) for one in measured] + ([float(budget)] if budget else [])
+    """An SVG document with one dot an artefact that could be measured; one that was refused is hollow.
+
+    Sizes are those of the files, or of them compressed.
+    """
+    measured = [one for one in artefacts if one.size_as(compressed) and one.quality]
+    sizes = [float(one.size_as(compressed) or 0) for one in measured] + ([float(budget)] if budget else [])
     values = [one.quality.value for one in measured if one.quality] + [original.value]
     least = original.value * keep if keep and original.rises else None
     if least is not None:
@@ -43,7 +47,7 @@ def plot_of(
         element("style", Markup(_STYLE)),
         _text(_LEFT, 30, f"{original.name} over size", "title"),
         _text(_LEFT, 48, "each dot one file; hollow: refused by a gate", "soft"),
-        *_axes(x, y, original.name),
+        *_axes(x, y, "size of the compressed file" if compressed else "size of the file"),
         _horizontal(y, original.value, f"trained model {original.value:.4g}"),
     ]
     if least is not None:
@@ -52,8 +56,11 @@ def plot_of(
         across = _across(x, budget)
         parts.append(_line(across, _TOP, across, _HEIGHT - _BOTTOM, "limit"))
         parts.append(_text(across - 6, _HEIGHT - _BOTTOM - 8, f"budget {_size_text(budget)}", "soft", "end"))
-    parts += [_dot(one, x, y, one is chosen) for one in sorted(measured, key=lambda one: one is chosen)]
-    parts += _legend({one.quantize for one in measured}, chosen)
+    parts += [
+        _dot(one, one.size_as(compressed) or 0, x, y, one is chosen)
+        for one in sorted(measured, key=lambda one: one is chosen)
+    ]
+    parts += _legend({one.quantize for one in measured}, chosen, compressed)
     svg = element(
         "svg", *parts, xmlns="http://www.w3.org/2000/svg", viewBox=f"0 0 {_WIDTH} {_HEIGHT}", width=_WIDTH,
         height=_HEIGHT, role="img",
@@ -61,7 +68,7 @@ def plot_of(
     return f"{svg}\n"
 
 
-def _axes(x: Scale, y: Scale, name: str) -> list[Markup]:
+def _axes(x: Scale, y: Scale, measured: str) -> list[Markup]:
     parts = []
     ticks = y.ticks()
     for tick, text in zip(ticks, tick_texts(ticks), strict=True):
@@ -71,7 +78,7 @@ def _axes(x: Scale, y: Scale, name: str) -> list[Markup]:
     for size in inside[:: 1 + len(inside) // 9]:
         parts.append(_line(_across(x, size), _TOP, _across(x, size), _HEIGHT - _BOTTOM, "grid"))
         parts.append(_text(_across(x, size), _HEIGHT - _BOTTOM + 20, _size_text(size), "soft", "middle"))
-    parts.append(_text((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 18, "size of the file (log scale)", "soft", "middle"))
+    parts.append(_text((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 18, f"{measured} (log scale)", "soft", "middle"))
     return parts
 
 
@@ -87,11 +94,11 @@ def _size_text(size: float) -> str:
     return f"{size:g} B"
 
 
-def _dot(artefact: Artefact, x: Scale, y: Scale, is_chosen: bool) -> Markup:
-    assert artefact.size and artefact.quality, "only measured artefacts are drawn"
-    across, down = _across(x, artefact.size), _down(y, artefact.quality.value)
+def _dot(artefact: Artefact, size: int, x: Scale, y: Scale, is_chosen: bool) -> Markup:
+    assert size and artefact.quality, "only measured artefacts are drawn"
+    across, down = _across(x, size), _down(y, artefact.quality.value)
     color = _COLORS[artefact.quantize]
-    title = f"{artefact.name}: {format_bytes(artefact.size)}, {artefact.quality.name} {artefact.quality.value:.4g}"
+    title = f"{artefact.name}: {format_bytes(size)}, {artefact.quality.name} {artefact.quality.value:.4g}"
     parts = [
         element("title", title),
         element("circle", cx=f"{across:.1f}", cy=f"{down:.1f}", r=5, stroke=color, stroke_width=1.8,
@@ -102,18 +109,18 @@ def _dot(artefact: Artefact, x: Scale, y: Scale, is_chosen: bool) -> Markup:
     return element("g", *parts)
 
 
-def _legend(quantizations: set[str], chosen: Artefact | None) -> list[Markup]:
+def _legend(quantizations: set[str], chosen: Artefact | None, compressed: bool) -> list[Markup]:
     left, down = _WIDTH - _RIGHT + 24, _TOP + 10
     parts = []
     for quantize in (name for name in _COLORS if name in quantizations):
         parts.append(element("circle", cx=left, cy=down - 4, r=5, fill=_COLORS[quantize]))
         parts.append(_text(left + 14, down, quantize))
         down += 22
-    if chosen and chosen.size and chosen.quality:
+    if chosen and (size := chosen.size_as(compressed)) and chosen.quality:
         parts.append(element("circle", class_="chosen", cx=left, cy=down + 8, r=7))
         parts.append(_text(left + 14, down + 12, "chosen"))
         for index, text in enumerate(
-            (chosen.name, format_bytes(chosen.size), f"{chosen.quality.name} {chosen.quality.value:.4g}")
+            (chosen.name, format_bytes(size), f"{chosen.quality.name} {chosen.quality.value:.4g}")
         ):
             parts.append(_text(left + 14, down + 32 + 18 * index, text, "soft"))
     return parts

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +13,40 @@ CONVERTED = ("float32", "float16", "dynamic", "int8")
 """What the converter makes: dynamic keeps weights in 8 bits, int8 activations too, float16 weights in 16."""
 
 QUANTIZATIONS = (*CONVERTED, "int4")
+
+MOST_CLUSTERS = 256
+
+
+@dataclass(frozen=True)
+class Ties:
+    """Few values and many zeros, which shrink the compressed file.
+
+    Attributes:
+        clusters: Values that the weights of a tensor may have, zero not counted where weights are sparse; None: any.
+        sparse: (N, M): N of each M neighbouring weights are kept; None: all are.
+    """
+
+    clusters: int | None = None
+    sparse: tuple[int, int] | None = None
+
+    def __bool__(self) -> bool:
+        return self.clusters is not None or self.sparse is not None
+
+    @property
+    def name(self) -> str:
+        """As it is part of the names of files.
+
+        >>> Ties(16, (2, 4)).name, Ties().name
+        ('2of4-16values', '')
+        """
+        parts = ["{}of{}".format(*self.sparse)] if self.sparse else []
+        return "-".join([*parts, *([f"{self.clusters}values"] if self.clusters else [])])
+
+    @property
+    def bits(self) -> float:
+        """What a weight takes if each value is as frequent as the others."""
+        density = self.sparse[0] / self.sparse[1] if self.sparse else 1.0
+        return density * (math.log2(self.clusters) if self.clusters else 32.0)
 
 
 @dataclass(frozen=True)
@@ -23,6 +59,7 @@ class Request:
         epochs: Of fine-tuning after pruning.
         keep: Share of the trained model's quality that every artefact must keep.
         budget: Most bytes of the file: the smallest model is looked for. None: `prune` and `quantize` say all.
+        ties: Asked of the weights after pruning. Sizes are then those of the compressed file.
     """
 
     quantize: tuple[str, ...] = CONVERTED[:1]
@@ -30,6 +67,7 @@ class Request:
     epochs: float = 10.0
     keep: float = 0.95
     budget: int | None = None
+    ties: Ties = Ties()
 
     def check(self) -> None:
         """Refuses what cannot be carried out, before anything is started.
@@ -46,11 +84,24 @@ class Request:
             raise ValueError(f"--keep {self.keep:g} must be above 0 and at most 1: 0.95 keeps 95% of the quality")
         if not self.epochs > 0:
             raise ValueError(f"--fine-tune {self.epochs:g} must be above 0 epochs: pruning without it ruins a model")
+        clusters, sparse = self.ties.clusters, self.ties.sparse
+        if clusters is not None and not 2 <= clusters <= MOST_CLUSTERS:
+            raise ValueError(f"--cluster {clusters} must lie between 2 and {MOST_CLUSTERS}: 16 keeps most models whole")
+        if sparse is not None and not 0 < sparse[0] < sparse[1]:
+            raise ValueError(f"--sparse {sparse[0]}:{sparse[1]} must keep fewer than all: 2:4 keeps two of each four")
         if self.budget is not None and self.prune is not None:
             raise ValueError("--prune must not be given with --budget, which looks for the rate: leave one out")
 
 
-def request_of(quantize: Sequence[str], prune: float | None, epochs: float, budget: str | None, keep: float) -> Request:
+def request_of(
+    quantize: Sequence[str],
+    prune: float | None,
+    epochs: float,
+    budget: str | None,
+    keep: float,
+    cluster: int | None = None,
+    sparse: str | None = None,
+) -> Request:
     """The request that options mean; a search without --quantize tries everything.
 
     Raises:
@@ -58,6 +109,8 @@ def request_of(quantize: Sequence[str], prune: float | None, epochs: float, budg
 
     >>> request_of([], None, 3, "2MB", 0.98).budget
     2000000
+    >>> request_of([], None, 3, None, 0.98, 16, "2:4").ties
+    Ties(clusters=16, sparse=(2, 4))
     >>> request_of(["int2"], None, 3, None, 0.98)
     Traceback (most recent call last):
     ValueError: --quantize int2 must be one of float32, float16, dynamic, int8, int4: choose one of them
@@ -69,6 +122,11 @@ def request_of(quantize: Sequence[str], prune: float | None, epochs: float, budg
         except ValueError as error:
             raise ValueError(f"--budget: {error}") from None
     kinds = tuple(dict.fromkeys(quantize)) or (CONVERTED[:1] if budget is None else QUANTIZATIONS)
-    request = Request(kinds, prune, epochs, keep, size)
+    kept = None
+    if sparse is not None:
+        if (found := re.fullmatch(r"([0-9]{1,3}):([0-9]{1,3})", sparse)) is None:
+            raise ValueError(f"--sparse {sparse} must be two numbers as in 2:4, which keeps two of each four weights")
+        kept = int(found[1]), int(found[2])
+    request = Request(kinds, prune, epochs, keep, size, Ties(cluster, kept))
     request.check()
     return request

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Generic
 
 from delivery.shrink.artefact import Artefact, make_artefact
-from delivery.shrink.fine_tuning import Config, Train, fine_tune
+from delivery.shrink.fine_tuning import Config, Train, fine_tune, fine_tune_tied
 from delivery.shrink.plot import plot_of
 from delivery.shrink.pruning import Pruned, check_prunable, prune
 from delivery.shrink.reference import Reference
-from delivery.shrink.request import QUANTIZATIONS, Request
+from delivery.shrink.request import QUANTIZATIONS, Request, Ties
 from delivery.shrink.search import best_of, fits, search
 from delivery.shrink.table import table_of, write_results
+from delivery.shrink.tying import tie
 from trainer.atomic_file import write_whole
 from trainer.run_folder import RunFolder
 
@@ -71,6 +72,7 @@ def shrink_run(
     Raises:
         ShrinkFailed: Nothing passed its gates, or nothing that fits was found.
         PruningRefused: The model has no units that can be taken out.
+        ValueError: It has no weights that can be tied.
         RunFolderError: The run has no checkpoint.
         OSError: The folder cannot be written.
     """
@@ -81,13 +83,14 @@ def shrink_run(
         check(shrinking.reference)
         artefacts = shrinking.searched() if request.budget else shrinking.made(request.prune or 0.0)
     original = shrinking.reference.quality
-    chosen = best_of(artefacts, request.budget) if request.budget else None
-    artefacts.sort(key=lambda one: (one.prune, QUANTIZATIONS.index(one.quantize)))
+    compressed = bool(request.ties)
+    chosen = best_of(artefacts, request.budget, compressed) if request.budget else None
+    artefacts.sort(key=lambda one: (one.prune, one.ties, QUANTIZATIONS.index(one.quantize)))
     description = {"run": folder.path.resolve().name, "step": shrinking.reference.step}
     description |= {"keep": request.keep, "budget_bytes": request.budget, **shrinking.reference.describe()}
     target = shrinking.target
     write_results(target, artefacts, original, chosen, description, command)
-    write_whole(target / "results.svg", plot_of(artefacts, original, chosen, request.budget, request.keep))
+    write_whole(target / "results.svg", plot_of(artefacts, original, chosen, request.budget, request.keep, compressed))
     table = table_of(artefacts, original, chosen)
     if chosen is not None:
         assert chosen.path is not None
@@ -124,9 +127,14 @@ class _Shrinking(Generic[Config]):
             stale.unlink()
 
     def made(self, rate: float) -> list[Artefact]:
-        """All asked-for quantisations at one pruning rate."""
-        reference = self.reference if rate == 0 else self._fine_tuned(rate)
-        work = self._work / f"{rate:g}"
+        """All asked-for quantisations at one pruning rate; in a search without ties too."""
+        ties = self._request.ties
+        config, reference = (self._config, self.reference) if rate == 0 else self._fine_tuned(rate)
+        untied = self._converted(reference, rate, Ties()) if not ties or self._request.budget else []
+        return untied + (self._converted(self._tied(config, reference, rate), rate, ties) if ties else [])
+
+    def _converted(self, reference: Reference, rate: float, ties: Ties) -> list[Artefact]:
+        work = self._work / f"{rate:g}{ties.name}"
         work.mkdir()
         artefacts = []
         with ExitStack() as stack:
@@ -134,10 +142,11 @@ class _Shrinking(Generic[Config]):
             stack.callback(shutil.rmtree, work, ignore_errors=True)
             reference.save(work)
             for quantize in self._request.quantize:
-                if not fits(reference.num_parameters, quantize, self._request.budget):
+                compressed = bool(self._request.ties)
+                if not fits(reference.num_parameters, quantize, self._request.budget, ties, compressed):
                     continue
                 artefact = make_artefact(
-                    reference, work, quantize, self.reference.quality, self._request.keep, self.target, rate
+                    reference, work, quantize, self.reference.quality, self._request.keep, self.target, rate, ties.name
                 )
                 self._say(f"{artefact.name}: {artefact.refused or 'passed'}")
                 artefacts.append(artefact)
@@ -145,8 +154,14 @@ class _Shrinking(Generic[Config]):
 
     def searched(self) -> list[Artefact]:
         """Quantisations at the pruning rates that the search tries."""
-        budget, quantize = self._request.budget, self._request.quantize
-        return search(self.made, lambda rate: self._pruned(rate).num_parameters, budget, quantize)
+        request = self._request
+        return search(
+            self.made,
+            lambda rate: self._pruned(rate).num_parameters,
+            request.budget,
+            request.quantize,
+            ties=request.ties,
+        )
 
     def _pruned(self, rate: float) -> Pruned:
         if rate == 0:
@@ -154,11 +169,19 @@ class _Shrinking(Generic[Config]):
         reference = self.reference
         return prune(reference.model, self._config.model, reference.arrays, reference.representative, rate)
 
-    def _fine_tuned(self, rate: float) -> Reference:
+    def _fine_tuned(self, rate: float) -> tuple[Config, Reference]:
         pruned = self._pruned(rate)
         before, after = self.reference.num_parameters, pruned.num_parameters
         self._say(f"pruning {rate:.3g} of the units leaves {after:,} of {before:,} parameters; fine-tuning")
         config, folder = fine_tune(
             self._config, self._folder, pruned, rate, self.reference.step, self._request.epochs, self._train
         )
-        return Reference(config, folder)
+        return config, Reference(config, folder)
+
+    def _tied(self, config: Config, reference: Reference, rate: float) -> Reference:
+        request = self._request
+        name = "-".join([*([f"pruned-{rate:g}-{request.epochs:g}ep"] if rate else []), request.ties.name])
+        self._say(f"tying weights ({request.ties.name}); fine-tuning")
+        tied = tie(reference.arrays, request.ties)
+        step = self.reference.step
+        return Reference(*fine_tune_tied(config, self._folder, tied, name, step, request.epochs, self._train))

@@ -22,6 +22,8 @@ def export(
     to: Annotated[str, typer.Option("--to", help="saved_model; litert for phones and the edge; web.")] = "saved_model",
     quantize: Annotated[list[str] | None, LITERT_OPTIONS["quantize"]] = None,
     prune: Annotated[float | None, LITERT_OPTIONS["prune"]] = None,
+    cluster: Annotated[int | None, LITERT_OPTIONS["cluster"]] = None,
+    sparse: Annotated[str | None, LITERT_OPTIONS["sparse"]] = None,
     fine_tune: Annotated[float, LITERT_OPTIONS["fine_tune"]] = 10.0,
     budget: Annotated[str | None, LITERT_OPTIONS["budget"]] = None,
     keep: Annotated[float, LITERT_OPTIONS["keep"]] = 0.95,
@@ -34,7 +36,7 @@ def export(
         raise RequestError(
             f"--checkpoint, --ema, --version, --name and --key are for --to saved_model, not {to}: leave them out"
         )
-    if export_to(to, run, quantize or [], prune, fine_tune, budget, keep, litert_js):
+    if export_to(to, run, quantize or [], prune, fine_tune, budget, keep, litert_js, cluster, sparse):
         return
     import sys
 

@@ -15,7 +15,9 @@ LITERT_OPTIONS: dict[str, Any] = {
         "--quantize", help="float32, float16, dynamic, int8 or int4; may be given several times. [litert, web]"
     ),
     "prune": typer.Option("--prune", help="Share of the hidden units to take out, as in 0.5. [litert, web]"),
-    "fine_tune": typer.Option("--fine-tune", help="Epochs of training after pruning. [litert, web]"),
+    "cluster": typer.Option("--cluster", help="Values that the weights of a tensor may have, as in 16. [litert, web]"),
+    "sparse": typer.Option("--sparse", help="How many of neighbouring weights are kept, as in 2:4. [litert, web]"),
+    "fine_tune": typer.Option("--fine-tune", help="Epochs of training after each change. [litert, web]"),
     "budget": typer.Option("--budget", help="Look for the smallest model of at most so many bytes, as in 2MB."),
     "keep": typer.Option("--keep", help="Share of the accuracy that a model must keep. [litert, web]"),
     "litert_js": typer.Option("--litert-js", help="Folder of the npm package @litertjs/core. [web]"),
@@ -35,6 +37,8 @@ def export_to(
     budget: str | None,
     keep: float,
     litert_js: str | None,
+    cluster: int | None = None,
+    sparse: str | None = None,
 ) -> bool:
     """Carries an export out that is not of a SavedModel.
 
@@ -47,12 +51,19 @@ def export_to(
     if to not in TARGETS:
         raise RequestError(f"--to {to} must be one of {', '.join(TARGETS)}: choose one of them")
     if to == "saved_model":
-        if quantize or prune is not None or budget is not None or litert_js is not None:
-            raise RequestError("--quantize, --prune, --budget and --litert-js are for --to litert or web: add it")
+        given = {
+            "--prune": prune,
+            "--cluster": cluster,
+            "--sparse": sparse,
+            "--budget": budget,
+            "--litert-js": litert_js,
+        }
+        if quantize or any(value is not None for value in given.values()):
+            raise RequestError(f"--quantize, {', '.join(given)} are for --to litert or web: add it")
         return False
     from delivery.shrink.request import request_of
 
-    request = request_of(quantize, prune, fine_tune, budget, keep)
+    request = request_of(quantize, prune, fine_tune, budget, keep, cluster, sparse)
     _check_installed()
     modules = None
     if to == "web":

@@ -41,6 +41,7 @@ def problems_of(config: TrainingConfig) -> list[str]:
         *batch_problems(config, config.strategy.known_replicas or 1),
         *_mixing_problems(config),
         *_freeze_problems(config),
+        *_tied_problems(config),
         *_asynchronous_problems(config),
         *_elastic_problems(config),
         *_schedule_problems(config),
@@ -175,6 +176,38 @@ def _freeze_problems(config: TrainingConfig) -> list[str]:
             "until to null, or choose another strategy.name"
         ]
     return []
+
+
+def _tied_problems(config: TrainingConfig) -> list[str]:
+    tied, name = config.tied, config.strategy.name
+    if tied is None:
+        return []
+    problems = []
+    if config.warm_start is None:
+        problems.append(
+            "tied keeps zeros and equal weights, and weights that begin at random have none: set warm_start.path to a "
+            "sparse or clustered model, or remove tied"
+        )
+    if name == "parameter_server":
+        problems.append(
+            "tied does not go with strategy.name=parameter_server, which sends weights in pieces: choose another "
+            "strategy.name"
+        )
+    problems += [
+        f"tied does not go with elastic.{key}={config.elastic.given[key]}, {why}: remove one of them"
+        for key, why in (
+            ("shard_optimizer", "whose workers update one share of the weights each"),
+            ("outer_every", "whose outer optimizer moves the weights too"),
+        )
+        if key in config.elastic.given
+    ]
+    if tied.equal and (config.train.xla or name == "tpu"):
+        setting = "train.xla=true" if config.train.xla else "strategy.name=tpu"
+        problems.append(
+            f"tied.equal=true finds out at each step how many weights differ, which XLA cannot compile, and {setting}: "
+            "set train.xla=false on another strategy"
+        )
+    return problems
 
 
 def _asynchronous_problems(config: TrainingConfig) -> list[str]:

@@ -21,6 +21,7 @@ from trainer.config.recommendation import MovielensData
 from trainer.config.section import Section
 from trainer.config.strategy import OF_WORKERS, StrategyConfig
 from trainer.config.task import ClassificationTask, TaskConfig
+from trainer.config.tied import TiedConfig
 from trainer.config.train import TrainConfig
 from trainer.config.warm_start import WarmStartConfig
 
@@ -46,6 +47,7 @@ class TrainingConfig(Section):
     observe: ObserveConfig = Field(default=ObserveConfig(), description="what is recorded")
     warm_start: WarmStartConfig | None = Field(default=None, description="weights that the model begins with")
     freeze: tuple[FreezeConfig, ...] = Field(default=(), description="layers that are not trained, or not yet")
+    tied: TiedConfig | None = Field(default=None, description="weights that stay zero, or equal, as they began")
     export: ExportConfig = Field(default=ExportConfig(), description="the SavedModel at the end")
 
     def for_one_process(self) -> Self:

@@ -13,6 +13,7 @@ from trainer.optimizers.functional import Frozen, apply_update
 from trainer.optimizers.kernels import KernelUpdate
 from trainer.step import loss_scale
 from trainer.step.state_tensors import Contribution, StateTensors
+from trainer.step.tying import Tying
 from trainer.step.window import LOSS, WEIGHT, WindowLayout
 
 
@@ -45,6 +46,7 @@ class Apply:
         clip_value: Largest absolute value of an element, or None.
         ema_decay: Of the averaged weights, or None.
         thaws: For each trainable variable, the first step that changes it; empty where all are trained from the start.
+        tying: Keeps weights tied, or None.
     """
 
     model: keras.Model
@@ -57,6 +59,7 @@ class Apply:
     clip_value: float | None
     ema_decay: float | None
     thaws: Sequence[int] = ()
+    tying: Tying | None = None
 
     def accepts(self, loss_scale_of_state: Sequence[tf.Tensor], total: Contribution) -> tf.Tensor:
         """bool scalar: whether `total` is finite, or a loss scale explains that it is not: what `Applied.finite` says.
@@ -150,6 +153,8 @@ class Apply:
             gradients,
             Frozen(self.thaws, state.step) if self.thaws else None,
         )
+        if self.tying is not None:
+            trainable = self.tying(state.trainable, trainable)
         return trainable, optimizer, self._averaged(state, trainable if state.ema else ()), rate
 
     def _averaged(self, state: StateTensors, trainable: Sequence[tf.Tensor]) -> tuple[tf.Tensor, ...]:

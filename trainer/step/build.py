@@ -18,6 +18,7 @@ from trainer.step.compilation import Compilation, Scope, choose_compilation
 from trainer.step.freezing import Thawing
 from trainer.step.gradients import Gradients
 from trainer.step.state_tensors import Contribution, StateTensors
+from trainer.step.tying import tie_variables
 from trainer.step.window import MetricLayout, WindowLayout
 from trainer.tasks.task import Task
 
@@ -126,6 +127,7 @@ def build_step(
         clip_value=config.optimizer.clip_value,
         ema_decay=config.train.ema,
         thaws=thawing.thaws(model.trainable_variables) if thawing else (),
+        tying=tie_variables(model.trainable_variables, config.tied),
     )
     is_users = isinstance(config.task, CustomTask) or isinstance(config.model, CustomModel)
     # The kernels write to the variables themselves: no choice between two states, no rows that stay as they are.
@@ -133,6 +135,7 @@ def build_step(
         config.strategy.name == "one_device"
         and config.precision != "mixed_float16"
         and thawing is None
+        and config.tied is None
         and has_kernels(optimizer)
     )
     compilation = choose_compilation(config.train, model, may_use_kernels)

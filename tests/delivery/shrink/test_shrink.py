@@ -37,6 +37,30 @@ def test_a_pruned_model_is_fine_tuned_as_a_run_and_measured(digits_run: Path, ca
     assert any(event["event"] == "warm_started" and not event["skipped"] for event in events)
 
 
+def test_weights_that_are_few_values_stay_so_through_fine_tuning_and_compress(digits_run: Path):
+    from delivery.shrink.request import Request, Ties
+    from delivery.shrink.shrink import shrink_run
+    from trainer.checkpoint.store import CheckpointStore
+    from trainer.stop_request import StopRequest
+    from trainer.training import run_training
+
+    tuned = []
+
+    def train(config):
+        tuned.append(config)
+        run_training(config, RunFolder(config.run.folder), StopRequest())
+
+    config, folder = load_config(digits_run / "config.yaml"), RunFolder(digits_run)
+    request = Request(quantize=("float32",), epochs=4, keep=0.9, ties=Ties(8, (2, 4)))
+    (artefact,) = shrink_run(config, folder, request, train, lambda line: None).artefacts
+    assert artefact.refused is None and artefact.name == "2of4-8values-float32"
+    assert (artefact.compressed_size or 1) < 0.3 * (artefact.size or 0)  # of weights of any value 0.93 is left
+    arrays = CheckpointStore(RunFolder(tuned[0].run.folder).checkpoints, 1).newest_verified().arrays
+    (kernel,) = (value for name, value in arrays.items() if name.startswith("model/") and "hidden_0/kernel" in name)
+    assert len(np.unique(kernel)) <= 9 and np.mean(kernel == 0) >= 0.5
+    assert results_of(digits_run)["artefacts"][0]["tied"] == "2of4-8values"
+
+
 def test_a_model_that_lost_its_weights_or_cannot_run_is_refused(digits_run: Path, tmp_path: Path):
     reference = Reference(load_config(digits_run / "config.yaml"), RunFolder(digits_run))
     work, target = tmp_path / "work", tmp_path / "target"
