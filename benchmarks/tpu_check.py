@@ -55,6 +55,7 @@ _FULL_SIZE = ["model.input_size=null", "data.augment=[]", "optimizer.schedule.wa
 ZOO = {
     "mlp": Zoo("mnist", [*_IMAGES, "data.shape=[28,28,1]", "data.num_classes=10"], 128),
     "cnn": Zoo("digits_cnn", [*_IMAGES, "data.shape=[28,28,1]", "data.num_classes=10"], 128),
+    "verification": Zoo("glyphs_verification", ["optimizer.schedule.warmup=null"], 128),
     "tabular": Zoo("flights_tabular", ["optimizer.schedule.warmup=null"], 512),
     "wide_and_deep": Zoo("flights_wide_and_deep", ["optimizer.schedule.warmup=null"], 512),
     "dcn": Zoo("flights_wide_and_deep", ["model.name=dcn", "optimizer.schedule.warmup=null"], 512),

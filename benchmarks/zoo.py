@@ -70,6 +70,7 @@ STATED: Mapping[str, tuple[str, str]] = {
     "shakespeare_lm": ("perplexity", "<=75"),
     "shakespeare_packed": ("perplexity", "<=70"),
     "shakespeare_bert": ("perplexity", "<=30"),
+    "glyphs_verification": ("auc", ">=0.99"),
     "weather_tcn": ("mae", "<=4.5"),
     "weather_transformer": ("mae", "<=4.6"),
 }

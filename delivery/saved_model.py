@@ -87,8 +87,8 @@ def export_saved_model(
 ) -> ExportResult:
     """Writes `folder/<version>`: whole, checked and durable, or not at all.
 
-    The signature `serving_default`, also under the task's own name (`classify`, `regress`, `label`, `predict`), takes
-    any number of raw samples: uint8 pixels, strings for categories, tokens of any length up to the context, numbers.
+    The signature `serving_default`, also under the task's own name (`classify`, `regress`, `embed`, ...), takes any
+    number of raw samples: uint8 pixels, strings for categories, tokens of any length up to the context, numbers.
     Where that differs from what the model takes, `<name>_tensors` takes the model's own features. An earlier export
     of the same version is replaced.
 
@@ -110,8 +110,11 @@ def export_saved_model(
         OSError: The folder cannot be written.
     """
     started = time.monotonic()
+    chosen = zip(model.trainable_variables, trainable or [v._value for v in model.trainable_variables], strict=True)
+    exported = {id(variable): value for variable, value in chosen}
+    model = task.served(model)
     weights = (
-        [_value(variable) for variable in (trainable or [v._value for v in model.trainable_variables])],
+        [_value(exported[id(variable)]) for variable in model.trainable_variables],
         [_value(variable._value) for variable in model.non_trainable_variables],
     )
     samples = _features(task, batch)

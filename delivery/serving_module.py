@@ -21,6 +21,7 @@ from trainer.tasks.multi_label import MultiLabel
 from trainer.tasks.regression import Regression
 from trainer.tasks.segmentation import Segmentation
 from trainer.tasks.task import Task
+from trainer.tasks.verification import Verification
 
 DEFAULT_SIGNATURE = "serving_default"
 _SIGNATURES: tuple[tuple[type[Task], str], ...] = (
@@ -28,11 +29,12 @@ _SIGNATURES: tuple[tuple[type[Task], str], ...] = (
     (Regression, "regress"),
     (MultiLabel, "label"),
     (Segmentation, "segment"),
+    (Verification, "embed"),
 )
 
 
 def signature_name(task: Task) -> str:
-    """What the task's signature is called: classify, regress, label, segment, else predict."""
+    """What the task's signature is called: classify, regress, label, segment, embed, else predict."""
     return next((name for kind, name in _SIGNATURES if isinstance(task, kind)), "predict")
 
 

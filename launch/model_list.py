@@ -10,6 +10,7 @@ from trainer.config.choice import accepted_names
 from trainer.config.recommendation import RetrievalTask
 from trainer.config.segmentation import SegmentationTask
 from trainer.config.task import ClassificationTask, LanguageModellingTask, MaskedLmTask, RegressionTask
+from trainer.config.verification import VerificationTask
 from trainer.data.source import Feature, Schema
 from trainer.observe.number_text import format_bytes, format_count
 
@@ -57,8 +58,10 @@ TASKS = {
     "masked_lm": MaskedLmTask(),
     "segmentation": SegmentationTask(),
     "retrieval": RetrievalTask(),
+    "verification": VerificationTask(),
 }
 SAMPLES = ["classification", "regression", "multi_label"]
+OF_IMAGES = [*SAMPLES, "verification"]
 OF_SERIES = ["regression", "classification", "multi_label"]
 
 
@@ -72,13 +75,13 @@ class Example:
 
 
 EXAMPLES = {
-    "mlp": Example("images of 28 x 28, 10 classes", SMALL_IMAGES, SAMPLES),
-    "cnn": Example("images of 28 x 28, 10 classes", SMALL_IMAGES, SAMPLES),
-    "resnet": Example("images of 224 x 224 x 3, 1,000 classes", PHOTOGRAPHS, SAMPLES),
-    "efficientnet_v2": Example("images of 224 x 224 x 3, 1,000 classes", PHOTOGRAPHS, SAMPLES),
-    "mobilenet_v3": Example("images of 224 x 224 x 3, 1,000 classes", PHOTOGRAPHS, SAMPLES),
-    "convnext": Example("images of 224 x 224 x 3, 1,000 classes", PHOTOGRAPHS, SAMPLES),
-    "vit": Example("images of 224 x 224 x 3, 1,000 classes", PHOTOGRAPHS, SAMPLES),
+    "mlp": Example("images of 28 x 28, 10 classes", SMALL_IMAGES, OF_IMAGES),
+    "cnn": Example("images of 28 x 28, 10 classes", SMALL_IMAGES, OF_IMAGES),
+    "resnet": Example("images of 224 x 224 x 3, 1,000 classes", PHOTOGRAPHS, OF_IMAGES),
+    "efficientnet_v2": Example("images of 224 x 224 x 3, 1,000 classes", PHOTOGRAPHS, OF_IMAGES),
+    "mobilenet_v3": Example("images of 224 x 224 x 3, 1,000 classes", PHOTOGRAPHS, OF_IMAGES),
+    "convnext": Example("images of 224 x 224 x 3, 1,000 classes", PHOTOGRAPHS, OF_IMAGES),
+    "vit": Example("images of 224 x 224 x 3, 1,000 classes", PHOTOGRAPHS, OF_IMAGES),
     "unet": Example("images of 64 x 64, 3 classes of pixels", SCANS, ["segmentation"]),
     "tabular": Example("16 categories and a number, 2 classes", COLUMNS, SAMPLES),
     "wide_and_deep": Example("16 categories and a number, 2 classes", COLUMNS, SAMPLES),

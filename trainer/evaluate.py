@@ -10,7 +10,7 @@ from trainer.data.pipeline import evaluation_batches
 from trainer.data.shard import WHOLE, Shard
 from trainer.data.source import Source
 from trainer.step.evaluation import EvaluationStep
-from trainer.step.window import mean_loss
+from trainer.step.window import WEIGHT, mean_loss
 from trainer.strategies.strategy import EvaluationLoop
 
 
@@ -43,7 +43,7 @@ class Evaluator:
         self._num_batches = tf.constant(math.ceil(source.schema.num_samples / batch_size))
 
     def measure(self) -> dict[str, float]:
-        """Loss and metrics of the current weights.
+        """Loss and metrics of the current weights; no loss where no sample has a weight in it.
 
         Raises:
             DataError: A record cannot be read.
@@ -57,4 +57,5 @@ class Evaluator:
         packed = totals.numpy()
         metrics = self._step.task.metrics(self._step.metrics.unpack(packed))
         arrays = {name: values.numpy() for name, values in collected.items()}
-        return {"loss": mean_loss(packed), **metrics, **self._step.task.collected_metrics(arrays)}
+        loss = {"loss": mean_loss(packed)} if packed[WEIGHT] else {}
+        return {**loss, **metrics, **self._step.task.collected_metrics(arrays)}

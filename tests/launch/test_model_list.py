@@ -16,6 +16,7 @@ from trainer.config.task import (
     MultiLabelTask,
     RegressionTask,
 )
+from trainer.config.verification import VerificationTask
 from trainer.data.source import Feature, Schema
 
 TASKS = {
@@ -26,6 +27,7 @@ TASKS = {
     "masked_lm": MaskedLmTask(),
     "segmentation": SegmentationTask(),
     "retrieval": RetrievalTask(),
+    "verification": VerificationTask(),
 }
 TARGETS = {
     "classification": Feature((), "int32"),

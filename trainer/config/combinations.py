@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from trainer.config.augmentation import MIXES, parse_augmentation
 from trainer.config.data import DataConfig, SyntheticData, TableData
-from trainer.config.data_streams import TextData
+from trainer.config.data_streams import ImagesData, TextData
 from trainer.config.elastic import ElasticConfig
 from trainer.config.interval import Interval
 from trainer.config.mixture import MixtureData
@@ -22,6 +22,7 @@ TASK_OF_DATA = {
     "series": "regression",
     "flights": "classification",
     "lesions": "segmentation",
+    "glyphs": "verification",
 }
 """Packaged data sets and formats whose samples allow one task only."""
 
@@ -67,6 +68,11 @@ def _task_problems(config: TrainingConfig) -> list[str]:
     if ":" not in model and (model == "two_tower") != (task == "retrieval"):
         wanted = "task.name=retrieval" if model == "two_tower" else "model.name=two_tower"
         problems.append(f"task.name={task} does not go with model.name={model}: set {wanted}")
+    if task != "verification" and (unseen := _unseen_classes(config.data)):
+        problems.append(
+            f"task.name={task} cannot measure classes that training never sees, which {unseen} holds out: set "
+            f"task.name=verification, or leave it out"
+        )
     if task == "masked_lm" and model != "bert" and ":" not in model:
         problems.append(f"task.name={task} must have model.name=bert, not {model}: set it")
     if task == "language_modelling" and model != "transformer_lm" and ":" not in model:
@@ -75,6 +81,13 @@ def _task_problems(config: TrainingConfig) -> list[str]:
             "set model.name=transformer_lm"
         )
     return problems
+
+
+def _unseen_classes(data: DataConfig) -> str | None:
+    """The setting that holds out whole classes, if one does."""
+    if isinstance(data, MixtureData):
+        return next((found for source in data.sources if (found := _unseen_classes(source.data))), None)
+    return "data.held_out_by=class" if isinstance(data, ImagesData) and data.held_out_by == "class" else None
 
 
 def _samples_for(data: DataConfig) -> tuple[str, str | None]:

@@ -95,6 +95,10 @@ class ImagesData(DataConfig):
     held_out_fraction: Fraction = Field(
         default=0.1, description="chosen by file name, so that new files move no old one"
     )
+    held_out_by: Literal["image", "class"] = Field(
+        default="image",
+        description="class: whole folders, of classes that training never sees, for task.name=verification",
+    )
     image_size: ImageSize = Field(default=(224, 224), description="height and width that images are brought to")
     resize: Resize = Field(
         default="crop", description="to image_size: the largest centred crop, or the whole image stretched"

@@ -21,6 +21,7 @@ from trainer.config.data_streams import ImagesData, TextData, TfdsData, Tfrecord
 from trainer.config.section import Section
 from trainer.config.segmentation import LesionsData
 from trainer.config.time_series import SeriesData, WeatherData
+from trainer.config.verification import GlyphsData
 
 MixableData = (
     MnistSampleData
@@ -36,6 +37,7 @@ MixableData = (
     | WeatherData
     | SeriesData
     | LesionsData
+    | GlyphsData
     | SyntheticData
     | TfdsData
     | CustomData

@@ -9,6 +9,7 @@ from trainer.config.model import IMPORTABLE
 from trainer.config.recommendation import RetrievalTask
 from trainer.config.section import Section
 from trainer.config.segmentation import SegmentationTask
+from trainer.config.verification import VerificationTask
 
 
 def _as_text(name: Any) -> Any:
@@ -97,6 +98,7 @@ TaskConfig = Annotated[
     | MultiLabelTask
     | SegmentationTask
     | RetrievalTask
+    | VerificationTask
     | CustomTask,
     ChosenByName(default="classification"),
 ]

@@ -53,6 +53,8 @@ def open_images(data: ImagesData, split: Split) -> ImageFolderSource:
     """
     root = find_path(data.path, "data.path")
     classes = _class_names(root)
+    if data.held_out_by == "class":
+        return _open_by_class(data, root, classes, split)
     if data.held_out_path is None:
         files = _image_files(root, classes)
         chosen = choose_split(root, draw_names(files), data.held_out_fraction, split)
@@ -66,6 +68,22 @@ def open_images(data: ImagesData, split: Split) -> ImageFolderSource:
         rule = f"the class {unknown[0]!r} is not among the {len(classes)} of {root}"
         raise DataError(held_out / unknown[0], "", rule, "rename the folder, or add training images of that class")
     return ImageFolderSource(data, held_out, classes, _image_files(held_out, held_out_classes))
+
+
+def _open_by_class(data: ImagesData, root: Path, classes: Sequence[str], split: Split) -> ImageFolderSource:
+    """Whole folders are held out. Their classes are numbered behind those of training."""
+    if data.held_out_path is not None:
+        place = find_path(data.held_out_path, "data.held_out_path")
+        trained, held_out = list(classes), _class_names(place)
+    else:
+        place = root
+        kept = set(choose_split(root, draw_names(classes), data.held_out_fraction, "train").tolist())
+        trained = [name for number, name in enumerate(classes) if number in kept]
+        held_out = [name for number, name in enumerate(classes) if number not in kept]
+    if split == "train":
+        return ImageFolderSource(data, root, trained, _image_files(root, trained))
+    names = [*trained, *(name for name in held_out if name not in set(trained))]
+    return ImageFolderSource(data, place, names, _image_files(place, held_out))
 
 
 def _class_names(root: Path) -> list[str]:

@@ -16,6 +16,7 @@ OPENERS = {
     "csv": "trainer.data.tables:open_table",
     "digits": "trainer.data.packaged:open_digits",
     "flights": "trainer.data.flights:open_flights",
+    "glyphs": "trainer.data.glyphs:open_glyphs",
     "images": "trainer.data.images:open_images",
     "lesions": "trainer.data.lesions:open_lesions",
     "mixture": "trainer.data.mixture:open_mixture",

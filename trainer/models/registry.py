@@ -75,10 +75,10 @@ def build_model(
         seed: Of the initial weights; None goes on with the random numbers as they are.
 
     Returns:
-        A model whose output is logits of shape [B, *task.output_shape].
+        A model whose output is logits of shape [B, *task.output_shape], with what the task trains behind them.
 
     Raises:
         ValueError: The model and the data do not fit, or the user's own model is no such model.
     """
     with building(precision, seed):
-        return BUILDERS[type(config)](config, schema, task)
+        return task.trained(BUILDERS[type(config)](config, schema, task))

@@ -13,6 +13,7 @@ from trainer.config.task import (
     RegressionTask,
     TaskConfig,
 )
+from trainer.config.verification import VerificationTask
 from trainer.data.source import Schema
 from trainer.tasks.classification import Classification
 from trainer.tasks.custom import custom_task
@@ -23,6 +24,7 @@ from trainer.tasks.regression import Regression
 from trainer.tasks.retrieval import Retrieval
 from trainer.tasks.segmentation import Segmentation
 from trainer.tasks.task import Task
+from trainer.tasks.verification import Verification
 
 
 def build_task(config: TaskConfig, schema: Schema) -> Task:
@@ -46,5 +48,7 @@ def build_task(config: TaskConfig, schema: Schema) -> Task:
             return Segmentation(config, schema)
         case RetrievalTask():
             return Retrieval(config, schema)
+        case VerificationTask():
+            return Verification(config, schema)
         case CustomTask():
             return custom_task(config, schema)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -26,7 +27,7 @@ class Task(ABC):
 
     Attributes:
         input_features: What the model is called with, by name.
-        output_shape: Shape of the model's output for one sample.
+        output_shape: Shape of the model's output for one sample, before `trained` adds to it.
         output_units: Mean and standard deviation of the numbers that are to be predicted, where the data say them.
     """
 
@@ -41,6 +42,14 @@ class Task(ABC):
         if len(self.input_features) == 1:
             return batch[next(iter(self.input_features))]
         return {name: batch[name] for name in self.input_features}
+
+    def trained(self, model: keras.Model) -> keras.Model:
+        """The model with what only training needs behind it, which is nothing in most tasks."""
+        return model
+
+    def served(self, model: keras.Model) -> keras.Model:
+        """The part of what `trained` gave that a served model needs; its variables are variables of the model."""
+        return model
 
     @abstractmethod
     def loss(self, outputs: tf.Tensor, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:

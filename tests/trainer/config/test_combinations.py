@@ -110,6 +110,10 @@ def test_the_bases_are_possible(values):
             "set task.name=regression",
         ),
         (
+            {"data": {"name": "images", "path": "people", "held_out_by": "class"}},
+            "task.name=classification cannot measure .* data.held_out_by=class holds out: set task.name=verification",
+        ),
+        (
             {"task": {"name": "retrieval"}},
             "task.name=retrieval does not go with model.name=mlp: set model.name=two_tower",
         ),

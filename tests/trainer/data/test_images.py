@@ -142,3 +142,20 @@ def test_a_file_that_is_removed_during_the_run_is_named(folder: Path) -> None:
     (folder / "ant" / "0.bmp").unlink()
     with pytest.raises(DataError, match=r"ant/0\.bmp: the file cannot be read \(No such file or directory\)"):
         read(source)
+
+
+def test_whole_folders_can_be_held_out(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    train, held_out = (
+        opened(folder, split, held_out_by="class", held_out_fraction=0.3) for split in ("train", "held_out")
+    )
+    classes = train.schema.class_names
+    assert classes and held_out.schema.class_names and held_out.schema.class_names[: len(classes)] == classes
+    assert sorted(held_out.schema.class_names) == sorted(SHADES)
+    assert set(read(train)["label"]) == set(range(len(classes)))
+    assert set(read(held_out)["label"]) == set(range(len(classes), 3))
+    other = tmp_path_factory.mktemp("other")
+    for name in ("bee", "dog"):
+        (other / name).mkdir()
+        Image.new("RGB", (8, 8)).save(other / name / "0.png")
+    found = opened(folder, "held_out", held_out_by="class", held_out_path=str(other))
+    assert found.schema.class_names == ("ant", "bee", "cat", "dog") and set(read(found)["label"]) == {1, 3}
