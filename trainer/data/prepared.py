@@ -83,8 +83,8 @@ def _records(data: PreparedData, contents: Contents) -> TfrecordData:
     common = data.model_dump(include={"batch_size", "shuffle", "remainder", "skip_bad_records"})
     return TfrecordData(
         **common,
-        pattern=_pattern(data.path),
-        held_out_pattern=_pattern(data.held_out_path) if data.held_out_path else None,
+        pattern=_pattern(find_path(data.path, "data.path")),
+        held_out_pattern=_pattern(find_path(data.held_out_path, "data.held_out_path")) if data.held_out_path else None,
         held_out_fraction=data.held_out_fraction,
         features=features,
         image_size=data.image_size,
@@ -116,6 +116,6 @@ def _known(name: str, feature: Feature, contents: Contents) -> Feature:
     return feature
 
 
-def _pattern(folder: str) -> str:
+def _pattern(folder: Path) -> str:
     # What is in a path to a TfrecordData is read as a config is: a $ that belongs to it is written twice.
-    return f"{glob.escape(str(Path(folder).expanduser().absolute()))}/{PREFIX}-*".replace("$", "$$")
+    return f"{glob.escape(str(folder.absolute()))}/{PREFIX}-*".replace("$", "$$")

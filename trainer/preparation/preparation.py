@@ -183,7 +183,8 @@ class Preparation:
 
     def _settle_parts(self, contents: Contents) -> None:
         self._contents = contents
-        asked = self._asked(), contents.model_dump_json()
+        # Without what is told about the records and is not in them.
+        asked = self._asked(), contents.model_dump_json(exclude={"statistics"})
         self._parts = tuple(self._unfinished / f"{_digest(*asked, chunk)}.part" for chunk in self.chunks)
 
     def _asked(self) -> str:
