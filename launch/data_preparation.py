@@ -69,7 +69,7 @@ class _Progress:
 
     out: TextIO
     began: float = field(default_factory=time.monotonic)
-    _last: float = 0.0
+    _last: float = field(default_factory=time.monotonic)
     _width: int = 0
 
     def tell(self, line: str, now: float | None = None) -> None:
@@ -178,7 +178,7 @@ def describe_prepared(prepared: Prepared) -> str:
         ("read", f"{_size(manifest.raw_bytes)} of {manifest.request.format} in {manifest.request.source}"),
         ("records", f"{manifest.num_records:,}"),
         ("left out", f"{len(manifest.damaged):,} damaged"),
-        ("shards", f"{len(counts):,}, of {min(counts):,} to {max(counts):,} records"),
+        ("shards", f"{len(counts):,}, the smallest of {min(counts):,} and the largest of {max(counts):,} records"),
         ("written", _size(sum(shard.bytes for shard in manifest.shards))),
         ("holds", ", ".join(f"{name} ({one.kind})" for name, one in manifest.contents.features.items())),
     ]
