@@ -40,15 +40,17 @@ class Probe:
             (self._folder / self.name).unlink()
 
 
-def answer_probe(folder: Path, name: str, host: str) -> None:
+def answer_probe(folder: Path, name: str, host: str, setting: str = "run.dir") -> None:
     """Checks, on a machine, that its folder of this path is the one with the probe, and that it can write there.
+
+    `setting` is what names the folder, for the message.
 
     Raises:
         ValueError: it is another folder, or it cannot be written. One sentence for the user.
     """
     if not (folder / name).exists():
         raise ValueError(
-            f"{folder} there is not the folder that it is here: set run.dir to a path on storage that all hosts share"
+            f"{folder} there is not the folder that it is here: set {setting} to a path on storage that all hosts share"
         )
     try:
         written = folder / f"{name}-{host}"

@@ -1,7 +1,7 @@
 """`phalanx data ...`: what there is to know about a config's data."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -91,3 +91,51 @@ def validate(
     found = validate_data(load_config(config, overrides or ()), samples, against)
     typer.echo(json.dumps(found.as_json(), indent=2) if as_json else describe_validation(found))
     return ExitCode.DONE if found.ok else ExitCode.WRONG_REQUEST
+
+
+@app.command("prepare")
+def prepare(
+    raw: Annotated[
+        str, typer.Argument(metavar="RAW", help="A folder with one folder of images a class, or a pattern of files.")
+    ],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the shards go; new, empty or unfinished.")],
+    format: Annotated[
+        Literal["images", "csv", "parquet", "lines", "tfrecord"] | None,
+        typer.Option("--format", help="Of RAW; else by what it ends in."),
+    ] = None,
+    shards: Annotated[
+        int | None, typer.Option("--shards", min=1, max=99_999, help="Files to make; else one for each 128 MiB.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the order.")] = 0,
+    target: Annotated[str | None, typer.Option("--target", help="The column or feature to predict.")] = None,
+    target_kind: Annotated[
+        Literal["class", "number"], typer.Option("--target-kind", help="Of a table: classes, or a number.")
+    ] = "class",
+    columns: Annotated[
+        str | None, typer.Option("--columns", metavar="A,B", help="Of a table: those to keep; else all.")
+    ] = None,
+    context: Annotated[int, typer.Option("--context", min=1, help="Of lines: tokens of a record, less one.")] = 128,
+    skip_damaged: Annotated[
+        int, typer.Option("--skip-damaged", min=0, help="Most records that may be left out before it is refused.")
+    ] = 0,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="At once; else one a CPU.")] = None,
+    on: Annotated[Literal["local", "ray"], typer.Option("--on", help="Where the workers run.")] = "local",
+    address: Annotated[
+        str | None, typer.Option("--address", metavar="HOST:PORT", help="Of the Ray cluster; else one that runs here.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Turn raw files into shuffled, indexed shards; after a kill, the same command goes on where it was."""
+    import json
+
+    from launch.data_preparation import describe_prepared, make_request, prepare_data
+    from launch.exit_code import RequestError
+
+    if address is not None and on != "ray":
+        raise RequestError(f"--address {address} is that of a Ray cluster: add --on ray, or leave it out")
+    chosen = tuple(name.strip() for name in columns.split(",")) if columns else None
+    request = make_request(
+        raw, format, shards, seed=seed, target=target, target_kind=target_kind, columns=chosen, context=context
+    )
+    found = prepare_data(request, folder, most_damaged=skip_damaged, workers=workers, on=on, address=address)
+    typer.echo(json.dumps(found.as_json(), indent=2) if as_json else describe_prepared(found))

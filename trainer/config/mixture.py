@@ -18,6 +18,7 @@ from trainer.config.data import (
     SyntheticData,
 )
 from trainer.config.data_streams import ImagesData, TextData, TfdsData, TfrecordData
+from trainer.config.prepared import PreparedData
 from trainer.config.section import Section
 from trainer.config.segmentation import LesionsData
 from trainer.config.time_series import SeriesData, WeatherData
@@ -32,6 +33,7 @@ MixableData = (
     | CsvData
     | ParquetData
     | TfrecordData
+    | PreparedData
     | ImagesData
     | TextData
     | WeatherData

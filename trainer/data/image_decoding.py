@@ -6,15 +6,7 @@ dataset of their own, in which one that fails is left out and the others are not
 Shape legend: B batch, H height, W width, C channels.
 """
 
-import io
-
 import tensorflow as tf
-from PIL import Image
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
-
-_FORMATS = {b"\xff\xd8\xff": "JPEG", b"\x89PNG": "PNG", b"RIFF": "WebP", b"BM": "BMP", b"GIF8": "GIF"}
-_JPEG_END = b"\xff\xd9"
 
 
 def decode_images(encoded: tf.Tensor, size: tuple[int, int], channels: int, resize: str) -> tuple[tf.Tensor, tf.Tensor]:
@@ -50,36 +42,6 @@ def decode_images(encoded: tf.Tensor, size: tuple[int, int], channels: int, resi
     whole = tf.concat([count[None], tf.constant(shape, tf.int64)], 0)
     pixels = tf.cond(tf.reduce_all(decoded), lambda: pixels, lambda: tf.scatter_nd(rows[:, None], pixels, whole))
     return tf.ensure_shape(pixels, (encoded.shape[0], *shape)), tf.ensure_shape(decoded, encoded.shape)
-
-
-def is_cut_off(data: bytes) -> bool:
-    """Whether the end of a JPEG is missing; the few without an end marker are decoded to find out."""
-    if not data.startswith(b"\xff\xd8\xff") or data.endswith(_JPEG_END) or data.rstrip(b"\0").endswith(_JPEG_END):
-        return False
-    try:
-        with Image.open(io.BytesIO(data)) as opened:
-            opened.load()
-    except Exception:  # Each version of Pillow has errors of its own.
-        return True
-    return False
-
-
-def image_fault(data: bytes) -> str:
-    """Says why an image that was not decoded could not be: the rule that it breaks."""
-    if not data:
-        return "the image is empty (0 bytes)"
-    format_name = next((name for start, name in _FORMATS.items() if data.startswith(start)), None)
-    if format_name is None:
-        return f"it is not an image of a known format ({', '.join(_FORMATS.values())})"
-    image = f"the {format_name} image of {len(data)} bytes"
-    if format_name == "JPEG" and not data.rstrip(b"\0").endswith(_JPEG_END):
-        return f"{image} is cut off: its end marker is missing"
-    try:
-        with Image.open(io.BytesIO(data)) as opened:
-            opened.load()
-    except Exception as error:  # Each format of Pillow has errors of its own.
-        return f"{image} cannot be decoded ({error})"
-    return f"{image} is damaged, or of a kind that TensorFlow does not decode"
 
 
 def _decode(data: tf.Tensor, proportions: tuple[int, int] | None, size: tuple[int, int], channels: int) -> tf.Tensor:

@@ -1,6 +1,5 @@
 """A folder of images with one folder a class."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import numpy as np
 from trainer.config.data_streams import ImagesData
 from trainer.data.checks import DataError
 from trainer.data.held_out import Split, choose_split, draw_names
-from trainer.data.image_decoding import SUFFIXES
+from trainer.data.image_folder import class_names, image_files
 from trainer.data.places import find_path
 from trainer.data.source import Feature, Schema
 from trainer.data.streaming import Sample, Stored, StreamingSource
@@ -20,12 +19,12 @@ IMAGE, LABEL = "image", "label"
 class ImageFolderSource(StreamingSource):
     """The images of one split, in the order of class and file name."""
 
-    def __init__(self, data: ImagesData, root: Path, class_names: Sequence[str], files: Sequence[str]):
+    def __init__(self, data: ImagesData, root: Path, names: Sequence[str], files: Sequence[str]):
         features = {IMAGE: Feature((*data.image_size, data.channels), "float32"), LABEL: Feature((), "int32")}
-        schema = Schema(features, LABEL, len(files), len(class_names), tuple(class_names))
+        schema = Schema(features, LABEL, len(files), len(names), tuple(names))
         super().__init__(schema, data.skip_bad_records, Stored({}, frozenset({IMAGE}), data.resize))
         self._root, self._files = root, list(files)
-        numbers = {name: number for number, name in enumerate(class_names)}
+        numbers = {name: number for number, name in enumerate(names)}
         self._labels = np.asarray([numbers[file.split("/", 1)[0]] for file in files], np.int32)
 
     def place(self, index: int) -> tuple[str, str]:
@@ -52,61 +51,35 @@ def open_images(data: ImagesData, split: Split) -> ImageFolderSource:
             class that the training folder has not.
     """
     root = find_path(data.path, "data.path")
-    classes = _class_names(root)
+    classes = class_names(root)
     if data.held_out_by == "class":
         return _open_by_class(data, root, classes, split)
     if data.held_out_path is None:
-        files = _image_files(root, classes)
+        files = image_files(root, classes)
         chosen = choose_split(root, draw_names(files), data.held_out_fraction, split)
         return ImageFolderSource(data, root, classes, [files[i] for i in chosen.tolist()])
     if split == "train":
-        return ImageFolderSource(data, root, classes, _image_files(root, classes))
+        return ImageFolderSource(data, root, classes, image_files(root, classes))
     held_out = find_path(data.held_out_path, "data.held_out_path")
-    held_out_classes = _class_names(held_out)
+    held_out_classes = class_names(held_out)
     unknown = sorted(set(held_out_classes) - set(classes))
     if unknown:
         rule = f"the class {unknown[0]!r} is not among the {len(classes)} of {root}"
         raise DataError(held_out / unknown[0], "", rule, "rename the folder, or add training images of that class")
-    return ImageFolderSource(data, held_out, classes, _image_files(held_out, held_out_classes))
+    return ImageFolderSource(data, held_out, classes, image_files(held_out, held_out_classes))
 
 
 def _open_by_class(data: ImagesData, root: Path, classes: Sequence[str], split: Split) -> ImageFolderSource:
     """Whole folders are held out. Their classes are numbered behind those of training."""
     if data.held_out_path is not None:
         place = find_path(data.held_out_path, "data.held_out_path")
-        trained, held_out = list(classes), _class_names(place)
+        trained, held_out = list(classes), class_names(place)
     else:
         place = root
         kept = set(choose_split(root, draw_names(classes), data.held_out_fraction, "train").tolist())
         trained = [name for number, name in enumerate(classes) if number in kept]
         held_out = [name for number, name in enumerate(classes) if number not in kept]
     if split == "train":
-        return ImageFolderSource(data, root, trained, _image_files(root, trained))
+        return ImageFolderSource(data, root, trained, image_files(root, trained))
     names = [*trained, *(name for name in held_out if name not in set(trained))]
-    return ImageFolderSource(data, place, names, _image_files(place, held_out))
-
-
-def _class_names(root: Path) -> list[str]:
-    if not root.is_dir():
-        raise DataError(root, "", "it is not a folder", "name the folder that holds one folder a class")
-    names = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
-    if not names:
-        raise DataError(root, "", "it holds no folders", "put the images into one folder a class")
-    return names
-
-
-def _image_files(root: Path, classes: Sequence[str]) -> list[str]:
-    """Lists the images below the folder of each class, as paths with `/` relative to `root`."""
-    files: list[str] = []
-    for name in classes:
-        found = [
-            Path(folder, file).relative_to(root).as_posix()
-            for folder, _, inside in os.walk(root / name)
-            for file in inside
-            if file.lower().endswith(SUFFIXES) and not file.startswith(".")
-        ]
-        if not found:
-            rule = f"it holds no images ({', '.join(SUFFIXES)})"
-            raise DataError(root / name, "", rule, "add images of that class, or remove the folder")
-        files += sorted(found)
-    return files
+    return ImageFolderSource(data, place, names, image_files(place, held_out))

@@ -105,7 +105,7 @@ def _scan(shard: Path, handle: int, size: int) -> list[int]:
         header = os.pread(handle, HEADER_BYTES, offset)
         length = payload_length(header) if len(header) == HEADER_BYTES else None
         if length is None:
-            raise _damaged_header(shard, len(boundaries) - 1, offset, header)
+            raise damaged_header(shard, len(boundaries) - 1, offset, header)
         offset += FRAME_BYTES + length
         if offset > size:
             break
@@ -113,7 +113,8 @@ def _scan(shard: Path, handle: int, size: int) -> list[int]:
     return boundaries
 
 
-def _damaged_header(shard: Path, record: int, offset: int, header: bytes) -> DataError:
+def damaged_header(shard: Path, record: int, offset: int, header: bytes) -> DataError:
+    """What the 12 bytes before a record mean that are no header; `offset` is where they are in the shard."""
     if record == 0 and header[:2] in _COMPRESSED:
         kind = _COMPRESSED[header[:2]]
         return DataError(

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from trainer.data.cache_folder import written_whole
+from trainer.data.example_message import Example
 from trainer.data.record_format import frame
 
 Value = bytes | str | int | float | np.ndarray | list[int] | list[float] | list[bytes]
@@ -22,9 +23,7 @@ def encode_example(features: Mapping[str, Value]) -> bytes:
     Raises:
         ValueError: A value is of none of these types.
     """
-    import tensorflow as tf
-
-    example = tf.train.Example()
+    example = Example()
     for name in sorted(features):
         value = features[name]
         target = example.features.feature[name]

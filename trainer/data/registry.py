@@ -24,6 +24,7 @@ OPENERS = {
     "mnist_sample": "trainer.data.packaged:open_mnist_sample",
     "movielens": "trainer.data.movielens:open_movielens",
     "parquet": "trainer.data.tables:open_table",
+    "prepared": "trainer.data.prepared:open_prepared",
     "series": "trainer.data.series:open_series",
     "synthetic": "trainer.data.synthetic:open_synthetic",
     "text": "trainer.data.text:open_text",

@@ -15,7 +15,8 @@ import numpy as np
 import tensorflow as tf
 
 from trainer.data.checks import SKIP_HINT, DataError, bad_rows
-from trainer.data.image_decoding import decode_images, image_fault, is_cut_off
+from trainer.data.image_decoding import decode_images
+from trainer.data.image_faults import image_fault, is_cut_off
 from trainer.data.source import SAMPLE_WEIGHT, Schema, SkippedRecords
 
 Sample = Mapping[str, np.ndarray | bytes]

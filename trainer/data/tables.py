@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
 
 from trainer.config.data import CsvData, ParquetData, TableData
 from trainer.data.checks import DataError
@@ -19,6 +16,7 @@ from trainer.data.memory import MemorySource, Place
 from trainer.data.places import find_files
 from trainer.data.source import SkippedRecords
 from trainer.data.table_encoding import TableEncoding, choose_roles, fit_encoding
+from trainer.data.table_files import read_csv, read_parquet
 
 
 @dataclass(frozen=True)
@@ -100,8 +98,7 @@ def _read_files(data: TableData, pattern: str, setting: str, skipped: SkippedRec
     files = find_files(pattern, setting)
     tables, rows = [], []
     for file in files:
-        table, numbers = _read_csv(file, skipped) if isinstance(data, CsvData) else _read_parquet(file)
-        _check_unique(table, file)
+        table, numbers = read_csv(file, skipped.add) if isinstance(data, CsvData) else read_parquet(file)
         if tables:
             _check_columns(table, file, tables[0].column_names)
             table = table.select(tables[0].column_names)
@@ -116,49 +113,6 @@ def _read_files(data: TableData, pattern: str, setting: str, skipped: SkippedRec
         raise DataError(pattern, "", "it holds no rows", f"correct {setting}")
     starts = np.cumsum([0, *(table.num_rows for table in tables)])
     return TableFiles(whole, tuple(files), starts, np.concatenate(rows))
-
-
-def _read_csv(file: Path, skipped: SkippedRecords) -> tuple[pa.Table, np.ndarray]:
-    """Reads a file, and the number of each row that is left."""
-    errors: list[DataError] = []
-    damaged: list[int] = []
-
-    def note(row: pyarrow.csv.InvalidRow) -> str:
-        # Counted from 1 with the header.
-        damaged.append(row.number - 1)
-        rule = f"it has {row.actual_columns} columns, the header has {row.expected_columns}"
-        errors.append(DataError(file, f"row {row.number - 1}", rule))
-        return "skip"
-
-    try:
-        table = pyarrow.csv.read_csv(
-            file,
-            # Rows have numbers only when one thread reads them.
-            read_options=pyarrow.csv.ReadOptions(use_threads=False),
-            parse_options=pyarrow.csv.ParseOptions(invalid_row_handler=note),
-            convert_options=pyarrow.csv.ConvertOptions(strings_can_be_null=True),
-        )
-    except pa.ArrowException as error:
-        raise DataError(
-            file, "", f"it cannot be read as CSV ({error})", "write a header line and one line a row"
-        ) from error
-    for error in errors:
-        skipped.add(error)
-    return table, np.delete(np.arange(1, table.num_rows + len(damaged) + 1), [number - 1 for number in damaged])
-
-
-def _read_parquet(file: Path) -> tuple[pa.Table, np.ndarray]:
-    try:
-        table = pyarrow.parquet.read_table(file)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(file, "", f"it cannot be read as Parquet ({error})", "write it again") from error
-    return table, np.arange(1, table.num_rows + 1)
-
-
-def _check_unique(table: pa.Table, file: Path) -> None:
-    twice = [name for name, count in Counter(table.column_names).items() if count > 1]
-    if twice:
-        raise DataError(file, "", f"it has several columns named {twice[0]!r}", "give each one a name of its own")
 
 
 def _check_columns(table: pa.Table, file: object, expected: Sequence[str]) -> None:

@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from trainer.data.image_decoding import decode_images, image_fault
+from trainer.data.image_decoding import decode_images
+from trainer.data.image_faults import image_fault
 
 RNG = np.random.default_rng(0)
 

@@ -1,0 +1,74 @@
+"""CSV and Parquet files to tables of pyarrow, without TensorFlow."""
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from trainer.data.checks import DataError
+
+
+def read_csv(file: Path, note_damaged: Callable[[DataError], object]) -> tuple[pa.Table, np.ndarray]:
+    """Reads a file with a header line.
+
+    Args:
+        file: The file.
+        note_damaged: Gets the error of each row that has too many or too few columns, and raises it if it may not be
+            left out.
+
+    Returns:
+        The rows that are left, and their numbers in the file, from 1 after the header, int64 [num_rows].
+
+    Raises:
+        DataError: The file is no CSV, or two columns have one name.
+    """
+    errors: list[DataError] = []
+    damaged: list[int] = []
+
+    def note(row: pyarrow.csv.InvalidRow) -> str:
+        # Counted from 1 with the header.
+        damaged.append(row.number - 1)
+        rule = f"it has {row.actual_columns} columns, the header has {row.expected_columns}"
+        errors.append(DataError(file, f"row {row.number - 1}", rule))
+        return "skip"
+
+    try:
+        table = pyarrow.csv.read_csv(
+            file,
+            # Rows have numbers only when one thread reads them.
+            read_options=pyarrow.csv.ReadOptions(use_threads=False),
+            parse_options=pyarrow.csv.ParseOptions(invalid_row_handler=note),
+            convert_options=pyarrow.csv.ConvertOptions(strings_can_be_null=True),
+        )
+    except pa.ArrowException as error:
+        raise DataError(
+            file, "", f"it cannot be read as CSV ({error})", "write a header line and one line a row"
+        ) from error
+    for error in errors:
+        note_damaged(error)
+    _check_unique(table, file)
+    return table, np.delete(np.arange(1, table.num_rows + len(damaged) + 1), [number - 1 for number in damaged])
+
+
+def read_parquet(file: Path) -> tuple[pa.Table, np.ndarray]:
+    """Reads a file: its rows, and their numbers in it, from 1, int64 [num_rows].
+
+    Raises:
+        DataError: The file is no Parquet, or two columns have one name.
+    """
+    try:
+        table = pyarrow.parquet.read_table(file)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(file, "", f"it cannot be read as Parquet ({error})", "write it again") from error
+    _check_unique(table, file)
+    return table, np.arange(1, table.num_rows + 1)
+
+
+def _check_unique(table: pa.Table, file: Path) -> None:
+    twice = [name for name, count in Counter(table.column_names).items() if count > 1]
+    if twice:
+        raise DataError(file, "", f"it has several columns named {twice[0]!r}", "give each one a name of its own")
