@@ -19,6 +19,7 @@ from trainer.skipped import SkippedWatch
 from trainer.step.window import mean_loss
 from trainer.stop_request import StopRequest
 from trainer.strategies.strategy import LoopResult, TrainLoop
+from trainer.window_clock import WindowClock
 
 
 class Loop:
@@ -59,12 +60,11 @@ class Loop:
         self._decisions = Decisions(session.strategy.agreement, is_chief, stop, self._evaluation_due, saver)
         self._loop: TrainLoop = session.strategy.train_loop(session.step, session.state)
         self._reader: BlockReader | None = None
-        outer_every = session.config.elastic.outer_every if self._regrouping else None
-        self._round = outer_every or 1  # steps between two at which the state is that of all workers
+        self._round = self._regrouping.steps_per_round if self._regrouping else 1
         self._boundary = 0  # the newest step after which what was due was done
         self._taken = 0  # steps that the last call of the inner loop was to take
         self._compiled = False  # the first call traces the loop and compiles it
-        self._clock = _WindowClock(session.examples(session.state.step))
+        self._clock = WindowClock(session.examples(session.state.step))
 
     def run(self) -> None:
         """Takes steps until the end or until a stop is requested, whichever is first.
@@ -305,7 +305,7 @@ class Loop:
         if self._train.on_nan == "stop" or len(saver.position.skipped) >= self._train.max_rollbacks:
             raise cause
         step = saver.rollback.return_to()
-        self._clock = _WindowClock(session.examples(step))
+        self._clock = WindowClock(session.examples(step))
         window = saver.position.skip(step, bad_step)
         self._recorder.begin(session.total_steps, step or None)
         self._recorder.event(
@@ -316,26 +316,3 @@ class Loop:
             f"steps {window.first} to {window.last}"
         )
         return step
-
-
-class _WindowClock:
-    """Speed and waiting time between two logged steps, evaluation not counted."""
-
-    def __init__(self, examples: int) -> None:
-        self._since = time.monotonic()
-        self._examples = examples
-        self._paused_s = 0.0
-        self.waited_s = 0.0
-
-    def pause(self, duration_s: float) -> None:
-        """Time that was no training."""
-        self._paused_s += duration_s
-
-    def close_window(self, examples: int) -> tuple[float, float]:
-        """Samples a second and the share of the time spent waiting for data (0 to 1), since the last call."""
-        now = time.monotonic()
-        elapsed_s = max(now - self._since - self._paused_s, 1e-9)
-        speed = (examples - self._examples) / elapsed_s
-        share = self.waited_s / elapsed_s
-        self._since, self._examples, self._paused_s, self.waited_s = now, examples, 0.0, 0.0
-        return speed, share

@@ -91,6 +91,11 @@ class Elastic:
         return self._options.shard_optimizer
 
     @property
+    def steps_per_round(self) -> int:
+        """Between two steps after which the state is that of all workers."""
+        return self._options.outer_every or 1
+
+    @property
     def bytes_per_step(self) -> float | None:
         """What a part hands to the group, per step, where that is not the same in each step."""
         return self._loop.bytes_per_step if isinstance(self._loop, OuterLoop) else None

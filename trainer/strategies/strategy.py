@@ -91,6 +91,7 @@ class Regrouping(Protocol):
     Attributes:
         broken: What a call of the inner loop, or a question to the agreement, raises then. The state is that of a step.
         gathers: Whether a whole state takes all members, each of whom holds only some of it.
+        steps_per_round: Between two steps after which the state is that of all workers.
         bytes_per_step: What a part of the batch hands to the group, where that is not the same in each step; else None.
     """
 
@@ -98,6 +99,9 @@ class Regrouping(Protocol):
 
     @property
     def gathers(self) -> bool: ...  # noqa: D102
+
+    @property
+    def steps_per_round(self) -> int: ...  # noqa: D102
 
     @property
     def bytes_per_step(self) -> float | None: ...  # noqa: D102
