@@ -35,7 +35,7 @@ class Notes:
 def train(
     model_name: str,
     rank: int,
-    note: Notes,
+    note: Callable[..., None],
     stop_file: str,
     restored: tuple[int, list[Any]] | None = None,
     save: Save | None = None,

@@ -3,11 +3,12 @@
 python -m benchmarks.strategies [--quick] [--json FILE] [--models mlp,cnn,transformer] [--starts N] [--rounds N]
 
 The contenders: `elastic`, `multi_worker_mirrored`, `horovod` where it is installed (`make horovod`), and `one_device`
-twice, each worker on its half of the batch with no reduction at all, which is the ideal. Every contender is two
-processes with the whole real training in them, input and records included, with one thread a core between them as a run
-gives it to its workers. They are built and warmed up together and then take turns, one contender working at a time, in
-an order that rotates. A ratio is the median of the ratios of the rounds, so that a slow moment of the machine meets
-both sides; all is done in several starts.
+twice, each worker on its half of the batch with no reduction at all, which is the ideal. For models that it has, a loop
+on MultiWorkerMirroredStrategy as one writes it by hand (benchmarks/mirrored_loop.py) is another. Every contender is two
+processes with the whole training in them, input included and ours with their records, with one thread a core between
+them as a run gives it to its workers. They are built and warmed up together and then take turns, one contender working
+at a time, in an order that rotates. A ratio is the median of the ratios of the rounds, so that a slow moment of the
+machine meets both sides; all is done in several starts.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
+from benchmarks.fault_models import MODELS as BY_HAND_MODELS
 from benchmarks.machine import describe_machine, print_machine, target_line, write_result
 from benchmarks.single_turns import Contender
-from benchmarks.strategies_models import MODELS, NUM_WORKERS, WARM_UP_STEPS, batch_size
+from benchmarks.strategies_models import BY_HAND, MODELS, NUM_WORKERS, WARM_UP_STEPS, batch_size
 from cluster.worker_environment import divide
 from trainer.strategies.horovod_installation import installation_problem, package_folder
 
 ELASTIC, MIRRORED, HOROVOD, IDEAL = "elastic", "multi_worker_mirrored", "horovod", "one_device"
-
 
 TARGETS = {
     "mlp": (MIRRORED, ">=1.5"),
@@ -83,10 +84,11 @@ class Pair:
                 worker.hold()
 
 
-def contenders() -> tuple[str, ...]:
+def contenders(model: str) -> tuple[str, ...]:
     """Those that can be measured here."""
     has_horovod = installation_problem(package_folder(), metadata.version("tensorflow")) is None
-    return (ELASTIC, MIRRORED, *([HOROVOD] if has_horovod else []), IDEAL)
+    by_hand = [BY_HAND] if model in BY_HAND_MODELS else []
+    return (ELASTIC, MIRRORED, *([HOROVOD] if has_horovod else []), *by_hand, IDEAL)
 
 
 def measure(names: Sequence[str], model: str, starts: int, rounds: int, turn_s: float) -> dict[str, list[float]]:
@@ -121,9 +123,9 @@ def _memory() -> str | None:
     return "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
-def ratio(speeds: Mapping[str, Sequence[float]], other: str) -> float:
-    """How much faster elastic is: the median of the ratios of the rounds."""
-    return median([ours / theirs for ours, theirs in zip(speeds[ELASTIC], speeds[other], strict=True)])
+def ratio(speeds: Mapping[str, Sequence[float]], other: str, one: str = ELASTIC) -> float:
+    """How much faster one contender is than another: the median of the ratios of the rounds."""
+    return median([ours / theirs for ours, theirs in zip(speeds[one], speeds[other], strict=True)])
 
 
 def targets_of(results: Mapping[str, Mapping[str, Sequence[float]]]) -> list[str]:
@@ -133,21 +135,25 @@ def targets_of(results: Mapping[str, Mapping[str, Sequence[float]]]) -> list[str
         other, goal = TARGETS[model]
         short = "mwms" if other == MIRRORED else "ideal"
         lines.append(target_line(f"elastic_vs_{short}_{model}", ratio(speeds, other), goal))
+        if HOROVOD in speeds:
+            lines.append(target_line(f"elastic_vs_horovod_{model}", ratio(speeds, HOROVOD), ">=1.0"))
+        if BY_HAND in speeds:
+            lines.append(target_line(f"mwms_vs_by_hand_{model}", ratio(speeds, BY_HAND, MIRRORED), ">=1.0"))
     return lines
 
 
 def table_of(results: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
     """The medians as people read them."""
     lines = [f"{'samples/s (ms a step)':<26}" + "".join(f"{model:>22}" for model in results)]
-    names = list(next(iter(results.values())))
+    names = list(dict.fromkeys(name for speeds in results.values() for name in speeds))
     for name in names:
         cells = []
         for model, speeds in results.items():
-            speed = median(speeds[name])
-            cells.append(f"{speed:,.0f} ({1e3 * batch_size(model) / speed:.2f})")
+            speed = median(speeds[name]) if name in speeds else None
+            cells.append(f"{speed:,.0f} ({1e3 * batch_size(model) / speed:.2f})" if speed else "-")
         lines.append(f"  {name:<24}" + "".join(f"{cell:>22}" for cell in cells))
     for other in (name for name in names if name != ELASTIC):
-        cells = [f"{ratio(speeds, other):.2f}" for speeds in results.values()]
+        cells = [f"{ratio(speeds, other):.2f}" if other in speeds else "-" for speeds in results.values()]
         lines.append(f"  {'elastic / ' + other:<24}" + "".join(f"{cell:>22}" for cell in cells))
     return "\n".join(lines)
 
@@ -170,7 +176,7 @@ def main() -> None:
     results: dict[str, Any] = {}
     for model in models:
         starts, rounds, turn_s = (1, 3, 0.5) if arguments.quick else (arguments.starts, arguments.rounds, 2.0)
-        results[model] = measure(contenders(), model, starts, rounds, turn_s)
+        results[model] = measure(contenders(model), model, starts, rounds, turn_s)
         if arguments.json:  # after each model, so that a long call that is interrupted leaves what it has
             write_result(arguments.json, machine, results, targets_of(results))
     print("\n" + table_of(results))

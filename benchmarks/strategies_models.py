@@ -7,6 +7,7 @@ from typing import Any
 from trainer.config.training import TrainingConfig
 
 NUM_WORKERS = 2
+BY_HAND = "by_hand"  # no strategy of ours: benchmarks/mirrored_loop.py
 WARM_UP_STEPS = {"mlp": 200, "cnn": 20, "transformer": 6}
 MODELS = tuple(WARM_UP_STEPS)
 

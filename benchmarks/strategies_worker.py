@@ -13,9 +13,9 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
-from benchmarks.strategies_models import NUM_WORKERS, WARM_UP_STEPS, batch_size, training_config
+from benchmarks.strategies_models import BY_HAND, NUM_WORKERS, WARM_UP_STEPS, batch_size, training_config
 from cluster.assignment import Member
 from cluster.process_group import Endpoint, GroupAborted
 from cluster.reserved_port import ReservedPort
@@ -72,6 +72,10 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a training prints goes to the log, as in a run that nobody watches
 
+    turns = Turns(model, sys.stdin, answers)
+    if strategy == BY_HAND:
+        train_by_hand(model, rank, folder, turns)
+
     from trainer.group import Group
     from trainer.run_folder import RunFolder
     from trainer.session import build_session
@@ -81,7 +85,6 @@ def main() -> None:
     run = RunFolder(folder / f"run-{rank}")
     run.create()
     config = training_config(model, strategy, str(folder))
-    turns = Turns(model, sys.stdin, answers)
     with ReservedPort("127.0.0.1") as port:
         if strategy == "one_device":
             run_training(config, run, StopRequest(), on_progress=turns.boundary)
@@ -95,6 +98,22 @@ def main() -> None:
                 session = build_session(config, membership=OneGroup(endpoint, members, rank))
                 session.warm_up()
                 run_training(config, run, StopRequest(), session=session, on_progress=turns.boundary)
+
+
+def train_by_hand(model: str, rank: int, folder: Path, turns: Turns) -> None:
+    """The loop that one writes by hand; it ends the process."""
+    from benchmarks.mirrored_loop import train
+
+    def note(event: str, step: int = 0, **_: Any) -> None:
+        if event == "step":
+            turns.boundary(step, "step")
+
+    os.environ["TF_GRPC_REUSE_PORT"] = "1"
+    with ReservedPort("127.0.0.1") as port:
+        addresses = exchanged(folder, rank, port.address, NUM_WORKERS)
+        task = {"type": "worker", "index": rank}
+        os.environ["TF_CONFIG"] = json.dumps({"cluster": {"worker": addresses}, "task": task})
+        train(model, rank, note, str(folder / "never"))
 
 
 def exchanged(folder: Path, rank: int, address: str, size: int) -> list[str]:
