@@ -43,7 +43,8 @@ class ServingMetrics:
         self.in_flight = Gauge(name("in_flight"), "Requests being answered.", ("protocol",), registry=registry)
         self.refused = Counter(name("refused"), "Requests refused early, by reason.", ("reason",), registry=registry)
         # A counter that appears with its first count has not risen for Prometheus: rate() and increase() would miss it.
-        self.refused.labels("queue")
+        for reason in ("queue", "rest"):
+            self.refused.labels(reason)
         self.batch_rows = Histogram(
             name("batch_rows"), "Rows of a batch before padding.", one, buckets=_ROWS, registry=registry
         )

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import grpc
 import uvicorn
-from starlette.applications import Starlette
 
 from delivery.serving.audit_log import AuditLog
 from delivery.serving.clients import Clients
@@ -23,6 +22,7 @@ from delivery.serving.json_log import JsonLog
 from delivery.serving.metrics import ServingMetrics
 from delivery.serving.observation import BatchObserver
 from delivery.serving.rehearsal import rehearse
+from delivery.serving.rest_admission import RestAdmission
 from delivery.serving.rest_service import build_app
 from delivery.serving.settings import STANDARD_ERROR, ServingSettings, TlsSettings
 from delivery.serving.version_keeper import VersionKeeper
@@ -122,7 +122,8 @@ async def _serve(
     await rehearse(gateway, app)
     gateway.rehearses = False
     grpc_server, grpc_port = await _start_grpc(settings, gateway)
-    rest = _Uvicorn(_uvicorn_config(settings, app))
+    admission = RestAdmission(app, settings, metrics)
+    rest = _Uvicorn(_uvicorn_config(settings, admission))
     serving = asyncio.ensure_future(_run_rest(rest))
     while not rest.started and not serving.done():
         await asyncio.sleep(0.005)
@@ -138,6 +139,7 @@ async def _serve(
     log.info("draining", extra={"signal": number})
     metrics.set_ready(False)
     watching.cancel()
+    admission.drain()
     rest.should_exit = True
     await asyncio.gather(grpc_server.stop(settings.drain_s), serving)
     log.info("ended", extra={"signal": number})
@@ -197,7 +199,7 @@ def _credentials(tls: TlsSettings) -> grpc.ServerCredentials:
     return grpc.ssl_server_credentials([pair], roots, require_client_auth=roots is not None)
 
 
-def _uvicorn_config(settings: ServingSettings, app: Starlette) -> uvicorn.Config:
+def _uvicorn_config(settings: ServingSettings, app: RestAdmission) -> uvicorn.Config:
     tls = settings.tls
     return uvicorn.Config(
         app,
@@ -206,7 +208,6 @@ def _uvicorn_config(settings: ServingSettings, app: Starlette) -> uvicorn.Config
         log_config=None,
         access_log=False,
         lifespan="off",
-        limit_concurrency=settings.limits.concurrent,
         timeout_graceful_shutdown=int(settings.drain_s) or 1,
         ssl_certfile=tls.certificate if tls else None,
         ssl_keyfile=tls.key if tls else None,

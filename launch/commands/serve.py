@@ -38,6 +38,12 @@ def serve(
     ] = "on",
     latency_bound_ms: Annotated[float, typer.Option(help="Who would wait longer is refused at once.")] = 200.0,
     config: Annotated[Path | None, typer.Option(help="YAML file with more settings; its keys win.")] = None,
+    on: Annotated[str, typer.Option(help="here, or ray: one server on each node of a Ray cluster.")] = "here",
+    replicas: Annotated[int | None, typer.Option(min=1, help="Servers at most. [ray; one a node]")] = None,
+    replica_cpus: Annotated[float, typer.Option(help="CPUs of a node that a server takes. [ray]")] = 1.0,
+    replica_gpus: Annotated[float, typer.Option(help="GPUs of a node that a server takes. [ray]")] = 0.0,
+    ray_address: Annotated[str | None, typer.Option(help="host:port of the cluster's head. [RAY_ADDRESS]")] = None,
+    endpoints: Annotated[Path | None, typer.Option(help="File that lists the servers that are ready. [ray]")] = None,
 ) -> int:
     """Serve models by TensorFlow Serving's protocols until SIGTERM."""
     import logging
@@ -86,6 +92,13 @@ def serve(
             for one in error.errors()
         )
         raise RequestError("\n".join(sentences)) from None
+
+    if on == "ray":
+        from launch.ray_serving import RayServing, serve_on_ray
+
+        return serve_on_ray(RayServing(ray_address, replicas, replica_cpus, replica_gpus, endpoints), settings)
+    if on != "here" or replicas or ray_address or endpoints:
+        raise RequestError(f"--on {on} must be here or ray, and --replicas, --ray-address, --endpoints are for ray")
 
     from launch.quiet_start import import_tensorflow
 
