@@ -62,6 +62,7 @@ ZOO = {
     "two_tower": Zoo("movielens_retrieval", ["optimizer.schedule.warmup=null"], 128),
     "dlrm": Zoo("movielens_dlrm", ["optimizer.schedule.warmup=null"], 256),
     "transformer_lm": Zoo("shakespeare_lm", ["train.epochs=1", "optimizer.schedule.warmup=null"], 32),
+    "transformer_lm_experts": Zoo("shakespeare_moe", ["train.epochs=1", "optimizer.schedule.warmup=null"], 32),
     "bert": Zoo("shakespeare_bert", ["train.epochs=1", "optimizer.schedule.warmup=null"], 32),
     "tcn": Zoo("weather_tcn", ["optimizer.schedule.warmup=null"], 16),
     "transformer_forecaster": Zoo("weather_transformer", ["optimizer.schedule.warmup=null"], 16),

@@ -68,6 +68,7 @@ STATED: Mapping[str, tuple[str, str]] = {
     "mnist_vit": ("accuracy", ">=0.91"),
     "lesions_unet": ("mean_iou", ">=0.85"),
     "shakespeare_lm": ("perplexity", "<=75"),
+    "shakespeare_moe": ("perplexity", "<=66"),
     "shakespeare_packed": ("perplexity", "<=70"),
     "shakespeare_bert": ("perplexity", "<=30"),
     "glyphs_verification": ("auc", ">=0.99"),

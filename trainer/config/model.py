@@ -77,6 +77,16 @@ class TransformerLmModel(Section):
     )
     positions: Literal["learned", "rotary"] = "learned"
     tie_embedding: bool = Field(default=True, description="the output layer uses the weights of the token embedding")
+    experts: Annotated[int, Field(ge=2)] | None = Field(
+        default=None, description="feed-forward networks of each block, of which a token takes few; without it, one"
+    )
+    experts_per_token: PositiveInt = Field(default=1, description="experts that a token passes through")
+    expert_balance: Annotated[float, Field(ge=0)] = Field(
+        default=0.01, description="weight of the loss that keeps experts equally busy"
+    )
+    router_z: Annotated[float, Field(ge=0)] = Field(
+        default=0.001, description="weight of the loss that keeps the logits of the choice small"
+    )
 
     @model_validator(mode="after")
     def _heads_share_the_width(self) -> "TransformerLmModel":
@@ -95,6 +105,20 @@ class TransformerLmModel(Section):
             raise ValueError(
                 f"model.positions=rotary turns pairs of numbers, but model.width={self.width} with "
                 f"model.heads={self.heads} gives heads of odd width: set model.width={2 * self.width}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _experts_are_there_to_choose(self) -> "TransformerLmModel":
+        if self.experts is None and self.experts_per_token > 1:
+            raise ValueError(
+                f"model.experts_per_token={self.experts_per_token} chooses among model.experts, of which there are "
+                "none: set model.experts=8, or leave it out"
+            )
+        if self.experts is not None and self.experts_per_token >= self.experts:
+            raise ValueError(
+                f"model.experts_per_token={self.experts_per_token} must be below model.experts={self.experts}, or "
+                f"nothing is chosen: set model.experts_per_token={self.experts - 1} or less"
             )
         return self
 

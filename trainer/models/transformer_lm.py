@@ -14,6 +14,7 @@ from trainer.config.model import TransformerLmModel
 from trainer.data.source import Schema
 from trainer.models.attention import CausalAttention, LearnedPositions
 from trainer.models.documents import DocumentOfToken, PositionInDocument
+from trainer.models.experts import Experts
 from trainer.models.inputs import as_logits, model_input
 from trainer.tasks.task import Task
 
@@ -59,8 +60,13 @@ def _block(x_BTD: Any, documents_BT: Any, config: TransformerLmModel, name: str)
     y = layers.Dense(config.width, kernel_initializer=last, name=f"{name}_attention_output")(y)
     x_BTD = layers.Add(name=f"{name}_attention_add")([x_BTD, _dropped(y, config, f"{name}_attention_dropout")])
     y = _norm(f"{name}_feed_forward_norm")(x_BTD)
-    feed_forward = config.feed_forward or 4 * config.width
-    y = layers.Dense(feed_forward, kernel_initializer=_initial(), name=f"{name}_feed_forward_hidden")(y)
+    hidden = config.feed_forward or 4 * config.width
+    if config.experts is not None:
+        losses = config.expert_balance, config.router_z
+        scale = (2 * config.layers) ** -0.5
+        y = Experts(config.experts, config.experts_per_token, hidden, *losses, scale, name=f"{name}_experts")(y)
+        return layers.Add(name=f"{name}_feed_forward_add")([x_BTD, _dropped(y, config, f"{name}_feed_forward_dropout")])
+    y = layers.Dense(hidden, kernel_initializer=_initial(), name=f"{name}_feed_forward_hidden")(y)
     y = layers.Activation(keras.activations.silu, name=f"{name}_activation")(y)
     y = layers.Dense(config.width, kernel_initializer=last, name=f"{name}_feed_forward_output")(y)
     return layers.Add(name=f"{name}_feed_forward_add")([x_BTD, _dropped(y, config, f"{name}_feed_forward_dropout")])
@@ -69,13 +75,17 @@ def _block(x_BTD: Any, documents_BT: Any, config: TransformerLmModel, name: str)
 def block_layers(model: keras.Model, number: int) -> dict[str, Any]:
     """The layers of a block of a built model that compute something, by their names without the block's."""
     names = ["attention_norm", "queries_keys_values", "attention", "attention_output"]
-    names += ["feed_forward_norm", "feed_forward_hidden", "activation", "feed_forward_output"]
-    return {name: model.get_layer(f"block_{number}_{name}") for name in names}
+    names += ["feed_forward_norm", "feed_forward_hidden", "activation", "feed_forward_output", "experts"]
+    found = {layer.name: layer for layer in model.layers}
+    return {name: found[f"block_{number}_{name}"] for name in names if f"block_{number}_{name}" in found}
 
 
 def feed_forward(block: dict[str, Any], x_BTD: Any) -> Any:
     """What the second half of a block adds to x, without dropout."""
-    y = block["feed_forward_hidden"](block["feed_forward_norm"](x_BTD))
+    y = block["feed_forward_norm"](x_BTD)
+    if "experts" in block:
+        return block["experts"](y)
+    y = block["feed_forward_hidden"](y)
     return block["feed_forward_output"](block["activation"](y))
 
 

@@ -14,8 +14,8 @@ SCHEMA = Schema({"tokens": Feature((CONTEXT + 1,), "int32", num_values=VOCABULAR
 
 @pytest.fixture(
     scope="module",
-    params=[{}, {"kv_heads": 2, "positions": "rotary", "tie_embedding": False}],
-    ids=["learned", "rotary, grouped"],
+    params=[{}, {"kv_heads": 2, "positions": "rotary", "tie_embedding": False}, {"experts": 3, "experts_per_token": 2}],
+    ids=["learned", "rotary, grouped", "experts"],
 )
 def decoders(request):
     config = TransformerLmModel(layers=2, width=16, heads=4, **request.param)
