@@ -19,7 +19,7 @@ install: $(INSTALLED) ## Set up .venv with every dependency at its pinned versio
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt corpora.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt setuptools wheel
-	$(BIN)/python -m pip install --quiet --no-build-isolation --constraint constraints.txt --editable '.[dev,docs,samples,tfds,ray,delivery,opentelemetry,tpu,tpu-check]'
+	$(BIN)/python -m pip install --quiet --no-build-isolation --constraint constraints.txt --editable '.[dev,docs,samples,tfds,ray,delivery,opentelemetry,buckets,tpu,tpu-check]'
 	$(BIN)/python -m pip install --quiet --no-build-isolation --no-deps --require-hashes --requirement corpora.txt
 	@touch $(INSTALLED)
 

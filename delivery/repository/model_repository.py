@@ -7,24 +7,22 @@ whole, verified and on the disk, and is not changed after that.
 
 from __future__ import annotations
 
-import getpass
 import os
 import re
 import shutil
-import socket
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from delivery.package.folder_walk import FolderWalk
 from delivery.package.manifest import SIGNATURE, check_model_name
 from delivery.package.sealing import seal
-from delivery.package.signing_keys import SigningKey, time_text
+from delivery.package.signing_keys import SigningKey
 from delivery.package.verification import Keyring, check_package, copy_files, verify
+from delivery.repository.audit_record import audit_record
 from delivery.repository.model_lock import held, try_lock
 from delivery.repository.model_state import ModelState, check_alias, read_state, write_state
 from delivery.repository.refusal import RepositoryConflict, RepositoryRefused
@@ -113,6 +111,14 @@ class ModelRepository:
         if version not in versions:
             raise RepositoryRefused(f"{name} has no version {version}: there are {', '.join(map(str, versions))}")
         return Resolved(name, version, self.path(name, version))
+
+    def check(self, name: str) -> None:
+        """Makes sure that there is such a model.
+
+        Raises:
+            RepositoryRefused: There is none.
+        """
+        self.resolve(name)
 
     def audit(self, name: str) -> list[dict[str, Any]]:
         """What was done to a model, oldest first: time, who, action, alias, from, to."""
@@ -308,17 +314,8 @@ class ModelRepository:
         to: int | None = None,
         reason: str | None = None,
     ) -> ModelState:
-        record: Mapping[str, Any] = {
-            "time": time_text(datetime.now(timezone.utc)),
-            "who": f"{_user()}@{socket.gethostname()}",
-            "action": action,
-            "model": name,
-            "alias": alias,
-            "from": came_from,
-            "to": to,
-            "reason": reason,
-            "serial": state.serial + 1,
-        }
+        what = {"alias": alias, "from": came_from, "to": to, "reason": reason}
+        record = audit_record(name, state.serial + 1, action, **what)
         state = replace(state, serial=state.serial + 1, last=record)
         write_state(self._own(name) / "state.json", state)
         self._complete_audit(name, state)
@@ -375,13 +372,6 @@ def _set_unwritable(folder: Path) -> None:
     for place, _, files in os.walk(folder):
         for file in files:
             (Path(place) / file).chmod(0o444)
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's number without a name
-        return str(os.getuid())
 
 
 def _version(version: int | None) -> str:

@@ -87,12 +87,22 @@ def read_state(path: Path) -> ModelState:
         OSError: It cannot be read.
     """
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return ModelState()
     except ValueError:
-        fields = {}
+        content = ""
+    return parse_state(content, str(path))
+
+
+def parse_state(content: str, place: str) -> ModelState:
+    """The state in a text.
+
+    Raises:
+        RepositoryRefused: It is damaged; `place` says where it is from.
+    """
     try:
+        fields = json.loads(content)
         if fields["format"] != _FORMAT:
             raise ValueError("another format")
         aliases = {
@@ -102,7 +112,7 @@ def read_state(path: Path) -> ModelState:
         return ModelState(int(fields["serial"]), int(fields["highest"]), aliases, fields["last"])
     except (ValueError, TypeError, KeyError, AttributeError):
         raise RepositoryRefused(
-            f"{path} is damaged: put it back from a copy, or take its last line from the audit log beside it"
+            f"{place} is damaged: put it back from a copy, or take its last line from the audit log beside it"
         ) from None
 
 
@@ -112,6 +122,11 @@ def write_state(path: Path, state: ModelState) -> None:
     Raises:
         OSError: It cannot be written; the state before stays.
     """
+    write_whole(path, state_text(state))
+
+
+def state_text(state: ModelState) -> str:
+    """As `parse_state` reads it."""
     fields = {
         "format": _FORMAT,
         "serial": state.serial,
@@ -122,4 +137,4 @@ def write_state(path: Path, state: ModelState) -> None:
         },
         "last": state.last,
     }
-    write_whole(path, json.dumps(fields, indent=1) + "\n")
+    return json.dumps(fields, indent=1) + "\n"

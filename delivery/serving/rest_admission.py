@@ -2,8 +2,8 @@
 
 The queue of a model (`delivery/serving/batcher.py`) knows how long the model takes. Where messages are small it is not
 the model that is short but the one thread that reads and writes them, and its queue is the event loop, which nobody
-counts. By Little's law (1961) a request waits as long as those before it take: how many are in flight, times what lies
-between two answers while there are enough of them to keep the server busy.
+counts. By Little's law (1961) a request waits as long as those before it take: how many are in flight, times the
+processor time that this thread spends on an answer, with all that it does beside, while it has many to give.
 
 To refuse costs time too, a fifth of an answer or more. So refusals are written at half the pace of answers, and who is
 refused faster waits for his turn: a connection of HTTP/1.1 sends nothing meanwhile, so a flood is slowed down to what
@@ -16,6 +16,7 @@ import asyncio
 import json
 import math
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from http import HTTPStatus
 from typing import Any
@@ -29,12 +30,16 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
-_SMOOTHING = 0.02
+_SMOOTHING = 0.3
+_WINDOW = 32
+"""Answers that are measured together: they come in waves, and one alone says nothing."""
 _BUSY = 8
-"""Requests in flight from which on what lies between two answers says how fast the server is, not its clients."""
+"""Requests in flight from which on the thread's time is spent on them, and not on what else the process does."""
 _TURNS = 2
 """Times that a request waits for those before it: to be read, which it has behind it here, and to be answered."""
-_ANSWERS_A_REFUSAL = 2.0
+_SLOWER = 1.5
+"""Time that passes for each of processor time: other threads have the interpreter, and others the core, in between."""
+_ANSWERS_A_REFUSAL, _ANSWERS_A_REFUSAL_IDLE = 2.0, 0.3
 _LONGEST_TURN_S = 10.0
 _UNTIL_KNOWN = 100
 """Requests that may be in flight before anything is known of the server."""
@@ -48,6 +53,7 @@ class RestAdmission:
         settings: Bounds.
         metrics: Counts refusals.
         clock: Seconds, as `time.monotonic`.
+        spent: Seconds that this thread has had a processor, as `time.thread_time`.
     """
 
     def __init__(
@@ -56,13 +62,16 @@ class RestAdmission:
         settings: ServingSettings,
         metrics: ServingMetrics,
         clock: Callable[[], float] = time.monotonic,
+        spent: Callable[[], float] = time.thread_time,
     ) -> None:
-        self._app, self._clock = app, clock
+        self._app, self._clock, self._spent = app, clock, spent
         self._bound = settings.batching.latency_bound_ms / 1000
         self._most = settings.limits.concurrent
-        self._is_draining, self._turns = False, set[asyncio.Future[None]]()
-        self._in_flight, self._peak, self._interval = 0, 0, self._bound / _UNTIL_KNOWN
-        self._last_answer = self._next_refusal = clock()
+        self._is_draining, self._turns = False, deque[tuple[asyncio.Future[None], float]]()
+        self._in_flight, self._peak, self._answers, self._ended, self._begun = 0, 0, 0, 0, 0.0
+        self._interval = self._bound / (_TURNS * _UNTIL_KNOWN)
+        self._next_refusal = clock()
+        self._timer: asyncio.TimerHandle | None = None
         self._metrics, self._refused = metrics, metrics.refused.labels("rest")
 
     @property
@@ -79,10 +88,10 @@ class RestAdmission:
             await self._refuse(send)
             return
         if not self._in_flight:
-            self._peak = 0
+            self._peak, self._answers, self._ended, self._begun = 0, 0, 0, self._spent()
         self._in_flight += 1
         self._peak = max(self._peak, self._in_flight)
-        begun, statuses = self._clock(), list[int]()
+        statuses: list[int] = []
 
         async def noted(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -92,48 +101,65 @@ class RestAdmission:
         try:
             await self._app(scope, receive, noted)
         finally:
-            # A request that is wrong or late is no answer, and says nothing of how long one takes.
-            if statuses and statuses[0] < HTTPStatus.BAD_REQUEST:
-                self._learn(begun)
             self._in_flight -= 1
+            self._note(statuses[0] if statuses else HTTPStatus.INTERNAL_SERVER_ERROR)
 
-    def _learn(self, begun: float) -> None:
-        now = self._clock()
-        # By the peak, and from the answer before: the loop goes in waves, and between two of them nothing is in flight
-        # while it reads what the next one brings. A server with little to do takes at most what a whole request took.
-        is_busy = self._peak >= _BUSY
-        took = now - self._last_answer if is_busy else min(now - begun, self._interval)
-        # Bounded, so that so many always get in: a pause of the machine must not keep requests out for good.
-        took = min(took, self._bound / (_TURNS * _BUSY))
-        self._last_answer = now
-        self._interval += _SMOOTHING * (took - self._interval)
+    def _note(self, status: int) -> None:
+        # A request that is wrong is over quickly, and says nothing of how long an answer takes. One that is late has
+        # been in vain: the answers are all that the time was spent for.
+        is_answer = status < HTTPStatus.BAD_REQUEST
+        self._answers += is_answer
+        self._ended += is_answer or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+        if self._ended < _WINDOW and self._in_flight:
+            return
+        now = self._spent()
+        if self._peak >= _BUSY and self._ended >= _BUSY:
+            took = _SLOWER * (now - self._begun) / max(self._answers, 1)
+            # Bounded, so that so many always get in, whatever the machine did meanwhile.
+            took = min(took, self._bound / (_TURNS * _BUSY))
+            self._interval += _SMOOTHING * (took - self._interval)
+        self._answers, self._ended, self._begun = 0, 0, now
 
     def drain(self) -> None:
         """Refuses those that wait for it now, and from now on at once: the server is to end."""
         self._is_draining = True
-        for turn in self._turns:
-            _come(turn)
+        while self._turns:
+            self._next_turn()
 
-    async def _wait(self, seconds: float) -> None:
+    def _pause_s(self) -> float:
+        """Between two refusals. With room left it is short: those that were refused may come again."""
+        has_room = self.expected_s < self._bound / 2
+        return self._interval * (_ANSWERS_A_REFUSAL_IDLE if has_room else _ANSWERS_A_REFUSAL)
+
+    async def _turn(self) -> None:
+        """Waits until it may be refused."""
         loop = asyncio.get_running_loop()
         turn = loop.create_future()
-        timer = loop.call_later(seconds, _come, turn)
-        self._turns.add(turn)
-        turn.add_done_callback(self._turns.discard)
-        try:
-            await turn
-        finally:
-            timer.cancel()
+        self._turns.append((turn, self._clock()))
+        if self._timer is None:
+            self._timer = loop.call_later(self._pause_s(), self._next_turn)
+        await turn
+
+    def _next_turn(self) -> None:
+        now, self._timer = self._clock(), None
+        turn, _ = self._turns.popleft()
+        if not turn.done():  # its client may have left
+            turn.set_result(None)
+        self._next_refusal = now + self._pause_s()
+        if self._turns and not self._is_draining:
+            waited = now - self._turns[0][1]
+            pause = 0.0 if waited > _LONGEST_TURN_S else self._pause_s()
+            self._timer = asyncio.get_running_loop().call_later(pause, self._next_turn)
 
     async def _refuse(self, send: Send) -> None:
         self._refused.inc()
         self._metrics.requests_of(UNKNOWN, "", UNKNOWN, "rest", "RESOURCE_EXHAUSTED").inc()
         expected = max(self.expected_s, 0.05)
         now = self._clock()
-        turn = min(max(now, self._next_refusal), now + _LONGEST_TURN_S)
-        self._next_refusal = turn + _ANSWERS_A_REFUSAL * self._interval
-        if turn > now and not self._is_draining:
-            await self._wait(turn - now)
+        if self._is_draining or (not self._turns and now >= self._next_refusal):
+            self._next_refusal = now + self._pause_s()
+        else:
+            await self._turn()
         sentence = f"the server is busy: the answer would take {expected * 1000:.0f} ms; try again later"
         body = json.dumps({"error": sentence}).encode()
         headers = [
@@ -144,8 +170,3 @@ class RestAdmission:
         status = HTTP_STATUS["RESOURCE_EXHAUSTED"]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
-
-
-def _come(turn: asyncio.Future[None]) -> None:
-    if not turn.done():
-        turn.set_result(None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 from delivery.shrink.artefact import Artefact
@@ -12,6 +13,7 @@ from trainer.report.markup import Markup, element
 
 _WIDTH, _HEIGHT = 860, 520
 _LEFT, _RIGHT, _TOP, _BOTTOM = 76, 200, 64, 64
+_LONGEST_LINE = 20  # characters of the legend: names break after a dash
 _COLORS = {"float32": "#6d675d", "float16": "#8a5a00", "dynamic": "#3f7d58", "int8": "#2c5cc5", "int4": "#c8511b"}
 _STYLE = """
 svg { background: #fbfaf7; font: 13px system-ui, -apple-system, "Segoe UI", "Liberation Sans", Arial, sans-serif; }
@@ -120,7 +122,11 @@ def _legend(quantizations: set[str], chosen: Artefact | None, compressed: bool) 
         parts.append(element("circle", class_="chosen", cx=left, cy=down + 8, r=7))
         parts.append(_text(left + 14, down + 12, "chosen"))
         for index, text in enumerate(
-            (chosen.name, format_bytes(size), f"{chosen.quality.name} {chosen.quality.value:.4g}")
+            (
+                *textwrap.wrap(chosen.name, _LONGEST_LINE),
+                format_bytes(size),
+                f"{chosen.quality.name} {chosen.quality.value:.4g}",
+            )
         ):
             parts.append(_text(left + 14, down + 32 + 18 * index, text, "soft"))
     return parts

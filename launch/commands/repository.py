@@ -2,18 +2,29 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 app = typer.Typer(help="Publish models as versions, and move the aliases that servers follow.", no_args_is_help=True)
 
-Repository = Annotated[Path, typer.Option("--repository", help="Folder of the repository.")]
+Repository = Annotated[str, typer.Option("--repository", help="Folder of the repository, or s3://BUCKET/PLACE.")]
 Name = Annotated[str, typer.Argument(help="Of the model.")]
 Alias = Annotated[str, typer.Option("--to", help="Alias, as staging or production.")]
 Reason = Annotated[str | None, typer.Option("--reason", help="Goes into the audit log.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-DEFAULT = Path("models")
+DEFAULT = "models"
+
+
+def repository_at(place: str) -> Any:
+    """The repository in a folder, or in a bucket: both know the same deeds."""
+    if "://" in place:
+        from delivery.repository.bucket_repository import BucketRepository
+
+        return BucketRepository(place)
+    from delivery.repository.model_repository import ModelRepository
+
+    return ModelRepository(Path(place))
 
 
 @app.command("list")
@@ -23,11 +34,9 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """List models with their versions and aliases; of one model, who did what."""
-    from delivery.repository.model_repository import ModelRepository
-
-    models = ModelRepository(repository)
+    models = repository_at(repository)
     if name is not None:
-        models.resolve(name)  # says what there is instead
+        models.check(name)  # says what there is instead
     entries = [
         {
             "name": model,
@@ -68,9 +77,7 @@ def publish(
 
     signing_key = read_signing_key(key) if key else None
     import_tensorflow()
-    from delivery.repository.model_repository import ModelRepository
-
-    published = ModelRepository(repository).publish(model, key=signing_key, keyring=trust or None, name=name)
+    published = repository_at(repository).publish(model, key=signing_key, keyring=trust or None, name=name)
     typer.echo(f"{published.path}  {published.name} {published.version}")
 
 
@@ -83,18 +90,14 @@ def promote(
     reason: Reason = None,
 ) -> None:
     """Point an alias to a version. `phalanx release` does that after its gates."""
-    from delivery.repository.model_repository import ModelRepository
-
-    ModelRepository(repository).promote(name, version, to, reason=reason)
+    repository_at(repository).promote(name, version, to, reason=reason)
     typer.echo(f"{to} of {name} is {version}")
 
 
 @app.command()
 def rollback(name: Name, to: Alias, repository: Repository = DEFAULT, reason: Reason = None) -> None:
     """Point an alias to where it pointed before."""
-    from delivery.repository.model_repository import ModelRepository
-
-    version = ModelRepository(repository).rollback(name, to, reason=reason)
+    version = repository_at(repository).rollback(name, to, reason=reason)
     typer.echo(f"{to} of {name} is {version} again")
 
 
@@ -105,7 +108,43 @@ def prune(
     repository: Repository = DEFAULT,
 ) -> None:
     """Delete old versions, but none that an alias points to or would be rolled back to."""
-    from delivery.repository.model_repository import ModelRepository
-
-    deleted = ModelRepository(repository).prune(name, keep)
+    deleted = repository_at(repository).prune(name, keep)
     typer.echo(f"deleted {', '.join(map(str, deleted)) or 'nothing'}")
+
+
+@app.command()
+def pull(
+    name: Name,
+    repository: Annotated[str, typer.Option("--repository", help="Of a bucket, as s3://BUCKET/PLACE.")],
+    to: Annotated[Path, typer.Option("--to", help="Folder of the repository that servers follow.")] = Path(DEFAULT),
+    trust: Annotated[
+        list[Path] | None, typer.Option("--trust", help="Public keys, one of which must have signed each version.")
+    ] = None,
+    every: Annotated[float | None, typer.Option("--every", min=1, help="Seconds; goes on until it is ended.")] = None,
+) -> None:
+    """Bring the versions that aliases point to, and the newest, from a bucket into a folder, verified."""
+    import time
+
+    from launch.exit_code import RequestError
+    from launch.quiet_start import import_tensorflow
+
+    if "://" not in repository:
+        raise RequestError(f"--repository {repository} is a folder, which servers follow themselves: give a bucket")
+    import_tensorflow()
+    from delivery.package.verification import PackageRefused
+    from delivery.repository.bucket_repository import BucketRepository
+
+    bucket = BucketRepository(repository)
+    while True:
+        try:
+            brought = bucket.pull(name, to, trust or None)
+        except (OSError, PackageRefused) as error:
+            if every is None:
+                raise
+            typer.echo(f"not brought: {error}", err=True)  # what is there stays, and is served
+            brought = []
+        if brought or every is None:
+            typer.echo(f"brought {', '.join(map(str, brought)) or 'nothing new'} to {to / name}")
+        if every is None:
+            return
+        time.sleep(every)
