@@ -116,6 +116,7 @@ class BlockClient:
                     (self._free if self._answering(time.monotonic()) else self._alone).notify()
                 if isinstance(result, BaseException):
                     raise result
+                assert result is not None, "the wait has ended"
                 yield result
         finally:
             with self._lock:

@@ -79,7 +79,8 @@ def test_service_workers_and_then_the_run_are_killed_and_the_curve_is_that_of_a_
         process.kill()
     assert not serving(folder)
     reached = last_step(folder)
-    with started(*arguments, READERS=str(readers)) as process:
+    # Another number is no other curve: nobody has to agree to it.
+    with started(*arguments[:-1], "data.service.workers=1", READERS=str(readers)) as process:
         wait_until(read_by_others(readers, {process.pid}), process)
         wait_until(lambda: last_step(folder) > reached + 50, process)
         assert run(["stop", str(folder)]) == ExitCode.DONE

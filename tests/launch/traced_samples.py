@@ -1,6 +1,7 @@
-"""Samples of which each reading leaves the reader's pid in a file, named by READERS, of the moment."""
+"""Samples whose reading takes a while and leaves the reader's pid in a file, where READERS names one."""
 
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ def samples(split: str):
 
     def read(index: np.ndarray) -> dict[str, np.ndarray]:
         if readers is not None and split == "train":
+            time.sleep(0.03)
             with readers.open("a") as file:
                 file.write(f"{os.getpid()}\n")
         return {"x": x[index], "y": y[index]}

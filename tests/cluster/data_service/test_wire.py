@@ -62,7 +62,7 @@ def test_an_object_is_never_sent():
         connection.close()
 
 
-@pytest.mark.parametrize(("key", "worker"), [(bytes(32), "data-1"), (KEY, "data-2")])
+@pytest.mark.parametrize(("key", "worker"), [(bytes(32), "data-1"), (KEY, "data-2")], ids=["key", "name"])
 def test_another_key_or_another_name_is_refused(key, worker):
     with serving() as server, pytest.raises(OSError):
         connect(server.address, key, worker, PATIENCE_S)
