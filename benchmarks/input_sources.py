@@ -224,7 +224,9 @@ def images(files: Files) -> Workload:
     return Workload(
         {
             "phalanx": phalanx(data),
-            "limit": in_parallel(lambda number: decoded(tf.io.read_file(table[tf.math.floormod(number, len(paths))])), 1),
+            "limit": in_parallel(
+                lambda number: decoded(tf.io.read_file(table[tf.math.floormod(number, len(paths))])), 1
+            ),
             "tf.data": of_dataset(written),
             **of_grain(
                 list(zip(paths, labels.tolist(), strict=True)),
@@ -296,7 +298,10 @@ def table(files: Files) -> Workload:
         return read.batch(TABLE_BATCH).prefetch(tf.data.AUTOTUNE)
 
     def least(number: tf.Tensor) -> list[tf.Tensor]:
-        return [*tf.unstack(tf.gather(tables[0], index[tf.math.floormod(number, 16)]), axis=1), tf.gather(tables[1], index[tf.math.floormod(number, 16)])]
+        return [
+            *tf.unstack(tf.gather(tables[0], index[tf.math.floormod(number, 16)]), axis=1),
+            tf.gather(tables[1], index[tf.math.floormod(number, 16)]),
+        ]
 
     return Workload(
         {
