@@ -102,7 +102,7 @@ class RayAgent:
         """Makes sure that this node can serve the run, and joins it."""
         import ray
 
-        _die_with_raylet()
+        die_with_raylet()
         plan = self._plan
         try:
             if (here := installed_version()) != self._installed:
@@ -182,7 +182,7 @@ def _shares(plan: AgentPlan, gpus: Sequence[str]) -> list[Share]:
     return [Share(plan.threads, tuple(gpus[slot * each : (slot + 1) * each])) for slot in range(plan.slots)]
 
 
-def _die_with_raylet() -> None:
+def die_with_raylet() -> None:
     """Ends this process with its node's raylet.
 
     Ray lets actors live on without it, and believes them dead: then nobody would account for this node's workers.

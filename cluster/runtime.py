@@ -79,6 +79,18 @@ class Hosts(Protocol):
         ...
 
 
+class Beside(Protocol):
+    """What runs beside the workers and needs no decisions."""
+
+    def open(self) -> None:
+        """Begins, without waiting for anything."""
+        ...
+
+    def close(self) -> None:
+        """Ends, and waits until it has."""
+        ...
+
+
 class Runtime:
     """Runs a supervisor until it finishes.
 
@@ -91,6 +103,7 @@ class Runtime:
         clock: monotonic seconds, never before the last of a journal that is taken over. Events of other machines are
             stamped with it when they arrive.
         tick_s: seconds between two looks at the clock while something is going on.
+        beside: is opened once the hosts are there, and closed before them.
     """
 
     def __init__(
@@ -102,10 +115,11 @@ class Runtime:
         *,
         clock: Callable[[], float] = time.monotonic,
         tick_s: float = _TICK_S,
+        beside: Beside | None = None,
     ) -> None:
         self._supervisor, self._hosts = supervisor, hosts
         self._journal, self._announce = journal, announce
-        self._clock, self._tick_s = clock, tick_s
+        self._clock, self._tick_s, self._beside = clock, tick_s, beside
         self._arrived: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._coalescing = Coalescing()
 
@@ -126,12 +140,18 @@ class Runtime:
         """
         try:
             self._hosts.open(self.put)
+            if self._beside is not None:
+                self._beside.open()
             for event in known:
                 self.put(event)
             finish = self._carry_out(begin_with)
             return finish or next(finish for finish in map(self._handle, self._events()) if finish is not None)
         finally:
-            self._hosts.close()
+            try:
+                if self._beside is not None:
+                    self._beside.close()
+            finally:
+                self._hosts.close()
 
     def _events(self) -> Iterator[Event]:
         """What the supervisor handles, without end. Events and the clock take turns: neither keeps the other away."""

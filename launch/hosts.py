@@ -42,6 +42,7 @@ def hosts_of(
     on_started: Callable[[str, int], object],
     announce: Callable[[str], object],
     may_restore: Callable[[int, int], bool],
+    environment: Mapping[str, str],
 ) -> Hosts:
     """The hosts of a run, not opened yet.
 
@@ -54,12 +55,17 @@ def hosts_of(
         announce: gets each sentence for the person.
         may_restore: whether the run may go on from a snapshot of this generation and step that is found in a host's
             memory.
+        environment: that workers are started with besides.
     """
     if config.cluster.kind == "tpu":
         return tpu_hosts(config, folder, new_group_key(), on_output, announce)
     if config.cluster.kind != "ray":
-        environment = new_group_key() | part_threads(config)
-        program = python_program("-m", "launch.worker", str(folder.path), environment=environment)
+        program = python_program(
+            "-m",
+            "launch.worker",
+            str(folder.path),
+            environment={**new_group_key(), **part_threads(config), **environment},
+        )
         return local_hosts(config, folder, program, memory, on_output, on_started)
     from cluster.ray_hosts import RayHosts
 
@@ -69,7 +75,7 @@ def hosts_of(
         (config.cluster.min_workers, config.cluster.max_workers),
         run,
         folder.logs,
-        program=partial(program_on, str(run), os.getcwd(), new_group_key()),
+        program=partial(program_on, str(run), os.getcwd(), {**new_group_key(), **environment}),
         storage=partial(HostMemory, run),
         notice_s=config.cluster.notice,
         may_restore=may_restore,
@@ -84,7 +90,7 @@ def program_on(run: str, folder: str, key: Mapping[str, str], host: str) -> Work
     Args:
         run: the run folder.
         folder: where the launcher was started, which paths in the config may count from.
-        key: that the workers of all hosts share.
+        key: what the workers of all hosts share, as their environment.
         host: what the host is called.
     """
     program = python_program("-m", "launch.worker", run, environment={HOST: host, **key})

@@ -72,6 +72,8 @@ class RunConfig(TrainingConfig):
                 f"cluster.ray.gpus_per_worker={gpus:g} must be at most 1 with strategy.name=horovod, which has a "
                 f"process for each GPU: set it to 1 and {name}={workers * int(gpus)}"
             )
+        if problem := self._service_problem():
+            raise ValueError(problem)
         if self.is_elastic:
             problems = self._part_problems(name)
         else:
@@ -79,6 +81,23 @@ class RunConfig(TrainingConfig):
         if self.is_supervised and problems:
             raise ValueError("\n".join(problems))
         return self
+
+    def _service_problem(self) -> str | None:
+        """What stands against a data service on this cluster."""
+        service, kind = self.data.service, self.cluster.kind
+        if service is None:
+            return None
+        if kind == "tpu":
+            return (
+                "data.service must have hosts beside those that train, which cluster.kind=tpu does not: remove it, or "
+                "set cluster.kind=ray with cluster.ray.slice on a Ray cluster that has other nodes as well"
+            )
+        if kind != "ray" and service.cpus_per_worker != 1:
+            return (
+                f"data.service.cpus_per_worker={service.cpus_per_worker:g} is what Ray keeps free and says nothing "
+                f"with cluster.kind={kind}: remove it"
+            )
+        return None
 
     def _role_problems(self) -> list[str]:
         """What stands against the roles of a training with parameter servers."""

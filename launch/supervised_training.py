@@ -15,6 +15,7 @@ from cluster.supervisor.records import to_record
 from cluster.supervisor.settings import Budgets, HangLimits, Patience, Settings, Sizes
 from cluster.supervisor.supervisor import Supervisor
 from cluster.terminal_output import TerminalOutput
+from launch.data_service import DataService
 from launch.host_memory import HostMemory
 from launch.hosts import hosts_of
 from launch.left_snapshots import left_snapshots, rule_for_left
@@ -116,10 +117,12 @@ def train_supervised(config: RunConfig, folder: RunFolder, stop: StopRequest) ->
     watching = start_watching(config, folder, _announce)
     try:
         # Through the terminal's queue: a terminal that stands still must not hold up a recovery.
-        hosts = hosts_of(config, folder, memory, terminal, _host_recorder(journal), terminal.say, may_restore)
+        service = DataService(config, folder, journal.write, terminal.say) if config.data.service else None
+        keys = service.environment if service else {}
+        hosts = hosts_of(config, folder, memory, terminal, _host_recorder(journal), terminal.say, may_restore, keys)
         _announce_sizes(config)
         workers = _WorkersByRank()
-        runtime = Runtime(supervisor, hosts, _recorder(journal, workers), terminal.say)
+        runtime = Runtime(supervisor, hosts, _recorder(journal, workers), terminal.say, beside=service)
         _pass_on(stop, runtime.request_stop)
         with profile_on_file(
             ProfileFile(folder.path), lambda request: hosts.profile(workers[request.rank], request.steps)

@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 
 import typer
 
+from cluster.data_service.client import BlockClient
 from cluster.run_lock import KEEPING, RunBusy, RunLock, read_holder
 from launch.config import RunConfig, write_config
+from launch.data_service import service_beside
 from launch.exit_code import ExitCode, RequestError, exit_code_of
 from launch.hosts import check_backend
 from launch.profile_file import ProfileFile, profile_on_file
@@ -93,7 +95,12 @@ class _End(NamedTuple):
 
 
 def _train(config: RunConfig, folder: RunFolder, stop: StopRequest) -> _End:
-    import_tensorflow(config.train.compile_cache)
+    with service_beside(config, folder) as service:  # first: its workers import TensorFlow meanwhile
+        import_tensorflow(config.train.compile_cache)
+        return _train_alone(config, folder, stop, service)
+
+
+def _train_alone(config: RunConfig, folder: RunFolder, stop: StopRequest, service: BlockClient | None) -> _End:
     from delivery.run_export import export_run, is_exported
     from trainer.intervals.interruptions import Exposure
     from trainer.observe.profile_order import ProfileOrder
@@ -101,7 +108,7 @@ def _train(config: RunConfig, folder: RunFolder, stop: StopRequest) -> _End:
 
     exposure, order = Exposure(1, 3600 * config.cluster.expected_mtbf), ProfileOrder()
     with profile_on_file(ProfileFile(folder.path), lambda request: order.give(request.steps)):
-        outcome = run_training(config, folder, stop, exposure=exposure, profile_order=order)
+        outcome = run_training(config, folder, stop, exposure=exposure, profile_order=order, service=service)
     if outcome.stopped is None and config.export.enabled and not is_exported(folder, outcome.step):
         export_run(config, folder, outcome.session)
     account = summarize(config, folder)

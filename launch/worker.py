@@ -12,17 +12,20 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from cluster.assignment import Assignment, ErrorReport
+from cluster.data_service.client import BlockClient
 from cluster.reserved_port import ReservedPort
 from cluster.termination_notice import on_termination
 from cluster.worker_environment import TPU_SLICE
 from cluster.worker_link import WorkerLink
 from launch.config import load_config
+from launch.data_service import client_of
 from launch.elastic_membership import NoMoreGroups
 from launch.exit_code import ExitCode, explanation_of, is_ours
 from launch.group_key import group_key
 from launch.host_memory import HOST, HostMemory, takes_snapshots
 from launch.quiet_start import import_tensorflow
 from launch.run_config import RunConfig, with_hosts_of_slice
+from launch.service_key import service_key
 from launch.snapshot_state import state_of
 from launch.standby import wait_well
 from trainer.observe.profile_order import ProfileOrder
@@ -42,7 +45,7 @@ def main() -> None:
     """Serves one assignment and ends, without the tidying up in which TensorFlow may wait for peers that are gone."""
     stop, profile_order = StopRequest(), ProfileOrder()
     link = WorkerLink.from_environment(on_stop=stop.request, on_profile=profile_order.give)
-    progress = _Progress(link, profile_order)
+    progress = _Progress(link, profile_order, client_of(RunFolder(sys.argv[1]), service_key()))
     on_termination(progress.leave)
     code = _serve(link, RunFolder(sys.argv[1]), stop, progress)
     link.close()
@@ -158,8 +161,8 @@ def _export(config: RunConfig, folder: RunFolder, outcome: "Outcome", progress: 
 class _Progress:
     """Passes on where the training is, and remembers it for an error's report."""
 
-    def __init__(self, link: WorkerLink, profile_order: ProfileOrder) -> None:
-        self.link, self._profile_order = link, profile_order
+    def __init__(self, link: WorkerLink, profile_order: ProfileOrder, service: BlockClient | None) -> None:
+        self.link, self._profile_order, self._service = link, profile_order, service
         self.generation = self.step = 0
         self.notice_s = 30.0
         self._phase = ""
@@ -178,7 +181,7 @@ class _Progress:
             )
 
     def listeners(self, config: RunConfig, own_file: Any, num_hosts: int) -> dict[str, Any]:
-        """What a training reports to, where it keeps snapshots, and what can fail."""
+        """What a training reports to, where it keeps snapshots and has its batches from, and what can fail."""
         from trainer.intervals.interruptions import Exposure
         from trainer.snapshot.taker import SnapshotPlan
 
@@ -191,6 +194,7 @@ class _Progress:
             "on_arrivals": self.watch,
             "on_checkpoint": lambda step: self.link.checkpoint_durable(self.generation, step),
             "profile_order": self._profile_order,
+            "service": self._service,
         }
 
     def watch(self, arrivals: "Callable[[], ArrivalCount]") -> None:

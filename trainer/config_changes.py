@@ -66,6 +66,7 @@ _FREE: list[tuple[str, Callable[[Mapping[str, Any]], bool], str]] = [
     ("elastic.check_every", _always, "comparing does not change training"),
     ("data.cache", _always, "where samples are kept does not change them"),
     ("data.cache_limit", _always, "where samples are kept does not change them"),
+    ("data.service*", _always, "who reads the samples does not change them"),
     ("data.skip_bad_records", _always, "it matters only when a record is bad"),
     ("cluster.standbys", _always, "who stands by does not change training"),
     ("cluster.max_*", _always, "when a run is given up does not change training"),

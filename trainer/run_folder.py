@@ -32,6 +32,7 @@ class RunFolder:
         self.metrics = self.path / "metrics.jsonl"
         self.journal = self.path / "journal.jsonl"
         self.checkpoints = self.path / "checkpoints"
+        self.data_service = self.path / "data_service.json"
         self.logs = self.path / "logs"
         self.tensorboard = self.path / "tensorboard"
         self.traces = self.path / "trace"

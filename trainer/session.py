@@ -20,6 +20,7 @@ from trainer.data.mixture import sample_order
 from trainer.data.order import SampleOrder
 from trainer.data.pipeline import SHORTEST_BLOCK, steps_of_block, train_batches, train_blocks
 from trainer.data.registry import open_source
+from trainer.data.service import BlockAnswers, BlockService, served_blocks
 from trainer.data.source import Schema, Source
 from trainer.evaluate import Evaluator
 from trainer.group import Group, check_group
@@ -49,6 +50,7 @@ class Session:
         choice: Says why.
         total_steps: Where the training ends.
         evaluator: None where nothing is held out or `evaluate.every` is null.
+        service: Other processes that read its batches; None: it reads them itself.
     """
 
     config: TrainingConfig
@@ -62,6 +64,7 @@ class Session:
     state: TrainState
     evaluator: Evaluator | None
     total_steps: int
+    service: BlockService | None = None
 
     @property
     def schema(self) -> Schema:
@@ -88,6 +91,17 @@ class Session:
         """This process's slices of them, stacked for the inner loop: as many batches at once as `train.steps_per_loop`
         and memory allow."""
         block_steps = steps_of_block(self.source, self.order, self._steps_of_block)
+        if self.service is not None:
+            served = served_blocks(
+                self.service,
+                BlockAnswers(self.source, self.order, self.config.data.augment, self.config.train.seed),
+                first_step=first_data_step,
+                num_steps=num_steps,
+                block_steps=block_steps,
+                shard=self.strategy.shard,
+                source=self.source,
+            )
+            return BlockReader(served, block_steps)
         blocks = train_blocks(
             self.source,
             self.order,

@@ -10,6 +10,7 @@ from trainer.config.training import TrainingConfig
 from trainer.config.warm_start import WarmStartConfig
 from trainer.data.mixture import MixtureSource
 from trainer.data.mixture_order import MixtureOrder
+from trainer.data.service import BlockService
 from trainer.group import Group
 from trainer.intervals.interruptions import Exposure
 from trainer.loop import Loop
@@ -60,6 +61,7 @@ def run_training(
     session: Session | None = None,
     exposure: Exposure | None = None,
     profile_order: ProfileOrder | None = None,
+    service: BlockService | None = None,
 ) -> Outcome:
     """Trains from a snapshot, the newest good checkpoint of the folder, or the start, to the end of the config.
 
@@ -83,6 +85,7 @@ def run_training(
             from its membership.
         exposure: What can fail, for the intervals that the config leaves open; None for one host of the usual kind.
         profile_order: Somebody's wish to see the next steps of this worker.
+        service: Other processes that read the batches; None: this one does.
 
     Raises:
         DataError: The data is missing or damaged.
@@ -101,6 +104,9 @@ def run_training(
             restored = 0 if restore is None else restore.step
             if session is None:
                 session = build_session(config, group, lambda: on_progress(restored, "build") if on_progress else None)
+            session.service = service
+            if service is not None:
+                service.warn = recorder.warn
             if on_arrivals and session.strategy.arrivals:
                 on_arrivals(session.strategy.arrivals)
             recorder.strategy(session.choice.facts, session.choice.why if session.choice.is_automatic else None)

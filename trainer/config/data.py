@@ -6,6 +6,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from trainer.config.augmentation import Augmentation
 from trainer.config.byte_size import ByteSize
+from trainer.config.data_service import DataServiceConfig
 from trainer.config.path_text import PathText
 from trainer.config.section import Section
 
@@ -31,6 +32,9 @@ class DataConfig(Section):
     cache_limit: ByteSize = Field(default=2**30, description="most bytes that the cache holds; the rest is read again")
     skip_bad_records: int = Field(default=0, ge=0, description="most records that may be left out before the run fails")
     augment: tuple[Augmentation, ...] = Field(default=(), description='in this order, e.g. ["flip", "shift=2"]')
+    service: DataServiceConfig | None = Field(
+        default=None, description="processes beside the training that read its batches; null: it reads them itself"
+    )
 
 
 class MnistSampleData(DataConfig):

@@ -107,7 +107,7 @@ class MixtureData(DataConfig):
     @model_validator(mode="after")
     def _options_stand_where_they_count(self) -> "MixtureData":
         defaults = DataConfig.model_fields
-        for name in ("batch_size", "shuffle", "remainder", "augment"):
+        for name in ("batch_size", "shuffle", "remainder", "augment", "service"):
             for number, source in enumerate(self.sources):
                 if getattr(source.data, name) != defaults[name].get_default():
                     raise ValueError(

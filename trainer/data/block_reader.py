@@ -6,7 +6,7 @@ import queue
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -35,14 +35,14 @@ class BlockReader:
     lies ready still costs half a millisecond beside a busy step, because another thread has to wake up for it.
 
     Args:
-        blocks: Elements of `train_blocks`.
+        blocks: Elements of `train_blocks`, or what gives the same.
         block_steps: K.
 
     Attributes:
         waited_s: Seconds waited since the caller last set it to 0.
     """
 
-    def __init__(self, blocks: tf.data.Dataset, block_steps: int) -> None:
+    def __init__(self, blocks: Iterable[dict[str, tf.Tensor]], block_steps: int) -> None:
         self._block_steps = block_steps
         self._block: dict[str, tf.Tensor] = {}
         self._used = block_steps
