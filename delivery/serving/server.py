@@ -18,6 +18,7 @@ from delivery.serving.audit_log import AuditLog
 from delivery.serving.clients import Clients
 from delivery.serving.gateway import Gateway
 from delivery.serving.grpc_service import add_services
+from delivery.serving.heap import release_garbage
 from delivery.serving.json_log import JsonLog
 from delivery.serving.metrics import ServingMetrics
 from delivery.serving.observation import BatchObserver
@@ -121,6 +122,7 @@ async def _serve(
     gateway.rehearses = True
     await rehearse(gateway, app)
     gateway.rehearses = False
+    release_garbage()
     grpc_server, grpc_port = await _start_grpc(settings, gateway)
     admission = RestAdmission(app, settings, metrics)
     rest = _Uvicorn(_uvicorn_config(settings, admission))

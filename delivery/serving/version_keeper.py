@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import tempfile
 import time
@@ -22,6 +21,7 @@ from delivery.serving.batch_computation import compute
 from delivery.serving.batcher import Batcher
 from delivery.serving.drift_watch import DriftWatch
 from delivery.serving.errors import ModelRefused
+from delivery.serving.heap import release_garbage, set_aside
 from delivery.serving.json_log import JsonLog
 from delivery.serving.loaded_model import LoadedModel, bytes_on_disk
 from delivery.serving.metrics import ServingMetrics
@@ -139,6 +139,7 @@ class VersionKeeper:
                 raise
             return
         version.open(loaded, batcher)
+        set_aside()
         seconds = time.monotonic() - started
         self._metrics.loads.labels(model.name, "loaded").inc()
         self._metrics.load_seconds.labels(model.name, str(number)).set(seconds)
@@ -181,7 +182,7 @@ class VersionKeeper:
         await version.close()
         self._metrics.origin.remove(version.model, str(version.number), *origin.values())
         self._drift.end(version.model, version.number)
-        gc.collect()  # a graph is full of cycles
+        release_garbage()  # a graph is full of cycles
         log.info("version unloaded", extra={"model": version.model, "version": version.number})
 
 
