@@ -39,7 +39,7 @@ _TURNS = 2
 """Times that a request waits for those before it: to be read, which it has behind it here, and to be answered."""
 _SLOWER = 1.5
 """Time that passes for each of processor time: other threads have the interpreter, and others the core, in between."""
-_ANSWERS_A_REFUSAL, _ANSWERS_A_REFUSAL_IDLE = 2.0, 0.3
+_ANSWERS_A_REFUSAL, _ANSWERS_A_REFUSAL_IDLE = 2.0, 0.5
 _LONGEST_TURN_S = 10.0
 _UNTIL_KNOWN = 100
 """Requests that may be in flight before anything is known of the server."""
@@ -128,7 +128,7 @@ class RestAdmission:
 
     def _pause_s(self) -> float:
         """Between two refusals. With room left it is short: those that were refused may come again."""
-        has_room = self.expected_s < self._bound / 2
+        has_room = self.expected_s < self._bound / 8
         return self._interval * (_ANSWERS_A_REFUSAL_IDLE if has_room else _ANSWERS_A_REFUSAL)
 
     async def _turn(self) -> None:
