@@ -12,7 +12,7 @@ from cluster.supervisor.commands import Command, Finish, Form
 from cluster.supervisor.events import Event
 from cluster.supervisor.journal_replay import started_record
 from cluster.supervisor.records import to_record
-from cluster.supervisor.settings import Budgets, HangLimits, Patience, Settings, Sizes
+from cluster.supervisor.settings import Budgets, HangLimits, HostLimits, Patience, Settings, Sizes
 from cluster.supervisor.supervisor import Supervisor
 from cluster.terminal_output import TerminalOutput
 from launch.data_service import DataService
@@ -38,6 +38,11 @@ class NoResources(TrainingFailed):
     """The run waited for hosts with enough room, and none came. The message says what is missing."""
 
 
+# A death costs an elastic run milliseconds, and a host less is one place less where its state is. Each failure asks the
+# question anew, so that a chance of one in twenty comes every few minutes where hosts are struck often.
+_ELASTIC_CHANCE = 0.001
+
+
 def settings_of(config: RunConfig, last_generation: int) -> Settings:
     """What the supervisor is told about a run."""
     cluster, strategy = config.cluster, config.strategy
@@ -57,6 +62,7 @@ def settings_of(config: RunConfig, last_generation: int) -> Settings:
         ),
         # Members of an elastic run are hardly interrupted when others join them.
         budgets=Budgets(cluster.max_failures, cluster.max_preemptions, None if is_elastic else cluster.max_resizes),
+        hosts=HostLimits(chance=_ELASTIC_CHANCE) if is_elastic else HostLimits(),
         hangs=HangLimits(
             floor_s=cluster.hang_after,
             straggler_ratio=cluster.straggler_ratio,

@@ -127,7 +127,9 @@ def _draw_settings(rng: random.Random, seed: int) -> Settings:
             give_back_after_s=rng.choice([15.0, 100000.0]),
         ),
         back_off=BackOff(first_s=0.5, longest_s=4.0),
-        hosts=HostLimits(failures=3 - seed % 2, window_s=60.0, aside_s=(20.0, 20.0, 1e6)[seed % 3]),
+        hosts=HostLimits(
+            failures=3 - seed % 2, chance=(0.05, 1.0)[seed % 2], window_s=60.0, aside_s=(20.0, 20.0, 1e6)[seed % 3]
+        ),
         hangs=HangLimits(
             floor_s=5.0,
             factor=5.0,

@@ -9,8 +9,6 @@ from cluster.supervisor.settings import BackOff, HostLimits
 
 # A standby that has waited this long had a good start: what ends it now says nothing about the next start.
 _GOOD_START_S = 60.0
-# A host is suspected when failures that strike all alike would strike it so often in less than this share of cases.
-_CHANCE = 0.05
 
 
 @dataclass
@@ -45,7 +43,7 @@ class HostsSetAside:
         if number < self._limits.failures:
             return False
         total = number + sum(self._recent(other, now) for other in others)
-        return _binomial_tail(number, total, 1 / (1 + len(others))) < _CHANCE
+        return _binomial_tail(number, total, 1 / (1 + len(others))) < self._limits.chance
 
     def _recent(self, host: str, now: float) -> int:
         """How often a host failed within the window."""

@@ -106,12 +106,14 @@ class HostLimits:
     """When a host is set aside.
 
     Attributes:
-        failures: failures within `window_s` that set it aside.
+        failures: fewest failures within `window_s` that set it aside.
+        chance: so rare it must be that failures which strike all hosts alike strike one so often (0 to 1).
         window_s: seconds after which a failure is forgotten.
         aside_s: seconds until it is used again.
     """
 
     failures: int = 3
+    chance: float = 0.05
     window_s: float = 600.0
     aside_s: float = 600.0
 

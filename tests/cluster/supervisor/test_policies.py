@@ -108,11 +108,13 @@ def test_no_host_is_set_aside_where_all_fail_alike() -> None:
 
 
 def test_of_few_hosts_one_is_struck_more_often_before_it_is_suspected() -> None:
-    def strikes(others: list[str]) -> int:
-        hosts = HostsSetAside(HostLimits(failures=3), BackOff())
+    def strikes(others: list[str], chance: float) -> int:
+        hosts = HostsSetAside(HostLimits(failures=3, chance=chance), BackOff())
         return next(number for number in range(1, 20) if hosts.fail("a", 0.0, others))
 
-    assert [strikes(others) for others in (["b"], ["b", "c"], list("bcdefgh"))] == [5, 3, 3]
+    clusters = (["b"], ["b", "c"], list("bcdefgh"))
+    assert [strikes(others, 0.05) for others in clusters] == [5, 3, 3]
+    assert [strikes(others, 0.001) for others in clusters] == [10, 7, 4]
 
 
 def test_starts_that_fail_are_tried_ever_later_until_one_becomes_a_member() -> None:
