@@ -80,6 +80,8 @@ _TABLES = ("flights_tabular", "flights_wide_and_deep", "german_credit", "moviele
 _NOTES = {
     "movielens_retrieval": "The wrong answers of `movielens_retrieval` are those of a replica's own part of the batch, "
     "so its curve depends on their number.",
+    "mnist_mobilenet": "Each replica normalises its own part of the batch, so the curves of `mnist_mobilenet` and "
+    "`digits_transfer` (here without its warm start, most layers frozen at chance) depend on it too.",
 }
 _OF_MOMENT = {"time", "examples_per_s", "data_wait"}
 _CHECKPOINTS = 5  # in a run
