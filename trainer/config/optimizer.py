@@ -126,6 +126,15 @@ class SgdOptimizer(Optimizer):
     nesterov: bool = False
 
 
+class AdagradOptimizer(Optimizer):
+    """Adagrad: the rate of a weight falls with the gradients that it had; for embeddings (Duchi et al. 2011)."""
+
+    name: Literal["adagrad"] = "adagrad"
+    learning_rate: PositiveFloat = 0.05
+    initial_accumulator: PositiveFloat = Field(default=0.1, description="sum of squares that each weight begins with")
+    epsilon: PositiveFloat = 1e-7
+
+
 class LambOptimizer(Optimizer):
     """LAMB: Adam whose step has the same relative size in every layer; for large batches (You et al. 2019)."""
 
@@ -144,6 +153,6 @@ class AdafactorOptimizer(Optimizer):
 
 
 OptimizerConfig = Annotated[
-    AdamOptimizer | AdamWOptimizer | SgdOptimizer | LambOptimizer | AdafactorOptimizer,
+    AdamOptimizer | AdamWOptimizer | SgdOptimizer | AdagradOptimizer | LambOptimizer | AdafactorOptimizer,
     ChosenByName(default="adam"),
 ]

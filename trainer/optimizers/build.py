@@ -9,6 +9,7 @@ import keras
 
 from trainer.config.optimizer import (
     AdafactorOptimizer,
+    AdagradOptimizer,
     AdamOptimizer,
     AdamWOptimizer,
     LambOptimizer,
@@ -55,6 +56,9 @@ def _update_rule(config: OptimizerConfig, rate: Schedule) -> keras.optimizers.Op
             return keras.optimizers.Adam(**moments, **common)
         case SgdOptimizer():
             return keras.optimizers.SGD(momentum=config.momentum, nesterov=config.nesterov, **common)
+        case AdagradOptimizer():
+            start = {"initial_accumulator_value": config.initial_accumulator, "epsilon": config.epsilon}
+            return keras.optimizers.Adagrad(**start, **common)
         case LambOptimizer():
             moments = {"beta_1": config.beta_1, "beta_2": config.beta_2, "epsilon": config.epsilon}
             return keras.optimizers.Lamb(**moments, **common)

@@ -11,6 +11,7 @@ import tensorflow as tf
 from trainer.parameter_server.pieces import pieces_of
 from trainer.parameter_server.placement import PlacedVariable
 from trainer.parameter_server.remote_state import RemoteState, Rows
+from trainer.parameter_server.row_updates import RowUpdates, of_rows, read, write
 from trainer.step.build import Step
 from trainer.step.evaluation import EvaluationStep, EvaluationSums
 from trainer.step.gradients import Batch
@@ -38,6 +39,7 @@ class RemoteStep:
         self._apply = step.apply
         if optimizer is not None:
             self._apply = replace(step.apply, model=optimizer, optimizer=optimizer.rule)  # type: ignore[arg-type]
+        self._row_updates = RowUpdates(self._apply)
 
     @tf.function
     def contribution(self, batch: Batch, first_sample: tf.Tensor, step: tf.Tensor) -> Contribution:
@@ -62,16 +64,19 @@ class RemoteStep:
             The window and the status of a `LoopResult`.
         """
         with _beside_inputs():
-            old = tf.nest.map_structure(_read, self._flat)
+            total = self._total(contributions)
+            rows = self._row_updates.rows(total)
+            places = self._row_updates.places(self._flat, rows)
+            old = tf.nest.map_structure(read, self._flat, places)
             old = old._replace(window=tf.where(empty_window, tf.zeros_like(old.window), old.window))
-            new, finite = self._apply(old, self._total(contributions), self._gradients.changed)
-        before, after = tf.nest.flatten(old), tf.nest.flatten(new)
+            with self._row_updates.expecting(rows):
+                new, finite = self._apply(old, of_rows(total, rows), self._gradients.changed)
+        written = [*map(tf.nest.flatten, (self._flat, old, new, places))]
 
-        def write() -> tf.Tensor:
-            for piece, one, other in zip(tf.nest.flatten(self._flat), before, after, strict=True):
-                if other is not one or piece is self._flat.window:
-                    with tf.device(piece.device):
-                        piece.assign(other)
+        def put() -> tf.Tensor:
+            for piece, before, after, place in zip(*written, strict=True):
+                if after is not before or piece is self._flat.window:
+                    write(piece, after, place)
             return tf.constant(True)
 
         def leave() -> tf.Tensor:
@@ -79,7 +84,7 @@ class RemoteStep:
                 self._flat.window.assign(old.window)
             return tf.constant(False)
 
-        tf.cond(finite, write, leave)
+        tf.cond(finite, put, leave)
         with tf.device(self._flat.window.device):
             window = tf.where(finite, new.window, old.window)
             return window, packed_status(tf.where(finite, new.step, old.step), finite)
@@ -118,11 +123,6 @@ class RemoteEvaluation:
         values, ids = self._state.values(self._weights, tf.constant(0, tf.int64), self._task.inputs(batch))
         with self._state.with_rows(ids):
             return self._compute(list(values.trainable), list(values.non_trainable), batch)
-
-
-def _read(piece: tf.Variable) -> tf.Tensor:
-    with tf.device(piece.device):
-        return piece.read_value()
 
 
 def specs_of(contributions: list[Contribution]) -> list[Contribution]:

@@ -9,7 +9,7 @@ from trainer.optimizers.build import build_optimizer
 from trainer.optimizers.functional import apply_update
 
 STEPS = 6
-RULES = ["adam", "adamw", "sgd", "lamb", "adafactor"]
+RULES = ["adam", "adamw", "sgd", "adagrad", "lamb", "adafactor"]
 
 
 def optimizer_config(**keys):
@@ -84,6 +84,7 @@ def test_functional_update_is_keras_own(rule, jit):
         "adam": lambda: keras.optimizers.Adam(0.01, weight_decay=decay),
         "adamw": lambda: keras.optimizers.AdamW(0.01, weight_decay=decay),
         "sgd": lambda: keras.optimizers.SGD(0.01, momentum=0.9, nesterov=True, weight_decay=decay),
+        "adagrad": lambda: keras.optimizers.Adagrad(0.01, weight_decay=decay),
         "lamb": lambda: keras.optimizers.Lamb(0.01, epsilon=1e-6, weight_decay=decay),
         "adafactor": lambda: keras.optimizers.Adafactor(0.01, relative_step=False, weight_decay=decay),
     }[rule]()

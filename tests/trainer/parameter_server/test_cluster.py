@@ -28,9 +28,10 @@ TRAININGS = {
             "train": {"virtual_workers": 4, "ema": 0.9},
         },
     ),
+    "rows": merged(TOKENS, {"optimizer": {"name": "adagrad", "clip_norm": 0.5}, "train": {"virtual_workers": 2}}),
     "asynchronous": merged(TOKENS, {"strategy": {"synchronous": False}, "optimizer": {"clip_value": 0.1}}),
 }
-SYNCHRONOUS = ["dense", "tables"]
+SYNCHRONOUS = ["dense", "tables", "rows"]
 
 pytestmark = pytest.mark.processes
 
