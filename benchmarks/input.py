@@ -56,7 +56,7 @@ class Effort:
     wait_s: float
 
 
-FULL = Effort(images=600, rounds=5, turn_s=1.5, service_workers=(0, 1, 2, 4), wait_s=5.0)
+FULL = Effort(images=600, rounds=4, turn_s=1.5, service_workers=(0, 1, 2, 4), wait_s=5.0)
 QUICK = Effort(images=160, rounds=2, turn_s=0.4, service_workers=(0, 1), wait_s=2.0)
 
 
