@@ -172,6 +172,8 @@ class ArrayRecordShard:
         try:
             # As its documentation says, for reading at random.
             self._reader: Any = ArrayRecordReader(str(path), "readahead_buffer_size:0,max_parallelism:0")
+            if not self._reader.ok():
+                self._reader.read([0])  # says why
         except Exception as error:
             rule = f"it cannot be read as ArrayRecord ({' '.join(str(error).split())})"
             raise DataError(shown, "", rule, "write it again, or correct data.pattern") from error

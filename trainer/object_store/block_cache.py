@@ -9,7 +9,6 @@ import fcntl
 import hashlib
 import os
 import struct
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,32 +64,29 @@ class BlockCache:
             return
         path = self._path(one, block_bytes, number)
         # The cache is a cache: a full or failing disk makes reading slower, and never ends a run.
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), self._locked() as handle:
+            # Within the lock, so that whoever makes room sees all that there is. Room first: a process that is killed
+            # in between leaves a total that is too high, and that is corrected when it is reached.
+            self._take(handle, size)
             path.parent.mkdir(exist_ok=True)
-            handle, name = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
+            temporary = path.with_suffix(".part")
             try:
-                # Room first: a process that is killed in between leaves a total that is too high, which the next one
-                # that has to make room corrects.
-                self._take(size)
-                with os.fdopen(handle, "wb") as file:
-                    file.write(_CHECKSUM.pack(google_crc32c.value(block)) + block)
-                os.replace(name, path)
+                temporary.write_bytes(_CHECKSUM.pack(google_crc32c.value(block)) + block)
+                os.replace(temporary, path)
             finally:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(name)
+                temporary.unlink(missing_ok=True)
 
     def _path(self, one: StoredObject, block_bytes: int, number: int) -> Path:
         named = f"{one.url}\n{one.size}\n{one.version}\n{block_bytes}\n{number}"
         digest = hashlib.blake2b(named.encode(), digest_size=16).hexdigest()
         return self._folder / digest[:2] / digest[2:]
 
-    def _take(self, size: int) -> None:
-        with self._locked() as handle:
-            held = os.pread(handle, _TOTAL.size, 0)
-            total = _TOTAL.unpack(held)[0] if len(held) == _TOTAL.size else self._make_room(self._limit)
-            if total + size > self._limit:
-                total = self._make_room(min(int(self._limit * _KEPT), self._limit - size))
-            os.pwrite(handle, _TOTAL.pack(total + size), 0)
+    def _take(self, handle: int, size: int) -> None:
+        held = os.pread(handle, _TOTAL.size, 0)
+        total = _TOTAL.unpack(held)[0] if len(held) == _TOTAL.size else self._make_room(self._limit)
+        if total + size > self._limit:
+            total = self._make_room(min(int(self._limit * _KEPT), self._limit - size))
+        os.pwrite(handle, _TOTAL.pack(total + size), 0)
 
     def _make_room(self, most: int) -> int:
         """Removes the blocks that were not used for longest until the others fit; gives the bytes of those."""

@@ -86,7 +86,7 @@ class FsspecStore:
             import fsspec
         except ImportError as error:
             rule = "reading from an object store needs the package fsspec, which is not installed"
-            raise DataError(url, "", rule, "install phalanx[stores]") from error
+            raise DataError(url, "", rule, "install phalanx[buckets]") from error
         try:
             self._files: Any = fsspec.core.url_to_fs(url)[0]
         except ImportError as error:

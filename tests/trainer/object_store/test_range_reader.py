@@ -17,7 +17,7 @@ from trainer.object_store.patience import PatientStore
 from trainer.object_store.range_reader import RangeReader
 from trainer.object_store.stores import HttpStore
 
-BODY = random.Random(0).randbytes(100_123)
+BODY = random.Random(0).randbytes(400_123)
 BLOCK = 4096
 
 
@@ -34,7 +34,8 @@ def reader_of(folder: Path, limit: int = 10**6, **options: object) -> RangeReade
 
 def ranges(count: int, seed: int = 1) -> list[tuple[int, int]]:
     drawn = random.Random(seed)
-    return [tuple(sorted((drawn.randrange(len(BODY) + 1), drawn.randrange(len(BODY) + 1)))) for _ in range(count)]
+    begins = [drawn.randrange(len(BODY) + 1) for _ in range(count)]
+    return [(begin, min(len(BODY), begin + drawn.randrange(9_000))) for begin in begins]
 
 
 @pytest.mark.parametrize("limit", [10**6, 5 * BLOCK])
@@ -43,8 +44,8 @@ def test_a_store_that_fails_at_random_gives_the_same_bytes(tmp_path: Path, store
     reader = reader_of(tmp_path, limit)
     one = reader.store.look(f"{store.url}/one")
     with ThreadPoolExecutor(8) as pool:
-        read = list(pool.map(lambda bounds: reader.read(one, *bounds), ranges(60)))
-    assert read == [BODY[start:stop] for start, stop in ranges(60)]
+        read = list(pool.map(lambda bounds: reader.read(one, *bounds), ranges(150)))
+    assert read == [BODY[start:stop] for start, stop in ranges(150)]
     assert set(store.faults) == {"", "delay", "cut", "503", "reset", "429"}
     counts = reader.store.counts
     # Every fault but a delay costs one more try, or a second request does.
@@ -68,7 +69,7 @@ def test_each_block_is_asked_for_once_however_many_want_it(tmp_path: Path, store
 def test_what_was_fetched_ahead_needs_no_store(tmp_path: Path, store: FaultyStore) -> None:
     reader = reader_of(tmp_path)
     one = reader.store.look(f"{store.url}/one")
-    wanted = [(5_000, 9_000), (50_000, 51_000), (99_000, len(BODY))]
+    wanted = [(5_000, 9_000), (50_000, 51_000), (399_000, len(BODY))]
     reader.fetch_ahead((one, *bounds) for bounds in wanted)
     deadline = time.monotonic() + 30
     blocks = {number for start, stop in wanted for number in range(start // BLOCK, -(-stop // BLOCK))}
