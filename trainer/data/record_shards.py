@@ -29,12 +29,15 @@ class RecordShard(Protocol):
     Attributes:
         name: Without the folder: decides which records are held out.
         num_records: That lie in it as a whole.
-        cut_off: The error of a last record of which only a part is there.
     """
 
     name: str
     num_records: int
-    cut_off: DataError | None
+
+    @property
+    def cut_off(self) -> DataError | None:
+        """The error of a last record of which only a part is there."""
+        ...
 
     def read(self, numbers: Sequence[int]) -> list[bytes | str]:
         """Reads records: for each its payload, or the rule that it breaks.

@@ -104,7 +104,7 @@ class PatientStore:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _tried(self, ask: Callable[[], T], url: str, what: str) -> T:
-        began = time.monotonic()
+        began, last = time.monotonic(), StoreError("it was not tried")
         for attempt in range(self.retries + 1):
             try:
                 return ask()

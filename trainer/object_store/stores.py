@@ -127,7 +127,7 @@ class HttpStore:
     """Any server that answers requests for ranges."""
 
     def __init__(self) -> None:
-        self._connections = threading.local()
+        self._of_thread = threading.local()
 
     def find(self, pattern: str) -> list[str]:
         """The pattern itself: such servers have no lists."""
@@ -184,14 +184,20 @@ class HttpStore:
         raise DataError(url, "", f"it cannot be read ({said})", "correct the URL, or the rights to it")
 
     def _connection(self, scheme: str, place: str, timeout_s: float) -> http.client.HTTPConnection:
-        held: dict[tuple[str, str], http.client.HTTPConnection] = self._connections.__dict__
+        held = self._connections()
         if (scheme, place) not in held:
             kind = http.client.HTTPSConnection if scheme == "https" else http.client.HTTPConnection
             held[scheme, place] = kind(place, timeout=timeout_s)
         return held[scheme, place]
 
+    def _connections(self) -> dict[tuple[str, str], http.client.HTTPConnection]:
+        """Of this thread, by scheme and host."""
+        if not hasattr(self._of_thread, "held"):
+            self._of_thread.held = {}
+        return self._of_thread.held
+
     def _drop(self, scheme: str, place: str) -> None:
-        connection = self._connections.__dict__.pop((scheme, place), None)
+        connection = self._connections().pop((scheme, place), None)
         if connection is not None:
             connection.close()
 

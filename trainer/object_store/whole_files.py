@@ -35,7 +35,7 @@ def copies_of(objects: Sequence[StoredObject], reader: RangeReader, limit: int) 
     paths = [folder / _name(one) for one in objects]
     _make_room(folder, {path.name for path in paths}, limit - needed)
     with ThreadPoolExecutor(_THREADS) as pool:
-        list(pool.map(lambda pair: _copy(*pair, reader), zip(objects, paths, strict=True)))
+        list(pool.map(_copy, objects, paths, [reader] * len(paths)))
     return paths
 
 

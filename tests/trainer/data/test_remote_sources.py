@@ -23,7 +23,7 @@ from trainer.data.pipeline import train_batches
 from trainer.data.record_index import open_index
 from trainer.data.record_writer import encode_example, write_shards
 from trainer.data.registry import open_source
-from trainer.data.tfrecord import RecordSource
+from trainer.data.tfrecord import RecordSource, open_records
 from trainer.preparation.request import Request
 
 FEATURES = {"x": RecordFeature(kind="float", shape=(3,)), "label": RecordFeature(kind="integer")}
@@ -64,7 +64,7 @@ def test_training_from_a_store_that_fails_at_random(tmp_path: Path, hidden: bool
     prepare(Request(source=raw, format="csv", num_shards=3, target="late"), tmp_path / "out")
     order = SampleOrder(108, 8, seed=3)
 
-    def batches(path: str, **options: object) -> list[dict[str, np.ndarray]]:
+    def batches(path: str, **options: object) -> list:
         source = open_source(PreparedData(path=path, **options), "train")
         steps = 2 * order.steps_per_epoch
         return list(train_batches(source, order, first_step=0, num_steps=steps).as_numpy_iterator())
@@ -144,7 +144,7 @@ def source_in_a_store(folder: Path) -> Iterator[tuple[RecordSource, FaultyStore]
     open_index(shard)
     with faulty_store(files_in(folder)) as store:
         config = STORE.model_copy(update={"retries": 1})
-        yield open_source(TfrecordData(pattern=f"{store.url}/{shard.name}", store=config, **RECORDS), "train"), store
+        yield open_records(TfrecordData(pattern=f"{store.url}/{shard.name}", store=config, **RECORDS), "train"), store
 
 
 def test_a_store_that_goes_is_named(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ class Scripted:
         if what == "wait":
             self.release.wait(30)
             return bytes(stop - start)
+        assert isinstance(what, bytes)
         return what
 
 
