@@ -9,6 +9,7 @@ from trainer.config.byte_size import ByteSize
 from trainer.config.data_service import DataServiceConfig
 from trainer.config.path_text import PathText
 from trainer.config.section import Section
+from trainer.config.store import StoreConfig
 
 Remainder = Literal["pad", "drop", "keep"]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -87,7 +88,7 @@ class TableData(DataConfig):
     """What CSV and Parquet have in common: columns of categories and of numbers."""
 
     path: PathText = Field(
-        description="a file, or a pattern of files with the same columns; package:NAME/FILE for those in a package"
+        description="a file, a URL or a pattern of files with the same columns; package:NAME/FILE for one in a package"
     )
     held_out_path: PathText | None = Field(default=None, description="other files; without it, a fraction of the rows")
     held_out_fraction: Fraction = 0.1
@@ -104,6 +105,7 @@ class TableData(DataConfig):
         default=1000, description="most frequent categories kept; all others are unknown"
     )
     hash_buckets: HashBuckets = Field(default={}, description=HASH_BUCKETS)
+    store: StoreConfig = Field(default=StoreConfig(), description="reading where the path is a URL")
 
     @model_validator(mode="after")
     def _columns_have_one_role(self) -> "TableData":

@@ -6,6 +6,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, 
 
 from trainer.config.data import DataConfig, Fraction
 from trainer.config.path_text import PathText
+from trainer.config.store import StoreConfig
 
 ImageSize = tuple[PositiveInt, PositiveInt]
 Resize = Literal["crop", "stretch"]
@@ -47,7 +48,7 @@ class TfrecordData(DataConfig):
     """TFRecord shards of tf.train.Example, read at random through an index that is built once."""
 
     name: Literal["tfrecord"] = "tfrecord"
-    pattern: PathText = Field(description="the shards, such as /data/imagenet/train-*")
+    pattern: PathText = Field(description="the shards, such as /data/imagenet/train-* or gs://bucket/train-*")
     held_out_pattern: PathText | None = Field(
         default=None, description="other shards; without it, a fraction of the records"
     )
@@ -59,6 +60,7 @@ class TfrecordData(DataConfig):
     )
     target: str | None = Field(default="label", description="the feature to predict; none for language modelling")
     num_classes: PositiveInt | None = Field(default=None, description="of an integer target; a label must be below it")
+    store: StoreConfig = Field(default=StoreConfig(), description="reading where the pattern is a URL")
 
     @model_validator(mode="after")
     def _each_key_is_read_once(self) -> "TfrecordData":
@@ -82,6 +84,12 @@ class TfrecordData(DataConfig):
         if feature.kind == "integer" and not feature.shape and self.num_classes is None:
             raise ValueError("data.num_classes is missing: say how many classes the records have")
         return self
+
+
+class ArrayRecordData(TfrecordData):
+    """Files of the package array_record with a tf.train.Example in each record."""
+
+    name: Literal["array_record"] = "array_record"  # pyright: ignore[reportIncompatibleVariableOverride]
 
 
 class ImagesData(DataConfig):

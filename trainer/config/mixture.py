@@ -17,7 +17,7 @@ from trainer.config.data import (
     ParquetData,
     SyntheticData,
 )
-from trainer.config.data_streams import ImagesData, TextData, TfdsData, TfrecordData
+from trainer.config.data_streams import ArrayRecordData, ImagesData, TextData, TfdsData, TfrecordData
 from trainer.config.prepared import PreparedData
 from trainer.config.section import Section
 from trainer.config.segmentation import LesionsData
@@ -33,6 +33,7 @@ MixableData = (
     | CsvData
     | ParquetData
     | TfrecordData
+    | ArrayRecordData
     | PreparedData
     | ImagesData
     | TextData

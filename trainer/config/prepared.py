@@ -7,13 +7,14 @@ from pydantic import Field, PositiveInt
 from trainer.config.data import DataConfig, Fraction
 from trainer.config.data_streams import ImageSize, Resize
 from trainer.config.path_text import PathText
+from trainer.config.store import StoreConfig
 
 
 class PreparedData(DataConfig):
     """A folder of `phalanx data prepare`; what its records hold is in its manifest.json."""
 
     name: Literal["prepared"] = "prepared"
-    path: PathText = Field(description="the folder")
+    path: PathText = Field(description="the folder, or its URL")
     held_out_path: PathText | None = Field(
         default=None, description="a second such folder; without it, a fraction of the records"
     )
@@ -28,3 +29,4 @@ class PreparedData(DataConfig):
     num_classes: PositiveInt | None = Field(
         default=None, description="of an integer target of prepared tf.train.Example; else it is known"
     )
+    store: StoreConfig = Field(default=StoreConfig(), description="reading where the path is a URL")

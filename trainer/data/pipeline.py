@@ -15,7 +15,7 @@ from trainer.data.counter_random import sample_keys
 from trainer.data.mixing import build_mixing
 from trainer.data.order import SampleOrder
 from trainer.data.shard import WHOLE, Shard
-from trainer.data.source import SAMPLE_WEIGHT, Redrawn, Schema, Source
+from trainer.data.source import SAMPLE_WEIGHT, Announced, Redrawn, Schema, Source
 
 # A call of the pipeline costs some 50 microseconds, much more than to gather a small batch from memory. So a call reads
 # a block of batches, up to this many bytes and this many batches.
@@ -106,6 +106,7 @@ class _Reader:
         self._change = build_augmentation(augment, source.schema)
         self._mix = build_mixing(augment, source.schema, order.batch_size // shard.num_parts)
         self._redraw = source.redraw if isinstance(source, Redrawn) else None
+        self._announced = source if isinstance(source, Announced) and source.ahead else None
         self._position = tf.range(order.batch_size, dtype=tf.int64)[self._rows]
         self._weighted = order.weighted or source.may_skip
         self.reads_blocks = source.in_memory and order.full_batches
@@ -139,6 +140,11 @@ class _Reader:
     def _read_step(self, step: tf.Tensor) -> dict:
         index, weight = self._order.batch(step)
         index, weight = index[self._rows], weight[self._rows]
+        if self._announced is not None:
+            later, _ = self._order.batch(step + self._announced.ahead)
+            told = tf.numpy_function(self._announced.announce, [later[self._rows]], tf.int64, stateful=True)
+            with tf.control_dependencies([told]):
+                index = tf.identity(index)
         position = self._position[: tf.shape(index)[0]]
         return self._finish(self._source.read(index), weight, tf.fill(tf.shape(position), step), position)
 

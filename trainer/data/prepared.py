@@ -2,16 +2,18 @@
 
 import glob
 from dataclasses import replace
-from pathlib import Path
 
 from trainer.config.data_streams import RecordFeature, TfrecordData
 from trainer.config.prepared import PreparedData
+from trainer.config.store import StoreConfig
 from trainer.data.checks import DataError
 from trainer.data.held_out import Split
 from trainer.data.places import find_path
 from trainer.data.source import Feature
 from trainer.data.tfrecord import RecordSource
-from trainer.preparation.manifest import MANIFEST, Manifest, read_manifest
+from trainer.object_store.objects import find_objects
+from trainer.object_store.stores import is_url
+from trainer.preparation.manifest import MANIFEST, Manifest, parse_manifest, read_manifest
 from trainer.preparation.preparation import PREFIX, UNFINISHED
 from trainer.preparation.request import Contents
 
@@ -38,29 +40,32 @@ def open_prepared(data: PreparedData, split: Split) -> PreparedSource:
     Raises:
         DataError: The folder is not prepared, or not all of it is there, or it has no such feature.
     """
-    manifest = _manifest(data.path, "data.path")
-    records = _records(data, manifest.contents)
-    if split == "held_out" and data.held_out_path is not None:
-        other = _manifest(data.held_out_path, "data.held_out_path")
-        if other.contents.features != manifest.contents.features or (
-            other.contents.vocabularies != manifest.contents.vocabularies
-            or other.contents.class_names != manifest.contents.class_names
-        ):
-            rule = f"its features, categories or classes are others than those of {data.path}"
-            raise DataError(data.held_out_path, "", rule, "prepare both from raw files with the same columns and names")
-    return PreparedSource(records, split, manifest.contents)
+    manifest = _manifest(data.path, "data.path", data.store)
+    other = _manifest(data.held_out_path, "data.held_out_path", data.store) if data.held_out_path else None
+    if other is not None and (
+        other.contents.features != manifest.contents.features
+        or other.contents.vocabularies != manifest.contents.vocabularies
+        or other.contents.class_names != manifest.contents.class_names
+    ):
+        rule = f"its features, categories or classes are others than those of {data.path}"
+        raise DataError(data.held_out_path, "", rule, "prepare both from raw files with the same columns and names")
+    return PreparedSource(_records(data, manifest, other), split, manifest.contents)
 
 
-def _manifest(path: str, setting: str) -> Manifest:
+def _manifest(path: str, setting: str, store: StoreConfig) -> Manifest:
+    if is_url(path):
+        objects, reader = find_objects(f"{path.rstrip('/')}/{MANIFEST}", setting, store)
+        try:
+            return parse_manifest(reader.store.read(objects[0], 0, objects[0].size), objects[0].url)
+        finally:
+            reader.close()
     folder = find_path(path, setting)
     manifest = read_manifest(folder)
     if manifest is None:
         begun = (folder / UNFINISHED).exists()
         rule = "its preparation is not finished" if begun else f"it has no {MANIFEST}"
-        change = (
-            "give the command that began it again" if begun else f"name a folder of phalanx data prepare in {setting}"
-        )
-        raise DataError(folder, "", rule, change)
+        again, name = "give the command that began it again", f"name a folder of phalanx data prepare in {setting}"
+        raise DataError(folder, "", rule, again if begun else name)
     for shard in manifest.shards:
         file = folder / shard.name
         if not file.exists() or file.stat().st_size != shard.bytes:
@@ -69,7 +74,8 @@ def _manifest(path: str, setting: str) -> Manifest:
     return manifest
 
 
-def _records(data: PreparedData, contents: Contents) -> TfrecordData:
+def _records(data: PreparedData, manifest: Manifest, held_out: Manifest | None) -> TfrecordData:
+    contents = manifest.contents
     target = data.target or contents.target
     names = data.features or tuple(contents.features)
     names = (*names, target) if target and target not in names else names
@@ -83,14 +89,15 @@ def _records(data: PreparedData, contents: Contents) -> TfrecordData:
     common = data.model_dump(include={"batch_size", "shuffle", "remainder", "skip_bad_records"})
     return TfrecordData(
         **common,
-        pattern=_pattern(find_path(data.path, "data.path")),
-        held_out_pattern=_pattern(find_path(data.held_out_path, "data.held_out_path")) if data.held_out_path else None,
+        pattern=_pattern(data.path, "data.path", manifest),
+        held_out_pattern=_pattern(data.held_out_path or "", "data.held_out_path", held_out) if held_out else None,
         held_out_fraction=data.held_out_fraction,
         features=features,
         image_size=data.image_size,
         resize=data.resize,
         target=target,
         num_classes=num_classes,
+        store=data.store,
     )
 
 
@@ -116,6 +123,11 @@ def _known(name: str, feature: Feature, contents: Contents) -> Feature:
     return feature
 
 
-def _pattern(folder: Path) -> str:
+def _pattern(path: str, setting: str, manifest: Manifest) -> str:
+    if is_url(path):  # by number, since not every store can list what it has
+        count = len(manifest.shards)
+        pattern = f"{path.rstrip('/')}/{PREFIX}-{{00000..{count - 1:05d}}}-of-{count:05d}.tfrecord"
+    else:
+        pattern = f"{glob.escape(str(find_path(path, setting).absolute()))}/{PREFIX}-*"
     # What is in a path to a TfrecordData is read as a config is: a $ that belongs to it is written twice.
-    return f"{glob.escape(str(folder.absolute()))}/{PREFIX}-*".replace("$", "$$")
+    return pattern.replace("$", "$$")

@@ -8,6 +8,7 @@ cache folder. It is valid as long as size and modification time of the shard are
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,19 +61,18 @@ def open_index(shard: Path) -> RecordIndex:
     except OSError as error:
         raise _unreadable(shard, error) from error
     beside = shard.with_name(f".{shard.name}.index")
-    index = _load(beside, status.st_size, status.st_mtime_ns)
+    index = load_index(beside, status.st_size, status.st_mtime_ns)
     if index is not None:
         return index
-    digest = hashlib.blake2b(os.fsencode(shard.resolve()), digest_size=12).hexdigest()
-    cached = cache_path("record-index") / f"{shard.name}-{digest}.index"
-    index = _load(cached, status.st_size, status.st_mtime_ns)
+    cached = cache_path("record-index") / cached_name(str(shard.resolve()), shard.name)
+    index = load_index(cached, status.st_size, status.st_mtime_ns)
     if index is not None:
         return index
     index = build_index(shard)
     try:
-        _store(beside, index)
+        store_index(beside, index)
     except OSError:
-        _store_in_cache(cached, index)
+        store_in_cache(cached, index)
     return index
 
 
@@ -91,7 +91,7 @@ def build_index(shard: Path) -> RecordIndex:
         raise _unreadable(shard, error) from error
     try:
         status = os.fstat(handle)
-        boundaries = _scan(shard, handle, status.st_size)
+        boundaries = scan(shard, lambda length, offset: os.pread(handle, length, offset), status.st_size)
     except OSError as error:
         raise _unreadable(shard, error) from error
     finally:
@@ -99,10 +99,23 @@ def build_index(shard: Path) -> RecordIndex:
     return RecordIndex(np.asarray(boundaries, np.int64), status.st_size, status.st_mtime_ns)
 
 
-def _scan(shard: Path, handle: int, size: int) -> list[int]:
+def scan(shard: object, read: Callable[[int, int], bytes], size: int) -> list[int]:
+    """Goes from header to header.
+
+    Args:
+        shard: For messages.
+        read: Gives so many bytes from an offset on.
+        size: Of the shard, bytes.
+
+    Returns:
+        The boundaries of the whole records.
+
+    Raises:
+        DataError: A header is damaged.
+    """
     boundaries, offset = [0], 0
     while offset + HEADER_BYTES <= size:
-        header = os.pread(handle, HEADER_BYTES, offset)
+        header = read(HEADER_BYTES, offset)
         length = payload_length(header) if len(header) == HEADER_BYTES else None
         if length is None:
             raise damaged_header(shard, len(boundaries) - 1, offset, header)
@@ -113,7 +126,7 @@ def _scan(shard: Path, handle: int, size: int) -> list[int]:
     return boundaries
 
 
-def damaged_header(shard: Path, record: int, offset: int, header: bytes) -> DataError:
+def damaged_header(shard: object, record: int, offset: int, header: bytes) -> DataError:
     """What the 12 bytes before a record mean that are no header; `offset` is where they are in the shard."""
     if record == 0 and header[:2] in _COMPRESSED:
         kind = _COMPRESSED[header[:2]]
@@ -135,31 +148,54 @@ def _unreadable(shard: Path, error: OSError) -> DataError:
     return DataError(shard, "", f"it cannot be read ({error.strerror})", "make the file readable")
 
 
-def _store(path: Path, index: RecordIndex) -> None:
+def store_index(path: Path, index: RecordIndex) -> None:
+    """Writes an index.
+
+    Raises:
+        OSError: It cannot be written.
+    """
     body = index.boundaries.astype("<i8").tobytes()
     head = {"size": index.size, "modified_ns": index.modified_ns, "crc32c": google_crc32c.value(body)}
     with written_whole(path) as temporary:
         temporary.write_bytes(_MAGIC + json.dumps(head).encode() + b"\n" + body)
 
 
-def _store_in_cache(path: Path, index: RecordIndex) -> None:
+def store_in_cache(path: Path, index: RecordIndex) -> None:
+    """Writes an index into the cache folder.
+
+    Raises:
+        DataError: It cannot be written.
+    """
     folder = cache_folder("record-index")
     try:
-        _store(path, index)
+        store_index(path, index)
     except OSError as error:
         rule = f"the index of a shard cannot be stored ({error.strerror})"
         raise DataError(folder, "", rule, "make room there, or set PHALANX_CACHE_DIR to another folder") from error
 
 
-def _load(path: Path, size: int, modified_ns: int) -> RecordIndex | None:
+def load_index(path: Path, size: int, modified_ns: int) -> RecordIndex | None:
     """Gives the stored index, or None where it is missing, stale or damaged and must be built again."""
     try:
-        magic, head, body = path.read_bytes().split(b"\n", 2)
-        fields = json.loads(head)
-        if (magic + b"\n", fields["size"], fields["modified_ns"]) != (_MAGIC, size, modified_ns):
-            return None
-        if fields["crc32c"] != google_crc32c.value(body):
-            return None
-        return RecordIndex(np.frombuffer(body, "<i8"), size, modified_ns)
-    except (OSError, ValueError, KeyError, TypeError):
+        index = parse_index(path.read_bytes(), size)
+    except OSError:
         return None
+    return index if index is not None and index.modified_ns == modified_ns else None
+
+
+def parse_index(stored: bytes, size: int) -> RecordIndex | None:
+    """Reads the bytes of a stored index; None where they are damaged, or of a shard of another size."""
+    try:
+        magic, head, body = stored.split(b"\n", 2)
+        fields = json.loads(head)
+        if (magic + b"\n", fields["size"]) != (_MAGIC, size) or fields["crc32c"] != google_crc32c.value(body):
+            return None
+        return RecordIndex(np.frombuffer(body, "<i8"), size, fields["modified_ns"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def cached_name(shard: str, name: str) -> str:
+    """What the index of a shard is called in the cache folder: `shard` tells it from all others."""
+    digest = hashlib.blake2b(os.fsencode(shard), digest_size=12).hexdigest()
+    return f"{name}-{digest}.index"

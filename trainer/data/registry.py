@@ -13,6 +13,7 @@ from trainer.data.source import SAMPLE_WEIGHT, Schema, Source
 
 OPENERS = {
     "arrays": "trainer.data.arrays:open_arrays",
+    "array_record": "trainer.data.tfrecord:open_records",
     "csv": "trainer.data.tables:open_table",
     "digits": "trainer.data.packaged:open_digits",
     "flights": "trainer.data.flights:open_flights",

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
+
 from trainer.data.checks import DataError
 
 if TYPE_CHECKING:
@@ -134,6 +136,20 @@ class Redrawn(Protocol):
 
     def redraw(self, batch: dict[str, tf.Tensor], keys: tf.Tensor) -> dict[str, tf.Tensor]:
         """What `read` gave, with the draw replaced by that of `keys`, uint32 [B]."""
+        ...
+
+
+@runtime_checkable
+class Announced(Protocol):
+    """A source that is told what will be read, because that takes long."""
+
+    @property
+    def ahead(self) -> int:
+        """Batches between being told and being read; 0: it need not be told."""
+        ...
+
+    def announce(self, index: np.ndarray) -> np.int64:
+        """Has the samples at `index`, int64 [B], fetched; returns at once how many they are, and raises nothing."""
         ...
 
 

@@ -3,16 +3,40 @@
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
+from trainer.config.store import StoreConfig
 from trainer.data.checks import DataError
+from trainer.data.places import find_files
+from trainer.object_store.objects import find_objects
+from trainer.object_store.remote_file import RemoteFile
+from trainer.object_store.stores import is_url
+
+TableFile = Path | RemoteFile
 
 
-def read_csv(file: Path, note_damaged: Callable[[DataError], object]) -> tuple[pa.Table, np.ndarray]:
+def find_table_files(pattern: str, setting: str, store: StoreConfig) -> list[TableFile]:
+    """The files of a pattern, sorted by name, on this machine or in an object store.
+
+    Raises:
+        DataError: There are none, or the store cannot be reached.
+    """
+    if not is_url(pattern):
+        return list(find_files(pattern, setting))
+    objects, reader = find_objects(pattern, setting, store)
+    return [RemoteFile(one, reader) for one in objects]
+
+
+def _opened(file: TableFile) -> Path | BinaryIO:
+    return file if isinstance(file, Path) else file.open()
+
+
+def read_csv(file: TableFile, note_damaged: Callable[[DataError], object]) -> tuple[pa.Table, np.ndarray]:
     """Reads a file with a header line.
 
     Args:
@@ -38,7 +62,7 @@ def read_csv(file: Path, note_damaged: Callable[[DataError], object]) -> tuple[p
 
     try:
         table = pyarrow.csv.read_csv(
-            file,
+            _opened(file),
             # Rows have numbers only when one thread reads them.
             read_options=pyarrow.csv.ReadOptions(use_threads=False),
             parse_options=pyarrow.csv.ParseOptions(invalid_row_handler=note),
@@ -54,21 +78,21 @@ def read_csv(file: Path, note_damaged: Callable[[DataError], object]) -> tuple[p
     return table, np.delete(np.arange(1, table.num_rows + len(damaged) + 1), [number - 1 for number in damaged])
 
 
-def read_parquet(file: Path) -> tuple[pa.Table, np.ndarray]:
+def read_parquet(file: TableFile) -> tuple[pa.Table, np.ndarray]:
     """Reads a file: its rows, and their numbers in it, from 1, int64 [num_rows].
 
     Raises:
         DataError: The file is no Parquet, or two columns have one name.
     """
     try:
-        table = pyarrow.parquet.read_table(file)
+        table = pyarrow.parquet.read_table(_opened(file))
     except (pa.ArrowException, OSError) as error:
         raise DataError(file, "", f"it cannot be read as Parquet ({error})", "write it again") from error
     _check_unique(table, file)
     return table, np.arange(1, table.num_rows + 1)
 
 
-def _check_unique(table: pa.Table, file: Path) -> None:
+def _check_unique(table: pa.Table, file: TableFile) -> None:
     twice = [name for name, count in Counter(table.column_names).items() if count > 1]
     if twice:
         raise DataError(file, "", f"it has several columns named {twice[0]!r}", "give each one a name of its own")

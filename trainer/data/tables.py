@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -13,10 +12,9 @@ from trainer.config.data import CsvData, ParquetData, TableData
 from trainer.data.checks import DataError
 from trainer.data.held_out import Split, choose_split, draw_records
 from trainer.data.memory import MemorySource, Place
-from trainer.data.places import find_files
 from trainer.data.source import SkippedRecords
 from trainer.data.table_encoding import TableEncoding, choose_roles, fit_encoding
-from trainer.data.table_files import read_csv, read_parquet
+from trainer.data.table_files import TableFile, find_table_files, read_csv, read_parquet
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,7 @@ class TableFiles:
     """
 
     table: pa.Table
-    files: tuple[Path, ...]
+    files: tuple[TableFile, ...]
     starts: np.ndarray
     rows: np.ndarray
 
@@ -95,7 +93,7 @@ def source_of_rows(encoding: TableEncoding, table: pa.Table, place: Place, skipp
 
 
 def _read_files(data: TableData, pattern: str, setting: str, skipped: SkippedRecords) -> TableFiles:
-    files = find_files(pattern, setting)
+    files = find_table_files(pattern, setting, data.store)
     tables, rows = [], []
     for file in files:
         table, numbers = read_csv(file, skipped.add) if isinstance(data, CsvData) else read_parquet(file)

@@ -52,10 +52,23 @@ def read_manifest(folder: Path) -> Manifest | None:
     """
     file = folder / MANIFEST
     try:
-        return Manifest.model_validate_json(file.read_bytes())
+        stored = file.read_bytes()
     except FileNotFoundError:
         return None
-    except (OSError, ValidationError) as error:
+    except OSError as error:
+        raise DataError(file, "", f"it cannot be read ({error.strerror})", "make it readable") from error
+    return parse_manifest(stored, file)
+
+
+def parse_manifest(stored: bytes, file: object) -> Manifest:
+    """Reads the bytes of `file`.
+
+    Raises:
+        DataError: It is damaged, or of another version.
+    """
+    try:
+        return Manifest.model_validate_json(stored)
+    except ValidationError as error:
         rule = f"it cannot be read ({str(error).splitlines()[0]})"
         raise DataError(file, "", rule, "prepare the data again into another folder") from error
 
