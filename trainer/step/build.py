@@ -22,6 +22,9 @@ from trainer.step.tying import tie_variables
 from trainer.step.window import MetricLayout, WindowLayout
 from trainer.tasks.task import Task
 
+# Their second half changes variables of one device, outside of what is compiled with the first.
+_UPDATES_BY_KERNELS = ("one_device", "mirrored", "multi_worker_mirrored")
+
 
 @dataclass
 class Step:
@@ -132,7 +135,7 @@ def build_step(
     is_users = isinstance(config.task, CustomTask) or isinstance(config.model, CustomModel)
     # The kernels write to the variables themselves: no choice between two states, no rows that stay as they are.
     may_use_kernels = (
-        config.strategy.name == "one_device"
+        config.strategy.name in _UPDATES_BY_KERNELS
         and config.precision != "mixed_float16"
         and thawing is None
         and config.tied is None

@@ -7,7 +7,6 @@ all-reduce, and every replica applies the same sum to its own copy of the state.
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -23,7 +22,7 @@ from trainer.strategies.arrivals import ArrivalCount
 from trainer.strategies.inner_loop import batch_of, evaluation_totals, packed_status
 from trainer.strategies.replicas import first_position, own_copy, own_slice
 from trainer.strategies.strategy import Agreement, Block, EvaluationLoop, LoopResult, Regrouping, Replication, TrainLoop
-from trainer.strategies.variable_update import variable_update
+from trainer.strategies.variable_update import replica_update
 
 _Tensors = TypeVar("_Tensors")
 
@@ -53,9 +52,9 @@ class Mirrored:
 
     def train_loop(self, step: Step, state: TrainState) -> TrainLoop:
         """A loop that runs all replicas step by step; the state stays in the variables of each device."""
-        compiled = functools.partial(tf.function, jit_compile=True, autograph=step.converts)
-        gradients = compiled(step.gradients) if step.compiles_gradients else step.gradients
-        update_own = functools.partial(variable_update, step, state, own_copy)
+        gradients = step.gradients
+        if step.compiles_gradients:
+            gradients = tf.function(gradients, jit_compile=True, autograph=step.converts)
 
         def replica_step(batch: Batch) -> tf.Tensor:
             values = state.read(own_copy)
@@ -66,8 +65,7 @@ class Mirrored:
             # one device, so that XLA changes the variables in place.
             total = _sum_over_replicas(contribution)
             finite = step.apply.accepts(values.loss_scale, total)
-            # A function for each replica: its variables are part of it.
-            update = compiled(update_own()) if step.compiles_update else update_own()
+            update = replica_update(step, state)
             return tf.cond(finite, lambda: update(total), lambda: finite)
 
         @tf.function(autograph=step.converts)

@@ -8,7 +8,6 @@ generation begins in new ones.
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import signal
 import threading
@@ -39,7 +38,7 @@ from trainer.strategies.strategy import (
     Replication,
     TrainLoop,
 )
-from trainer.strategies.variable_update import variable_update
+from trainer.strategies.variable_update import replica_update
 from trainer.strategies.votes import Votes
 
 _SERVER_S = 60.0
@@ -92,9 +91,9 @@ class MultiWorkerMirrored:
     def train_loop(self, step: Step, state: TrainState) -> TrainLoop:
         """A loop that runs the replicas of this worker step by step, in time with the other workers."""
         # Never one XLA program over both: the collectives between them have no XLA kernel on a CPU.
-        compiled = functools.partial(tf.function, jit_compile=True, autograph=step.converts)
-        gradients = compiled(step.gradients) if step.compiles_gradients else step.gradients
-        update_own = functools.partial(variable_update, step, state, own_copy)
+        gradients = step.gradients
+        if step.compiles_gradients:
+            gradients = tf.function(gradients, jit_compile=True, autograph=step.converts)
         local, votes = self._local_replicas, self._votes
 
         def replica_step(batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
@@ -107,8 +106,7 @@ class MultiWorkerMirrored:
             # The total is that of all replicas of all workers, so that all of them decide alike. Outside of what is
             # compiled, as on one device: XLA then changes the variables in place.
             finite = step.apply.accepts(values.loss_scale, total)
-            # A function for each replica: its variables are part of it.
-            update = compiled(update_own()) if step.compiles_update else update_own()
+            update = replica_update(step, state)
             return tf.cond(finite, lambda: update(total), lambda: finite), counted
 
         @tf.function(autograph=step.converts)

@@ -1,4 +1,4 @@
-"""The second half of a step on the variables of one device: read, updated and written where they lie."""
+"""The second half of a step on the variables of a device: read, updated and written where they lie."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from trainer.optimizers.kernels import KernelUpdate
 from trainer.state import TrainState
 from trainer.step.build import Step
 from trainer.step.state_tensors import Contribution, StateTensors
+from trainer.strategies.replicas import own_copy
 
 
 def variable_update(
@@ -43,27 +44,41 @@ def variable_update(
     return update
 
 
-def kernel_update(step: Step, state: TrainState) -> Callable[[Contribution], tf.Tensor]:
+def kernel_update(
+    step: Step, state: TrainState, component: Callable[[tf.Variable], tf.Variable] = lambda variable: variable
+) -> Callable[[Contribution], tf.Tensor]:
     """The same by TensorFlow's update kernels, not to be compiled; only for a total that `Apply.accepts`.
 
     Args:
         step: Whose second half it is; its optimizer has kernels, and there is no loss scale.
         state: Read and written.
+        component: Picks a replica's own copy of a distributed variable.
     """
     apply, placed = step.apply, state.placed
     kernels = KernelUpdate(
         apply.optimizer,
         apply.model.trainable_variables,
-        placed.trainable,  # type: ignore[arg-type]
-        placed.optimizer,  # type: ignore[arg-type]
+        [component(variable) for variable in placed.trainable],  # type: ignore[arg-type]
+        [component(variable) for variable in placed.optimizer],  # type: ignore[arg-type]
     )
 
     def update(total: Contribution) -> tf.Tensor:
-        new, _ = apply(state.read(), total, step.gradients.changed, kernels)
-        state.write(new)
+        new, _ = apply(state.read(component), total, step.gradients.changed, kernels)
+        state.write(new, component)
         return tf.constant(True)
 
     return update
+
+
+def replica_update(step: Step, state: TrainState) -> Callable[[Contribution], tf.Tensor]:
+    """The second half of a step of the replica that traces this, compiled as the step says.
+
+    Each replica needs one of its own: its variables are part of it. Only for a total that `Apply.accepts`.
+    """
+    if step.compilation.kernels:
+        return kernel_update(step, state, own_copy)
+    update = variable_update(step, state, own_copy)
+    return tf.function(update, jit_compile=True, autograph=step.converts) if step.compiles_update else update
 
 
 def _select(condition: tf.Tensor, new: StateTensors, old: StateTensors) -> StateTensors:

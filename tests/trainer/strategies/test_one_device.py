@@ -91,13 +91,22 @@ def test_the_update_kernels_do_what_the_rules_of_keras_say(optimizer, monkeypatc
         np.testing.assert_allclose(found, variable.numpy(), rtol=1e-3, atol=1e-5, err_msg=name)
 
 
+def test_replicas_change_their_copies_by_kernels(monkeypatch):
+    alone = new_session(monkeypatch, "kernels", train={"ema": 0.9})
+    replicas = new_session(monkeypatch, "kernels", {"ema": 0.9}, strategy={"name": "mirrored", "devices": 2})
+    np.testing.assert_allclose(losses(replicas, 12), losses(alone, 12), rtol=2e-5)
+    for name, variable in replicas.state.variables.items():
+        first, second = (copy.numpy() for copy in variable.values)
+        np.testing.assert_array_equal(first, second, err_msg=name)
+        np.testing.assert_allclose(first, alone.state.variables[name].numpy(), rtol=1e-3, atol=2e-5, err_msg=name)
+
+
 @pytest.mark.parametrize(
     "change",
     [
         {"optimizer": {"name": "lamb"}},
         {"precision": "mixed_float16"},
         {"freeze": [{"layers": ["hidden*"], "until": "2st"}]},
-        {"strategy": {"name": "mirrored", "devices": 2}},
     ],
     ids=str,
 )
