@@ -87,7 +87,7 @@ def test_steps_and_their_time_are_those_that_the_machines_made() -> None:
 
 def test_members_that_are_replaced_while_the_others_go_on_are_counted() -> None:
     replaced = 0
-    for seed in range(300):
+    for seed in range(500):
         scenario = draw_scenario(seed)
         if scenario.settings.replaceable_from is None:
             continue

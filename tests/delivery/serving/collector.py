@@ -25,14 +25,15 @@ class Collector:
                 if self.headers.get("content-encoding") == "gzip":
                     content = gzip.decompress(content)
                 message = ExportTraceServiceRequest.FromString(content)
+                # Before the answer: whoever has it may look at once.
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                collector.posted.append((self.path, message, headers))
                 answer = ExportTraceServiceResponse().SerializeToString()
                 self.send_response(200)
                 self.send_header("content-type", "application/x-protobuf")
                 self.send_header("content-length", str(len(answer)))
                 self.end_headers()
                 self.wfile.write(answer)
-                headers = {name.lower(): value for name, value in self.headers.items()}
-                collector.posted.append((self.path, message, headers))
 
             def log_message(self, format: str, *args: object) -> None:
                 pass
