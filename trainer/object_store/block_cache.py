@@ -15,6 +15,7 @@ from pathlib import Path
 
 import google_crc32c
 
+from trainer.object_store.eviction import make_room
 from trainer.object_store.stores import StoredObject
 
 _CHECKSUM = struct.Struct("<I")
@@ -90,22 +91,8 @@ class BlockCache:
 
     def _make_room(self, most: int) -> int:
         """Removes the blocks that were not used for longest until the others fit; gives the bytes of those."""
-        found = []
-        for folder in os.scandir(self._folder):
-            if not folder.is_dir():
-                continue
-            for entry in os.scandir(folder.path):
-                with contextlib.suppress(OSError):
-                    status = entry.stat()
-                    found.append((status.st_mtime_ns, entry.path, status.st_size))
-        total = sum(size for _, _, size in found)
-        for _, path, size in sorted(found):
-            if total <= most:
-                break
-            with contextlib.suppress(OSError):
-                os.unlink(path)
-            total -= size
-        return total
+        folders = [folder.path for folder in os.scandir(self._folder) if folder.is_dir()]
+        return make_room((file for folder in folders for file in os.scandir(folder)), most)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[int]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from trainer.data.cache_folder import cache_folder, written_whole
 from trainer.data.checks import DataError
+from trainer.object_store.eviction import make_room
 from trainer.object_store.range_reader import RangeReader
 from trainer.object_store.stores import StoredObject
 
@@ -33,7 +34,8 @@ def copies_of(objects: Sequence[StoredObject], reader: RangeReader, limit: int) 
         raise DataError(objects[0].url, "", rule, "raise data.store.cache, or prepare the data as TFRecord")
     folder = cache_folder("whole-files")
     paths = [folder / _name(one) for one in objects]
-    _make_room(folder, {path.name for path in paths}, limit - needed)
+    needed_names = {path.name for path in paths}
+    make_room((file for file in os.scandir(folder) if file.name not in needed_names), limit - needed)
     with ThreadPoolExecutor(_THREADS) as pool:
         list(pool.map(_copy, objects, paths, [reader] * len(paths)))
     return paths
@@ -51,23 +53,6 @@ def _copy(one: StoredObject, path: Path, reader: RangeReader) -> None:
     except OSError as error:
         rule = f"a copy of {one.url} cannot be written ({error.strerror})"
         raise DataError(path.parent, "", rule, "make room there, or set PHALANX_CACHE_DIR to another folder") from error
-
-
-def _make_room(folder: Path, keep: set[str], most: int) -> None:
-    """Removes the copies used longest ago, except those to keep, until the others take at most so many bytes."""
-    found = []
-    for entry in os.scandir(folder):
-        if entry.name not in keep:
-            with contextlib.suppress(OSError):
-                status = entry.stat()
-                found.append((status.st_mtime_ns, entry.path, status.st_size))
-    total = sum(size for _, _, size in found)
-    for _, path, size in sorted(found):
-        if total <= most:
-            return
-        with contextlib.suppress(OSError):
-            os.unlink(path)
-        total -= size
 
 
 def _name(one: StoredObject) -> str:
