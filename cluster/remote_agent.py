@@ -39,7 +39,8 @@ class RemoteAgent:
         address: the host's own address, which its workers' peers reach.
         folder: goes with the agent, however it ends, and stays for `STAY_S` where the launcher is gone; None: there is
             none.
-        outlives: whether it also stays when the agent is killed, because that may be the launcher's end, too.
+        outlives: whether it also stays when the agent is killed, because that may be the launcher's end, too, or
+            another agent comes to this host.
         held: generation and step of each snapshot that the folder holds from an earlier launcher, oldest first.
         lease_s: see `LEASE_S`.
 

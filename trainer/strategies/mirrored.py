@@ -22,7 +22,7 @@ from trainer.strategies.arrivals import ArrivalCount
 from trainer.strategies.inner_loop import batch_of, evaluation_totals, packed_status
 from trainer.strategies.replicas import first_position, own_copy, own_slice
 from trainer.strategies.strategy import Agreement, Block, EvaluationLoop, LoopResult, Regrouping, Replication, TrainLoop
-from trainer.strategies.variable_update import replica_update
+from trainer.strategies.variable_update import compiled_update
 
 _Tensors = TypeVar("_Tensors")
 
@@ -65,7 +65,7 @@ class Mirrored:
             # one device, so that XLA changes the variables in place.
             total = _sum_over_replicas(contribution)
             finite = step.apply.accepts(values.loss_scale, total)
-            update = replica_update(step, state)
+            update = compiled_update(step, state, own_copy)
             return tf.cond(finite, lambda: update(total), lambda: finite)
 
         @tf.function(autograph=step.converts)

@@ -38,7 +38,7 @@ from trainer.strategies.strategy import (
     Replication,
     TrainLoop,
 )
-from trainer.strategies.variable_update import replica_update
+from trainer.strategies.variable_update import compiled_update
 from trainer.strategies.votes import Votes
 
 _SERVER_S = 60.0
@@ -106,7 +106,7 @@ class MultiWorkerMirrored:
             # The total is that of all replicas of all workers, so that all of them decide alike. Outside of what is
             # compiled, as on one device: XLA then changes the variables in place.
             finite = step.apply.accepts(values.loss_scale, total)
-            update = replica_update(step, state)
+            update = compiled_update(step, state, own_copy)
             return tf.cond(finite, lambda: update(total), lambda: finite), counted
 
         @tf.function(autograph=step.converts)

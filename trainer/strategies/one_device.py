@@ -16,7 +16,7 @@ from trainer.step.state_tensors import Contribution
 from trainer.strategies.arrivals import ArrivalCount
 from trainer.strategies.inner_loop import batch_of, evaluation_totals, gathered_batch_of, packed_status
 from trainer.strategies.strategy import Agreement, Block, EvaluationLoop, LoopResult, Regrouping, Replication, TrainLoop
-from trainer.strategies.variable_update import kernel_update, variable_update
+from trainer.strategies.variable_update import compiled_update, variable_update
 
 
 class OneDevice:
@@ -69,11 +69,9 @@ class OneDevice:
 
 def _advance(step: Step, state: TrainState) -> Callable[[Batch], tf.Tensor]:
     """One step on the variables; says whether it was finite, and leaves them alone where it was not."""
-    is_program = step.xla == "loop"
-
-    update = kernel_update(step, state) if step.compilation.kernels else variable_update(step, state)
-    if is_program:
-        return lambda batch: update(step.gradients(state.read(), batch, tf.constant(0, tf.int64)))
+    if step.xla == "loop":
+        change = variable_update(step, state)
+        return lambda batch: change(step.gradients(state.read(), batch, tf.constant(0, tf.int64)))
 
     def gradients(batch: Batch) -> tuple[Contribution, tf.Tensor]:
         before = state.read()
@@ -82,8 +80,7 @@ def _advance(step: Step, state: TrainState) -> Callable[[Batch], tf.Tensor]:
 
     if step.compiles_gradients:
         gradients = tf.function(gradients, jit_compile=True, autograph=step.converts)
-    if step.compiles_update:
-        update = tf.function(update, jit_compile=True, autograph=step.converts)
+    update = compiled_update(step, state)
 
     def advance(batch: Batch) -> tf.Tensor:
         total, finite = gradients(batch)

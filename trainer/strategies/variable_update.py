@@ -10,7 +10,6 @@ from trainer.optimizers.kernels import KernelUpdate
 from trainer.state import TrainState
 from trainer.step.build import Step
 from trainer.step.state_tensors import Contribution, StateTensors
-from trainer.strategies.replicas import own_copy
 
 
 def variable_update(
@@ -70,14 +69,16 @@ def kernel_update(
     return update
 
 
-def replica_update(step: Step, state: TrainState) -> Callable[[Contribution], tf.Tensor]:
-    """The second half of a step of the replica that traces this, compiled as the step says.
+def compiled_update(
+    step: Step, state: TrainState, component: Callable[[tf.Variable], tf.Variable] = lambda variable: variable
+) -> Callable[[Contribution], tf.Tensor]:
+    """The one of the two that the step asks for, compiled as it says; only for a total that `Apply.accepts`.
 
-    Each replica needs one of its own: its variables are part of it. Only for a total that `Apply.accepts`.
+    Each replica needs one of its own: its variables are part of it.
     """
     if step.compilation.kernels:
-        return kernel_update(step, state, own_copy)
-    update = variable_update(step, state, own_copy)
+        return kernel_update(step, state, component)
+    update = variable_update(step, state, component)
     return tf.function(update, jit_compile=True, autograph=step.converts) if step.compiles_update else update
 
 
