@@ -87,10 +87,11 @@ def carry_out(
 
 
 class _End(NamedTuple):
-    """How a run ended: why early, with the state saved (None at the end of the config), where, and how good."""
+    """How a run ended: why early (None at the end of the config), where (None: not known, because steps were taken and
+    their state could not be saved), and how good."""
 
     stopped: str | None
-    step: int
+    step: int | None
     metrics: Mapping[str, float]
 
 
@@ -129,9 +130,26 @@ def _train_supervised(config: RunConfig, folder: RunFolder, stop: StopRequest) -
         for name, value in (evaluations[-1] if evaluations else {}).items()
         if name not in ("step", "split", "time")
     }
-    ends = [event for event in read_journal(folder.journal) if event["event"] in ("finished", "stopped")]
-    step = ends[-1]["step"] if ends else 0
-    return _End(finish.reason if finish.outcome == "stopped" else None, step, metrics)
+    return _End(finish.reason if finish.outcome == "stopped" else None, _saved_step(folder), metrics)
+
+
+def _saved_step(folder: RunFolder) -> int | None:
+    """The step at which the newest launch saved its state at its end; None: it took steps and did not."""
+    events = read_journal(folder.journal)
+    begins = [i for i, e in enumerate(events) if e["event"] == "supervisor_started" and not e["continued"]]
+    launch = events[begins[-1] :] if begins else events
+    ends = [event["step"] for event in launch if event["event"] in ("finished", "stopped")]
+    took_steps = any(event["event"] == "progressed" and event["phase"] == "step" for event in launch)
+    if ends or took_steps:
+        return ends[-1] if ends else None
+    return _newest_checkpoint(folder)
+
+
+def _newest_checkpoint(folder: RunFolder) -> int:
+    """The step of the newest checkpoint; 0 without one."""
+    from trainer.checkpoint.store import CheckpointStore
+
+    return max(CheckpointStore(folder.checkpoints).steps(), default=0)
 
 
 def refuse_kept(folder: RunFolder) -> None:
@@ -206,6 +224,12 @@ def _compare_environment(folder: RunFolder) -> None:
 
 def _conclude(folder: RunFolder, end: _End) -> ExitCode:
     """Say where everything is."""
+    if end.stopped is not None and end.step is None:
+        left = _newest_checkpoint(folder)
+        source = f"from the checkpoint of step {left}" if left else "from the beginning, because there is no checkpoint"
+        typer.echo(f"stopped by {end.stopped}, but the workers could not save their state any more: {folder.logs}")
+        typer.echo(f"go on {source} with: phalanx resume {folder.path}")
+        return ExitCode.FAILED
     if end.stopped is not None:
         typer.echo(f"stopped by {end.stopped} after step {end.step}, with the state saved")
         typer.echo(f"go on with: phalanx resume {folder.path}")

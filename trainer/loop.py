@@ -63,7 +63,8 @@ class Loop:
         self._round = self._regrouping.steps_per_round if self._regrouping else 1
         self._boundary = 0  # the newest step after which what was due was done
         self._taken = 0  # steps that the last call of the inner loop was to take
-        self._compiled = False  # the first call traces the loop and compiles it
+        # The first call traces the loop and compiles it, where that has not been done before.
+        self._compiled, self._has_called = session.is_warm, False
         self._clock = WindowClock(session.examples(session.state.step))
 
     def run(self) -> None:
@@ -98,10 +99,10 @@ class Loop:
     def _advance(self, step: int) -> int:
         """One call of the inner loop, and what is due after it; returns the steps done."""
         self._saver.call_begins()
-        before, was_compiled = step, self._compiled
+        before, has_called = step, self._has_called
         result = self._take(step, self._steps_to_boundary(step))
         step, not_finite = result.status.numpy().tolist()
-        if was_compiled and not not_finite:
+        if has_called and not not_finite:
             self._saver.call_ended(step - before)
         self._decisions.after_call()
         if not_finite:
@@ -208,11 +209,12 @@ class Loop:
         self._reader = self._session.blocks(self._saver.position.data_step(step), remaining)
 
     def _steps_to_boundary(self, step: int) -> int:
-        log_every = self._train.log_every
+        """A rule of the step alone: members of a group that joined it at different steps end their calls at the same
+        ones, where they hear each other's votes."""
+        regular = (self._train.steps_per_loop, self._train.log_every)
         boundaries = [
-            step + self._train.steps_per_loop,
+            *((step // every + 1) * every for every in regular),
             self._session.total_steps,
-            (step // log_every + 1) * log_every,
             self._evaluation_due.next_step(step),
             self._histograms_due.next_step(step),
             self._saver.due.next_step(step),
@@ -245,8 +247,8 @@ class Loop:
         self._decisions.before_call()
         with self._recorder.trace.span(phase, step):
             result = self._loop(*arguments)
-        if not self._compiled:
-            self._compiled = True
+        if not self._has_called:
+            self._compiled = self._has_called = True
             self._recorder.graph(lambda: self._loop.get_concrete_function(*arguments))
         self._recorder.profile.after(step + taken.num_steps)
         return result

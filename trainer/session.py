@@ -51,6 +51,7 @@ class Session:
         total_steps: Where the training ends.
         evaluator: None where nothing is held out or `evaluate.every` is null.
         service: Other processes that read its batches; None: it reads them itself.
+        is_warm: Whether the inner loop has been traced and compiled; see `warm_up`.
     """
 
     config: TrainingConfig
@@ -65,6 +66,7 @@ class Session:
     evaluator: Evaluator | None
     total_steps: int
     service: BlockService | None = None
+    is_warm: bool = False
 
     @property
     def schema(self) -> Schema:
@@ -89,8 +91,14 @@ class Session:
 
     def blocks(self, first_data_step: int, num_steps: int) -> BlockReader:
         """This process's slices of them, stacked for the inner loop: as many batches at once as `train.steps_per_loop`
-        and memory allow."""
+        and memory allow.
+
+        Blocks begin at multiples of their length, whatever the first step: calls of the inner loop end where blocks do,
+        and members of a group that began at different steps must end theirs at the same ones.
+        """
         block_steps = steps_of_block(self.source, self.order, self._steps_of_block)
+        first = first_data_step % block_steps
+        first_data_step, num_steps = first_data_step - first, num_steps + first
         if self.service is not None:
             served = served_blocks(
                 self.service,
@@ -101,7 +109,7 @@ class Session:
                 shard=self.strategy.shard,
                 source=self.source,
             )
-            return BlockReader(served, block_steps)
+            return BlockReader(served, block_steps, first)
         blocks = train_blocks(
             self.source,
             self.order,
@@ -112,7 +120,7 @@ class Session:
             seed=self.config.train.seed,
             shard=self.strategy.shard,
         )
-        return BlockReader(blocks, block_steps)
+        return BlockReader(blocks, block_steps, first)
 
     @property
     def _steps_of_block(self) -> int:
@@ -128,6 +136,7 @@ class Session:
         reader = self.blocks(0, 1)
         self.strategy.regrouping.warm_up(reader.take(1).block)
         reader.close()
+        self.is_warm = True
 
     def examples(self, steps: int) -> int:
         """Samples seen in so many steps, padding not counted."""

@@ -59,6 +59,7 @@ def test_an_hour_of_kills_costs_no_step_and_hardly_any_time(tmp_path, chaos_long
         assert faults.wait_for_steps(20), log.read_text()[-3000:]
         account = read_status(run).goodput
         assert phalanx(["stop", str(run)]) == 0, log.read_text()[-3000:]
+        assert "with the state saved" in log.read_text()
         struck = curve(run)
     steps = struck[-1]["step"]
     alone = ["cluster.kind=local", "cluster.workers=1", "cluster.standbys=0", f"run.dir={tmp_path}", "run.name=whole"]

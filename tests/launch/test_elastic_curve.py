@@ -76,7 +76,17 @@ def test_deaths_and_newcomers_change_no_bit(undisturbed, tmp_path):
         assert [size for _, size in generations(folder)][:3] == [3, 3, 2]
         # Who is started meanwhile joins, perhaps before the last one died.
         wait_until(lambda: generations(folder)[-1][1] == 3, process)
-        fast.touch()
+        begun = last_step(folder)
+        wait_until(lambda: last_step(folder) > begun, process)
+        # Members that came at different steps stop at the same one.
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == ExitCode.STOPPED, output
+    saved = CheckpointStore(folder / "checkpoints").newest_verified()
+    assert saved is not None and f"stopped by SIGTERM after step {saved.step}, with the state saved" in output
+    assert not events(folder, "peer_accused")
+    fast.touch()
+    with started("resume", str(folder), FAST=str(fast)) as process:
         output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == ExitCode.DONE, output
     assert curve(folder) == curve(undisturbed)

@@ -105,6 +105,24 @@ def test_a_longer_run_goes_on_from_the_end_of_the_shorter(tmp_path):
     assert curve(tmp_path / "longer") == curve(tmp_path / "whole")
 
 
+def test_calls_of_the_inner_loop_begin_at_the_same_steps_wherever_a_run_went_on_from(tmp_path):
+    """Members of a group hear each other's votes there, also those that joined it later than others."""
+    begins: list[tuple[int, str]] = []
+
+    def train_to(steps: int) -> None:
+        run = RunFolder(tmp_path)
+        run.create()
+        never = {"evaluate": {"every": None}, "checkpoint": {"every": "100st"}}
+        config = small_config(**never, train={"steps": steps, "log_every": 100, "steps_per_loop": 5})
+        taken = run_training(config, run, StopRequest(), on_progress=lambda step, phase: begins.append((step, phase)))
+        assert taken.step == steps
+
+    train_to(3)
+    begins.clear()
+    train_to(12)
+    assert [step for step, phase in begins if phase in ("compile", "step")] == [3, 5, 10]
+
+
 def exploding(schema) -> keras.Model:
     """Divides by zero where a sample's first number is above 0.98: some batches of an epoch."""
     inputs = keras.Input((12,))

@@ -37,13 +37,14 @@ class BlockReader:
     Args:
         blocks: Elements of `train_blocks`, or what gives the same.
         block_steps: K.
+        first: Index of the first step to take in the first block.
 
     Attributes:
         waited_s: Seconds waited since the caller last set it to 0.
     """
 
-    def __init__(self, blocks: Iterable[dict[str, tf.Tensor]], block_steps: int) -> None:
-        self._block_steps = block_steps
+    def __init__(self, blocks: Iterable[dict[str, tf.Tensor]], block_steps: int, first: int = 0) -> None:
+        self._block_steps, self._first = block_steps, first
         self._block: dict[str, tf.Tensor] = {}
         self._used = block_steps
         self.waited_s = 0.0
@@ -71,7 +72,7 @@ class BlockReader:
             if isinstance(fetched, BaseException):
                 self._fetched.put(fetched)  # for a caller who asks again
                 raise fetched
-            self._block, self._used = fetched, 0
+            self._block, self._used, self._first = fetched, self._first, 0
             self._wanted.put(True)
         first = self._used
         num_steps = min(most_steps, self._block_steps - first)

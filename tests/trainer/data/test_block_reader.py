@@ -31,6 +31,13 @@ def test_steps_come_in_order_and_never_span_two_blocks():
     reader.close()
 
 
+def test_the_first_block_may_be_begun_within():
+    values = tf.data.Dataset.range(12).batch(BLOCK_STEPS)
+    reader = BlockReader(values.map(lambda steps: {"x": steps}), BLOCK_STEPS, first=3)
+    assert [reader.take(10)[1:] for _ in range(2)] == [(3, 1), (0, 4)]
+    reader.close()
+
+
 def test_the_end_and_an_error_reach_the_caller_each_time_it_asks():
     reader = reader_of(1)
     reader.take(BLOCK_STEPS)
