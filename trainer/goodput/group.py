@@ -90,7 +90,7 @@ class GenerationFacts:
     @property
     def phase(self) -> str:
         """What it is about: the member that is furthest behind decides."""
-        busy = {member.phase for member in self.members.values() if not member.is_done}
+        busy = self._busy
         reported = next((phase for phase in _REPORTED if phase in busy), None)
         if reported is None:
             return PRODUCTIVE if busy else CLOSING
@@ -98,6 +98,15 @@ class GenerationFacts:
             # A member that has not reported yet need not hold up what the others count as steps already.
             return (_AGAIN if self.restart and not self.has_stepped else _AT_START)[reported]
         return _LATER[reported]
+
+    @property
+    def _busy(self) -> set[str]:
+        return {member.phase for member in self.members.values() if not member.is_done}
+
+    @property
+    def takes_steps(self) -> bool:
+        """Whether nobody is on the way to its first step any more: survivors may be ready before who joins them."""
+        return self._busy.isdisjoint(BEFORE_STEPS)
 
     @property
     def last_progress(self) -> float:

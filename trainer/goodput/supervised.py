@@ -161,7 +161,7 @@ class Ledger(Books):
         before, began = self.steps, self._steps.time_of(self.steps)
         self.completed(step, at)
         if not generation.has_stepped:
-            if step > (generation.start_step or 0) or phase == "step":
+            if step > (generation.start_step or 0) or (phase == "step" and generation.takes_steps):
                 generation.has_stepped = True
                 self.recovered()
         elif step > before and began is not None and at > began:

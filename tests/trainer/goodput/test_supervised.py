@@ -182,6 +182,24 @@ def test_survivors_that_go_on_need_no_end() -> None:
     assert (row.source, row.steps_lost) == ("memory", 0)
 
 
+def test_a_survivor_that_is_ready_waits_for_who_joins_it() -> None:
+    story = Story(reform=True)
+    story.begin()
+    story.start("w3")
+    story.ready(9.0, "w3")
+    story.exit(10.0, "w2", signal=9)
+    story.form("w1", "w3")
+    story.tell(10.1, "w1", 80, "restore")
+    story.tell(10.2, "w1", 80, "step")
+    story.tell(10.2, "w3", 0, "restore")
+    story.tell(10.5, "w3", 80, "step")
+    story.tell(11.0, "w1", 90, "step")
+    story.tell(11.0, "w3", 90, "step")
+    found = account(story)
+    assert found.failures[0].phases == about(restart_formed=0.2, restart_restored=0.3)
+    assert "startup" not in found.seconds or found.seconds["startup"] == pytest.approx(2, abs=0.02)
+
+
 def test_a_launcher_that_died_and_a_person_who_paused() -> None:
     story = Story()
     story.begin()
