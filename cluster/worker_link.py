@@ -129,15 +129,20 @@ class WorkerLink:
         """
         self._send({"type": "ready", "address": address})
 
-    def wait_for_assignment(self, timeout_s: float | None = None) -> Assignment | None:
+    def wait_for_assignment(self, timeout_s: float | None = None, holds_state: bool = False) -> Assignment | None:
         """Waits for this worker's next part.
+
+        Args:
+            timeout_s: at most so long.
+            holds_state: it is asked to stop, and what it knows is not saved: it has to do that in another group.
 
         Returns:
             The assignment; None when the worker shall stop instead, or when the time is over.
         """
         with self._orders:
-            self._orders.wait_for(lambda: self.has_order, timeout_s)
-            return self._assignments.popleft() if self._assignments and self._stop_reason is None else None
+            self._orders.wait_for(lambda: self._assignments if holds_state else self.has_order, timeout_s)
+            stops = self._stop_reason is not None and not holds_state
+            return self._assignments.popleft() if self._assignments and not stops else None
 
     @property
     def has_order(self) -> bool:

@@ -68,7 +68,8 @@ class ElasticMembership:
         while True:
             self._accuse_until_heard(fault)
             fault = None
-            assignment = self._link.wait_for_assignment()
+            # Who has been a member saves with whoever is left, before it stops.
+            assignment = self._link.wait_for_assignment(holds_state=self.assignment is not None)
             if assignment is None:
                 raise NoMoreGroups
             if assignment.generation < self._newest_ordered:

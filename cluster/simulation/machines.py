@@ -168,7 +168,7 @@ class Machines:
         user_error_at: the step at which rank 0 raises an error of the user's; None: it does not.
         user_error_left: how often it still does.
         replaceable_from: of the settings.
-        checks_data: whether members find out that what they hear is wrong.
+        forms_anew: whether survivors form the next group, and find out that what they hear is wrong.
         damaged_ways: pairs of hosts between which everything is damaged.
     """
 
@@ -188,7 +188,7 @@ class Machines:
         self.user_error_at: int | None = None
         self.user_error_left = 0
         self.replaceable_from: int | None = None
-        self.checks_data = False
+        self.forms_anew = False
         self.damaged_ways: list[tuple[str, str]] = []
 
     @property
@@ -283,8 +283,10 @@ class Machines:
         worker.asked_to_stop = True
         group = worker.group
         newest = max(self.groups, default=0)
-        if group is None or group.assignment.generation < newest or group.over:
-            self._time.after(0.1, self.exit, worker, 0)
+        if group is not None and self.forms_anew:
+            self._go_on(group)  # it has a state, and saves it with whoever is left
+        elif group is None or group.assignment.generation < newest or group.over:
+            self._time.after(0.1, self.exit, worker, 130 if self.forms_anew else 0)
         else:
             self._go_on(group)
 
@@ -379,7 +381,7 @@ class Machines:
 
     def _hears_wrong_data(self, group: Group) -> bool:
         """Whether a member hears something wrong from another, and the group is over."""
-        members = list(group.joined.values()) if self.checks_data else []
+        members = list(group.joined.values()) if self.forms_anew else []
         heard = [
             (hearer, sender)
             for hearer in members

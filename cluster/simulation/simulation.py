@@ -48,7 +48,7 @@ class Simulation:
         self.machines = Machines(self.time, self.rng, scenario.training, self._send_event)
         self.machines.on_released = self.release
         self.machines.replaceable_from = scenario.settings.replaceable_from
-        self.machines.checks_data = scenario.settings.reform  # as in the groups of those that form anew
+        self.machines.forms_anew = scenario.settings.reform
         self.machines.user_error_at, self.machines.user_error_left = scenario.user_error_at, scenario.user_errors
         self.journal: list[tuple[Event, list[Command]]] = []
         self.observers: list[Observer] = []

@@ -1,5 +1,7 @@
 """The end of a generation: broken, or handing over to the next one. Nothing is formed before all members have ended."""
 
+from dataclasses import replace
+
 from cluster.supervisor import gathering, stopping
 from cluster.supervisor.facts import Fact, MemberCompleted, TimePassed, WorkersDied
 from cluster.supervisor.judgement import judge_idle, repeated_error, title_of
@@ -54,9 +56,9 @@ def step(run: Run, state: Ending | HandingOver, fact: Fact) -> _Next:
         return stopping.finish(run, fact.step)
     if isinstance(fact, TimePassed):
         if isinstance(state, HandingOver):
-            _end_frozen(run)
+            run.end_frozen()
         if isinstance(state, HandingOver) and any(worker.doomed_at for worker in run.fleet.acting.values()):
-            return break_off(run, state.generation, delay_s=0.0)
+            return _go_on_without(run, state)
         run.plan()
     if not isinstance(fact, WorkersDied):
         return state
@@ -72,21 +74,20 @@ def step(run: Run, state: Ending | HandingOver, fact: Fact) -> _Next:
     unclean = [death for death in members if death.cause != "clean"]
     if unclean and isinstance(state, HandingOver):
         run.announce(f"{title_of(fact)} before it had handed over: generation {state.generation} is broken off")
-        return break_off(run, state.generation, delay_s=0.0)
+        return _go_on_without(run, state)
     return state if run.fleet.acting else _go_on(run, state)
+
+
+def _go_on_without(run: Run, state: HandingOver) -> _Next:
+    """Members did not hand over: the others do, if they can form a group that saves the state."""
+    if stopping.save_with_the_rest(run):
+        return replace(state, generation=run.generation)
+    return break_off(run, state.generation, delay_s=0.0)
 
 
 def _is_as_ordered(fact: WorkersDied) -> bool:
     """Whether only workers that had been killed have died, and of nothing else."""
     return fact.host is None and all(death.cause == "expected" and death.error is None for death in fact.deaths)
-
-
-def _end_frozen(run: Run) -> None:
-    """One that gives no sign of life will not save: the others, who wait for it, need not wait for its deadline."""
-    for silence in run.policies.hangs.find_silent(run.fleet.acting.values(), run.now, run.watched_from):
-        worker = run.fleet.acting[silence.worker]
-        run.announce(f"{worker.title} {silence.what} and is killed")
-        run.kill(worker, f"it {silence.what}")
 
 
 def _go_on(run: Run, state: Ending | HandingOver) -> _Next:

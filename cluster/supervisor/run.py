@@ -171,6 +171,13 @@ class Run:
             self.kill(death.worker, f"it {death.what}")
         return unfit
 
+    def end_frozen(self) -> None:
+        """Kills members without a sign of life: they will not save, and those that wait for them need not wait on."""
+        for silence in self.policies.hangs.find_silent(self.fleet.acting.values(), self.now, self.watched_from):
+            worker = self.fleet.acting[silence.worker]
+            self.announce(f"{worker.title} {silence.what} and is killed")
+            self.kill(worker, f"it {silence.what}")
+
     def _kill_again(self, worker: Worker) -> None:
         patience = self.settings.patience
         if self.now - worker.killed_at >= patience.kill_repeat_s:

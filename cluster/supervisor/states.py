@@ -121,10 +121,12 @@ class Stopping:
 
     Attributes:
         outcome, reason: what will be said then.
+        is_saved: whether a member of a run that is stopped has ended well: the state is saved.
     """
 
     outcome: Outcome
     reason: str
+    is_saved: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,16 @@
-"""The end of a run: every worker ends, then the person is told how it went."""
+"""The end of a run: every worker ends, then the person is told how it went.
 
-from cluster.supervisor.commands import Finish, Outcome
-from cluster.supervisor.facts import Fact, MemberCompleted, TimePassed
+Members that can form another group do so when one of them dies before the state is saved: what the others hold would be
+lost with them.
+"""
+
+from dataclasses import replace
+
+from cluster.assignment import Assignment, Member
+from cluster.supervisor.accusing import convict
+from cluster.supervisor.commands import Finish, Form, Outcome
+from cluster.supervisor.facts import Fact, MemberAccused, MemberCompleted, TimePassed, WorkersDied
+from cluster.supervisor.generation_progress import GenerationProgress
 from cluster.supervisor.run import Run
 from cluster.supervisor.states import Ended, Stopping
 
@@ -17,6 +26,7 @@ def stop(run: Run, reason: str) -> Stopping | Ended:
     """Somebody wants the run to end: the members save their state and end, all others end at once."""
     for worker in run.fleet.acting.values():
         run.stop(worker, reason, run.now + run.settings.patience.stop_s)
+    save_with_the_rest(run)
     return _end(run, Stopping("stopped", reason))
 
 
@@ -27,12 +37,45 @@ def give_up(run: Run, outcome: Outcome, reason: str) -> Stopping | Ended:
     return _end(run, Stopping(outcome, reason))
 
 
+def save_with_the_rest(run: Run) -> bool:
+    """Where members of the newest generation are gone, the others form one that can save the state, and does.
+
+    Returns:
+        Whether they do.
+    """
+    rest = [worker for worker in run.fleet.acting.values() if worker.doomed_at is None]
+    if not run.settings.reform or not rest or len(rest) == len(run.progress.members):
+        return False
+    run.generation += 1
+    run.fleet.act(rest, run.now)
+    run.progress = GenerationProgress(run.fleet.acting, run.now)
+    members = tuple(Member(worker.name, worker.host, rank, worker.address or "") for rank, worker in enumerate(rest))
+    run.outbox.extend(
+        Form(member.worker, Assignment(run.generation, member.rank, members, run.newest_snapshot()))
+        for member in members
+    )
+    run.announce(f"the state is saved by the {len(rest)} that are left")
+    return True
+
+
 def step(run: Run, state: Stopping, fact: Fact) -> Stopping | Ended:
     """What follows while the last workers end."""
     if isinstance(fact, MemberCompleted) and fact.worker == next(iter(run.progress.members)):
         # The chief was through before the request reached it.
         state = Stopping("finished", f"the training is complete at step {fact.step}")
+    if state.outcome == "stopped" and isinstance(fact, MemberAccused):
+        convict(run, fact)
+        save_with_the_rest(run)
+    if state.outcome == "stopped" and isinstance(fact, WorkersDied) and not state.is_saved:
+        members = [death for death in fact.deaths if death.worker.name in run.progress.members]
+        if any(death.cause == "clean" for death in members):
+            state = replace(state, is_saved=True)  # nobody ends before it is
+        else:
+            save_with_the_rest(run)
     if isinstance(fact, TimePassed):
+        if state.outcome == "stopped" and not state.is_saved and run.settings.reform:
+            run.end_frozen()
+            save_with_the_rest(run)
         # A host that answers nothing must not keep the run from ending: no generation will follow.
         bound_s = 2 * run.settings.patience.kill_s
         since = run.watched_from

@@ -272,7 +272,8 @@ class Supervisor:
         # What was said in an older generation has been answered by the newer one.
         if event.generation != run.generation or accuser is None or accused is None or accuser is accused:
             return None
-        return MemberAccused(accuser, accused, event.what) if accuser.stays and accused.stays else None
+        is_heard = accuser.doomed_at is None and accused.doomed_at is None
+        return MemberAccused(accuser, accused, event.what) if is_heard else None
 
     def _stop_requested(self, event: StopRequested) -> None:
         if not isinstance(self._state, Stopping):

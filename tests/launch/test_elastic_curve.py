@@ -78,8 +78,13 @@ def test_deaths_and_newcomers_change_no_bit(undisturbed, tmp_path):
         wait_until(lambda: generations(folder)[-1][1] == 3, process)
         begun = last_step(folder)
         wait_until(lambda: last_step(folder) > begun, process)
-        # Members that came at different steps stop at the same one.
+        # Members that came at different steps stop at the same one, and without one of them that dies before it has.
+        generation, _ = generations(folder)[-1]
+        frozen = pid_of_rank(folder, generation, 2)
+        os.kill(frozen, signal.SIGSTOP)
         process.send_signal(signal.SIGTERM)
+        wait_until(lambda: events(folder, "stop_requested"), process)
+        os.kill(frozen, signal.SIGKILL)
         output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == ExitCode.STOPPED, output
     saved = CheckpointStore(folder / "checkpoints").newest_verified()

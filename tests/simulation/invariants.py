@@ -142,7 +142,9 @@ class Invariants:
         sizes = self._settings.sizes
         survive = self._settings.reform and any(member.worker in self._formed for member in members)
         fewest = sizes.fewest_survivors if survive and sizes.fewest_survivors else sizes.min
-        assert fewest <= size <= sizes.max and (sizes.divides is None or sizes.divides % size == 0), f"{size} members"
+        if not all(member.worker in self._ordered_to_end for member in members):  # those only save what they have
+            divides = sizes.divides is None or sizes.divides % size == 0
+            assert fewest <= size <= sizes.max and divides, f"{size} members"
         for host in {member.host for member in members}:
             carried = sum(member.host == host for member in members)
             goes_on = [member.worker in self._formed for member in members if member.host == host]

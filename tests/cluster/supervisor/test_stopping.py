@@ -1,6 +1,9 @@
 """How a run ends when somebody wants it to, and when an agent does not answer."""
 
-from cluster.supervisor.commands import Finish, Kill, ReleaseHost, Stop
+from dataclasses import replace
+
+from cluster.supervisor.commands import Finish, Form, Kill, ReleaseHost, Stop
+from cluster.supervisor.events import PeerAccused
 from cluster.supervisor.settings import Patience, Settings, Sizes
 from cluster.supervisor.states import Ended, Stopping
 from tests.cluster.supervisor.stage import SIGKILL, Stage, of, running, workers_of
@@ -16,6 +19,40 @@ def test_members_save_and_end_and_standbys_end_at_once() -> None:
     stage.exit("w1", code=0)
     assert stage.exit("w2", code=0) == [Finish("stopped", "the user stopped it")]
     assert isinstance(stage.supervisor.state, Ended)
+
+
+def test_survivors_of_a_death_save_without_the_dead() -> None:
+    stage = running(replace(TWO, sizes=Sizes(min=3, max=3), standbys=0, reform=True), a=3)
+    stage.stop()
+    commands = stage.exit("w1", signal=SIGKILL)
+    formed = [(form.worker, form.assignment.rank, len(form.assignment.members)) for form in of(Form, commands)]
+    assert formed == [("w2", 0, 2), ("w3", 1, 2)]
+    assert stage.exit("w2", code=0) == []
+    assert not of(Form, stage.exit("w3", signal=SIGKILL)), "the state is saved"
+    assert stage.outcome.outcome == "stopped"
+
+
+def test_survivors_that_wait_for_others_save_alone_when_the_run_is_stopped() -> None:
+    stage = running(replace(TWO, sizes=Sizes(min=2, max=2, fewest_survivors=2), standbys=0, reform=True), a=2)
+    assert not of(Form, stage.exit("w1", signal=SIGKILL))
+    commands = stage.stop()
+    assert workers_of(commands, Stop) == ["w2"] and workers_of(commands, Form) == ["w2"]
+
+
+def test_the_others_save_without_one_that_is_frozen() -> None:
+    stage = running(replace(TWO, standbys=0, reform=True), a=2)
+    stage.stop()
+    commands = stage.wait_alive(20.0, "w1")
+    assert set(workers_of(commands, Kill)) == {"w1"} and workers_of(commands, Form) == ["w2"]
+
+
+def test_who_sends_wrong_data_while_the_run_stops_is_ended_and_the_others_save() -> None:
+    stage = running(replace(TWO, sizes=Sizes(min=3, max=3), standbys=0, reform=True), a=3)
+    stage.stop()
+    generation = stage.supervisor.generation
+    commands = stage.say(PeerAccused(stage.now, "w1", generation, "w2", "a frame with a wrong checksum"))
+    assert workers_of(commands, Kill) == ["w2"] and workers_of(commands, Form) == ["w1", "w3"]
+    assert not of(Form, stage.exit("w2", signal=SIGKILL))
 
 
 def test_who_does_not_end_in_time_is_killed() -> None:
