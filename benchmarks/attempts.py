@@ -174,6 +174,39 @@ def joining(model: str, folder: Path, kind: str) -> Figures:
     return {"shrunk_s": alone[0] - struck, "step_ms": 1e3 * usual, "join_ms": 1e3 * (longest - usual)}
 
 
+def horovod_elastic(model: str, folder: Path) -> Figures:
+    """Horovod's elastic mode: SIGKILL of one of two workers, each on a host of its own as far as Horovod can tell.
+
+    Horovod bars a host on which a worker has failed, so the survivor goes on alone.
+
+    Returns:
+        `shrunk_s`, from SIGKILL to the survivor's next step that nobody had done before; `steps_lost`; `step_ms`.
+    """
+    folder.mkdir(parents=True)
+    hosts, notes, log = folder / "hosts.sh", folder / "notes", folder / "horovod.log"
+    hosts.write_text("#!/bin/sh\necho localhost:1\necho 127.0.0.1:1\n")
+    hosts.chmod(0o755)
+    launcher = [str(Path(sys.executable).with_name("horovodrun")), "--gloo", "-np", "2", "--min-np", "1"]
+    script = [sys.executable, "-m", "benchmarks.horovod_elastic_peer", model, str(notes)]
+
+    def noted(event: str, host: str, since: float = 0.0) -> list[dict[str, Any]]:
+        lines = [line for path in notes.glob(f"worker-{host}-*.jsonl") for line in read_lines(path)]
+        return sorted((n for n in lines if n["event"] == event and n["time"] > since), key=lambda n: n["time"])
+
+    with started([*launcher, "--host-discovery-script", str(hosts), *script], log, PYTHONPATH=os.getcwd()) as process:
+        steps = STEPS_BEFORE[model]
+        wait_for(lambda: all(len(noted("step", host)) > steps for host in ("localhost", "127.0.0.1")), process, log)
+        pace = _pace([(note["step"], note["time"]) for note in noted("step", "localhost")])
+        struck = time.time()
+        os.kill(noted("started", "127.0.0.1")[0]["pid"], signal.SIGKILL)
+        restored = wait_for(lambda: noted("restored", "localhost", struck), process, log)[0]
+        best = max(note["step"] for note in noted("step", "localhost") if note["time"] < restored["time"])
+        done = wait_for(
+            lambda: [n for n in noted("step", "localhost", restored["time"]) if n["step"] > best], process, log
+        )
+    return {"shrunk_s": done[0]["time"] - struck, "steps_lost": best - restored["step"], "step_ms": pace}
+
+
 def _is_stall(span: dict[str, Any]) -> bool:
     return span["name"] == "snapshot_stall"
 

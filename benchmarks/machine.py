@@ -5,10 +5,12 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from trainer.environment import describe_environment
+from trainer.strategies.horovod_installation import installation_problem, package_folder
 
 
 def describe_machine(command: Sequence[str]) -> dict[str, Any]:
@@ -16,6 +18,11 @@ def describe_machine(command: Sequence[str]) -> dict[str, Any]:
     # Where it lay on that machine means nothing to a reader.
     environment = {name: value for name, value in describe_environment(command).items() if name != "folder"}
     return {"date": datetime.date.today().isoformat(), **environment}
+
+
+def has_horovod() -> bool:
+    """Whether a Horovod that was built for the installed TensorFlow is there (`make horovod`)."""
+    return installation_problem(package_folder(), metadata.version("tensorflow")) is None
 
 
 def print_machine(machine: dict[str, Any]) -> None:

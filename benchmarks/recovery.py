@@ -10,6 +10,7 @@ completed before. Figures are medians over the rounds, ratios medians of the rat
 Phalanx saves snapshots and Ray Train checkpoints equally often. The loop saves nothing and is only there for its pace.
 What freezes (SIGSTOP) is measured once, because most of it is waiting. An elastic run without a standby is struck as
 well: the survivor goes on alone, and what it notices of the newcomer that joins it is measured in its own steps.
+Horovod's elastic mode, where Horovod is installed (`make horovod`), is struck in the same way and in turns with it.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.attempts import Figures, elastic, joining, mirrored_loop, phalanx, ray_train
+from benchmarks.attempts import Figures, elastic, horovod_elastic, joining, mirrored_loop, phalanx, ray_train
 from benchmarks.fault_models import MODELS, SAVE_EVERY
-from benchmarks.machine import describe_machine, print_machine, target_line, write_result
+from benchmarks.machine import describe_machine, has_horovod, print_machine, target_line, write_result
 
-PHALANX, ELASTIC, RAY, LOOP = "phalanx", "elastic", "ray train", "loop"
+PHALANX, ELASTIC, RAY, LOOP, HOROVOD = "phalanx", "elastic", "ray train", "loop", "horovod"
 KILL, FREEZE, JOIN = "SIGKILL", "SIGSTOP", "SIGKILL without a standby"
 _COLUMNS = ("recovery_s", "first_step_s", "steps_lost", "step_ms", "stall_ms", "launch_s", "shrunk_s", "join_ms")
 
@@ -51,8 +52,12 @@ def measure(
                 place = folder / f"{model}-{name.replace(' ', '-')}-{number}"
                 killed[name].append(turns[name](place))
                 print(f"{model}, round {number + 1}, {name}: {_brief(killed[name][-1])}", flush=True)
-        joined = [joining(model, folder / f"{model}-joining-{number}", kind) for number in range(rounds)]
-        result: dict[str, Any] = {KILL: killed, JOIN: {ELASTIC: joined}}
+        shrunk: dict[str, list[Figures]] = {ELASTIC: []}
+        for number in range(rounds):
+            shrunk[ELASTIC].append(joining(model, folder / f"{model}-joining-{number}", kind))
+            if has_horovod():
+                shrunk.setdefault(HOROVOD, []).append(horovod_elastic(model, folder / f"{model}-horovod-{number}"))
+        result: dict[str, Any] = {KILL: killed, JOIN: shrunk}
         if model in frozen:
             result[FREEZE] = {
                 PHALANX: [phalanx(model, folder / f"{model}-frozen", kind, signal.SIGSTOP)],
@@ -108,6 +113,9 @@ def targets_of(results: Mapping[str, Any]) -> list[str]:
         lines.append(target_line(f"steps_lost_elastic_{model}", max(f["steps_lost"] for f in killed[ELASTIC]), "<=0"))
         steps = median(f["join_ms"] / f["step_ms"] for f in by_fault[JOIN][ELASTIC])
         lines.append(target_line(f"joining_in_steps_{model}", steps, "<1"))
+        if HOROVOD in by_fault[JOIN]:
+            beside = ratio(by_fault[JOIN][ELASTIC], by_fault[JOIN][HOROVOD], "shrunk_s")
+            lines.append(target_line(f"shrunk_vs_horovod_{model}", beside, "<1"))
     return lines
 
 

@@ -19,17 +19,15 @@ import os
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
 from benchmarks.fault_models import MODELS as BY_HAND_MODELS
-from benchmarks.machine import describe_machine, print_machine, target_line, write_result
+from benchmarks.machine import describe_machine, has_horovod, print_machine, target_line, write_result
 from benchmarks.single_turns import Contender
 from benchmarks.strategies_models import BY_HAND, MODELS, NUM_WORKERS, WARM_UP_STEPS, batch_size
 from cluster.worker_environment import divide
-from trainer.strategies.horovod_installation import installation_problem, package_folder
 
 ELASTIC, MIRRORED, HOROVOD, IDEAL = "elastic", "multi_worker_mirrored", "horovod", "one_device"
 
@@ -86,9 +84,8 @@ class Pair:
 
 def contenders(model: str) -> tuple[str, ...]:
     """Those that can be measured here."""
-    has_horovod = installation_problem(package_folder(), metadata.version("tensorflow")) is None
     by_hand = [BY_HAND] if model in BY_HAND_MODELS else []
-    return (ELASTIC, MIRRORED, *([HOROVOD] if has_horovod else []), *by_hand, IDEAL)
+    return (ELASTIC, MIRRORED, *([HOROVOD] if has_horovod() else []), *by_hand, IDEAL)
 
 
 def measure(names: Sequence[str], model: str, starts: int, rounds: int, turn_s: float) -> dict[str, list[float]]:
