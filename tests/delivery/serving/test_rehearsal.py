@@ -44,7 +44,7 @@ def test_every_model_is_asked_over_both_protocols_and_nothing_of_it_is_left(
         asked.append((call.protocol, call.authorization[:16], call.trace.id != ""))
         return counted(gateway, call)
 
-    async def rehearsed() -> tuple[int, str, int, dict[str, float]]:
+    async def rehearsed() -> tuple[int, str, int, dict[int, float]]:
         logs = {name: tmp_path / name for name in ("clients", "audit_log", "json_log")} if is_told else {}
         model = {"name": "double", "path": tmp_path / "double"}
         settings = ServingSettings.model_validate({"models": [model], "trust": {"allow_unsigned": True}, **logs})
