@@ -3,10 +3,11 @@
 python -m benchmarks.serving [--quick] [--first-request] [--json FILE]
 
 Trains and exports configs/mnist.yaml, starts `phalanx serve` on it several times, and asks it for one image at a time:
-the first request after readiness (benchmarks/serving_first.py), and requests one after the other over gRPC and REST, in
-turns with direct calls of the same signature in this process; then many at once over gRPC, as many as it answers; then
-three times as many over a few and over many connections, each with a deadline (benchmarks/serving_load.py). The clients
-share the cores with the server. With --first-request only the first part is measured, and the others of FILE stay.
+the first prediction after readiness (benchmarks/serving_first.py), and requests one after the other over gRPC and
+REST, in turns with direct calls of the same signature in this process; then many at once over gRPC, as many as it
+answers; then three times as many over a few and over many connections, each with a deadline
+(benchmarks/serving_load.py). The clients share the cores with the server. With --first-request only the first part is
+measured, and the others of FILE stay.
 """
 
 from __future__ import annotations
@@ -160,8 +161,10 @@ def measure_first(package: Path, asked: Asked, effort: Effort) -> dict[str, Any]
                 row += serving_first.in_a_row(connect, effort.calls)
         found[name] = serving_first.summary(first, later, row)
     direct = functools.partial(contextlib.nullcontext, asked.direct)
-    calls = serving_first.paced(direct, 20), serving_first.in_a_row(direct, effort.calls)
-    return found | {"direct": serving_first.summary([], *calls)}
+    for name, clock in (("direct", time.perf_counter), ("direct, processor", time.process_time)):
+        calls = serving_first.paced(direct, 20, clock), serving_first.in_a_row(direct, effort.calls, clock)
+        found[name] = serving_first.summary([], *calls)
+    return found
 
 
 def measure(package: Path, asked: Asked, effort: Effort) -> dict[str, Any]:

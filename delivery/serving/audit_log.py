@@ -43,6 +43,10 @@ class AuditLog:
         if self._is_torn:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
 
+    def close(self) -> None:
+        """Nothing more is written."""
+        os.close(self._file)
+
     def _open(self) -> None:
         self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         self._looked_at = time.monotonic()

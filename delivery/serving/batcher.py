@@ -14,8 +14,9 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -108,12 +109,8 @@ class Batcher:
         spans: Spans | None = None,
     ) -> None:
         self._model, self._version, self._settings, self._clock = model, version, settings, clock
-        self._observers, self._metrics, self._json_log, self._spans = observers, metrics, json_log, spans
-        labels = (model, str(version))
-        self._rows_seen = metrics.batch_rows.labels(*labels)
-        self._seconds_seen = metrics.batch_seconds.labels(*labels)
-        self._waits_seen = metrics.queue_seconds.labels(*labels)
-        self._queue_gauge = metrics.queue_rows.labels(*labels)
+        self._observers = observers
+        self._tell(metrics, json_log, spans)
         self._queues: dict[Any, deque[_Waiting]] = {}
         self._queued_rows = 0
         self._running = 0
@@ -165,6 +162,24 @@ class Batcher:
 
         for done in [self._threads.submit(run) for _ in range(self._settings.parallel)]:
             done.result()
+
+    @contextmanager
+    def telling(self, metrics: Any, json_log: JsonLog | None) -> Iterator[None]:
+        """Tells these, and no spans, of what comes and ends meanwhile, instead of those that it has been given."""
+        told = self._metrics, self._json_log, self._spans
+        self._tell(metrics, json_log, None)
+        try:
+            yield
+        finally:
+            self._tell(*told)
+
+    def _tell(self, metrics: Any, json_log: JsonLog | None, spans: Spans | None) -> None:
+        self._metrics, self._json_log, self._spans = metrics, json_log, spans
+        labels = (self._model, str(self._version))
+        self._rows_seen = metrics.batch_rows.labels(*labels)
+        self._seconds_seen = metrics.batch_seconds.labels(*labels)
+        self._waits_seen = metrics.queue_seconds.labels(*labels)
+        self._queue_gauge = metrics.queue_rows.labels(*labels)
 
     def close(self) -> None:
         """Ends the threads; the queue is empty by then."""

@@ -94,10 +94,8 @@ class Gateway:
         audit: Is told of every request.
         json_log: Is told of every request too.
         spans: So is this one.
-
-    Attributes:
-        rehearses: Whether the server itself is all that can ask (`delivery/serving/rehearsal.py`): nobody need be let
-            in, and nothing is counted or told of it. Ends before anybody else can.
+        rehearses: Whether the server itself is who asks (`delivery/serving/rehearsal.py`): neither an observer nor a
+            shadow sees it.
     """
 
     def __init__(
@@ -109,17 +107,18 @@ class Gateway:
         audit: AuditLog | None = None,
         json_log: JsonLog | None = None,
         spans: Spans | None = None,
+        rehearses: bool = False,
     ) -> None:
         self.settings, self.catalogue, self.metrics = settings, catalogue, metrics
         self._clients, self._audit, self._json_log, self._spans = clients, audit, json_log, spans
-        self.rehearses = False
+        self._rehearses = rehearses
         self._audit_failed = False
         self._shadows: set[asyncio.Task[None]] = set()
 
     @property
     def traces(self) -> bool:
         """Whether every request gets a trace, which its answer names."""
-        return (self._json_log is not None or self._spans is not None) and not self.rehearses
+        return self._json_log is not None or self._spans is not None
 
     def trace(self, traceparents: Sequence[str]) -> Trace:
         """Where a request belongs that came with these headers."""
@@ -135,9 +134,6 @@ class Gateway:
         Raises:
             ServingError: The request is not answered.
         """
-        if self.rehearses:
-            yield
-            return
         gauge, code, http_status = self.metrics.in_flight.labels(call.protocol), "OK", 200
         gauge.inc()
         try:
@@ -220,9 +216,8 @@ class Gateway:
                     "INVALID_ARGUMENT",
                     f"the request has {rows} rows, more than the {self.settings.limits.rows} allowed: send several",
                 )
-            observed = not self.rehearses
-            outputs = await version.batcher.answer(signature, inputs, deadline, call.trace, observed)
-            if not observed:
+            outputs = await version.batcher.answer(signature, inputs, deadline, call.trace, not self._rehearses)
+            if self._rehearses:
                 return Answered(version, signature, outputs)
             if target.version is None and not target.label and (shadow := model.shadow()) not in (None, version):
                 assert shadow is not None

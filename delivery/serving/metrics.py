@@ -81,6 +81,14 @@ class ServingMetrics:
         self.requests_of = lru_cache(4096)(self.requests.labels)
         self.seconds_of = lru_cache(4096)(self.seconds.labels)
 
+    def expect(self, model: str, version: int) -> None:
+        """Shows what predictions of a version will be counted by, from 0 on: so that the first one is a rise."""
+        for protocol in ("grpc", "rest"):
+            self.in_flight.labels(protocol)
+            labels = (model, str(version), "predict", protocol)
+            self.requests_of(*labels, "OK")
+            self.seconds_of(*labels)
+
     def set_ready(self, ready: bool) -> None:
         """Tells load balancers and Prometheus."""
         self.is_ready = ready

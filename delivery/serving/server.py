@@ -118,13 +118,10 @@ async def _serve(
         return stopped.result()
     loading.result()
 
-    app = build_app(gateway)
-    gateway.rehearses = True
-    await rehearse(gateway, app)
-    gateway.rehearses = False
+    await rehearse(settings, catalogue)
     release_garbage()
     grpc_server, grpc_port = await _start_grpc(settings, gateway)
-    admission = RestAdmission(app, settings, metrics)
+    admission = RestAdmission(build_app(gateway), settings, metrics)
     rest = _Uvicorn(_uvicorn_config(settings, admission))
     serving = asyncio.ensure_future(_run_rest(rest))
     while not rest.started and not serving.done():

@@ -138,6 +138,7 @@ class VersionKeeper:
             if must_work:
                 raise
             return
+        self._metrics.expect(model.name, number)
         version.open(loaded, batcher)
         set_aside()
         seconds = time.monotonic() - started
