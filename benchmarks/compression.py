@@ -70,7 +70,7 @@ def train(config: Path, steps: int, kind: str, folder: Path) -> dict[str, Any]:
     choice = choose_strategy(training, NUM_WORKERS, 0)
     sessions = [build_session(training, choice=choice, membership=worker) for worker in workers]
     for session in sessions:
-        session.warm_up()
+        session.warm_up(NUM_WORKERS)
     run_folder = RunFolder(folder)
     threads = [
         threading.Thread(target=run_training, args=(training, run_folder, StopRequest()), kwargs={"session": session})

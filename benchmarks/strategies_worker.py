@@ -96,7 +96,7 @@ def main() -> None:
                 addresses = exchanged(folder, rank, endpoint.address, NUM_WORKERS)
                 members = [Member(f"w{i}", "localhost", i, address) for i, address in enumerate(addresses)]
                 session = build_session(config, membership=OneGroup(endpoint, members, rank))
-                session.warm_up()
+                session.warm_up(NUM_WORKERS)
                 run_training(config, run, StopRequest(), session=session, on_progress=turns.boundary)
 
 

@@ -137,7 +137,7 @@ def _train_elastic(config: RunConfig, folder: RunFolder, progress: "_Progress", 
         link.on_form = lambda assignment: (progress.move_to(assignment), membership.ordered(assignment))
         training = cut_in_parts(config)
         session = build_session(training, choice=group_strategy(config), membership=membership)
-        session.warm_up()
+        session.warm_up(config.cluster.max_workers)
         link.ready(endpoint.address)
         outcome = run_training(
             training, folder, stop, session=session, **progress.listeners(config, None, config.cluster.max_workers)

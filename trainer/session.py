@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import keras
 import numpy as np
@@ -18,9 +18,10 @@ from trainer.config.training import TrainingConfig
 from trainer.data.block_reader import BlockReader
 from trainer.data.mixture import sample_order
 from trainer.data.order import SampleOrder
-from trainer.data.pipeline import SHORTEST_BLOCK, steps_of_block, train_batches, train_blocks
+from trainer.data.pipeline import SHORTEST_BLOCK, BatchPipeline, steps_of_block, train_batches
 from trainer.data.registry import open_source
 from trainer.data.service import BlockAnswers, BlockService, served_blocks
+from trainer.data.shard import Shard
 from trainer.data.source import Schema, Source
 from trainer.evaluate import Evaluator
 from trainer.group import Group, check_group
@@ -78,24 +79,22 @@ class Session:
         """The data that is learned from and, where there is any, the held-out data."""
         return [self.source, *([self.evaluator.source] if self.evaluator else [])]
 
+    @cached_property
+    def _pipeline(self) -> BatchPipeline:
+        return BatchPipeline(self.source, self.order, augment=self.config.data.augment, seed=self.config.train.seed)
+
     def batches(self, first_data_step: int, num_steps: int) -> tf.data.Dataset:
         """The global batches of `num_steps` steps from a data step on."""
-        return train_batches(
-            self.source,
-            self.order,
-            first_step=first_data_step,
-            num_steps=num_steps,
-            augment=self.config.data.augment,
-            seed=self.config.train.seed,
-        )
+        return self._pipeline.batches(first_data_step, num_steps)
 
-    def blocks(self, first_data_step: int, num_steps: int) -> BlockReader:
-        """This process's slices of them, stacked for the inner loop: as many batches at once as `train.steps_per_loop`
-        and memory allow.
+    def blocks(self, first_data_step: int, num_steps: int, shard: Shard | None = None) -> BlockReader:
+        """This process's slices of them, or another's, stacked for the inner loop: as many batches at once as
+        `train.steps_per_loop` and memory allow.
 
         Blocks begin at multiples of their length, whatever the first step: calls of the inner loop end where blocks do,
         and members of a group that began at different steps must end theirs at the same ones.
         """
+        shard = self.strategy.shard if shard is None else shard
         block_steps = steps_of_block(self.source, self.order, self._steps_of_block)
         first = first_data_step % block_steps
         first_data_step, num_steps = first_data_step - first, num_steps + first
@@ -106,20 +105,11 @@ class Session:
                 first_step=first_data_step,
                 num_steps=num_steps,
                 block_steps=block_steps,
-                shard=self.strategy.shard,
+                shard=shard,
                 source=self.source,
             )
             return BlockReader(served, block_steps, first)
-        blocks = train_blocks(
-            self.source,
-            self.order,
-            first_step=first_data_step,
-            num_steps=num_steps,
-            block_steps=block_steps,
-            augment=self.config.data.augment,
-            seed=self.config.train.seed,
-            shard=self.strategy.shard,
-        )
+        blocks = self._pipeline.blocks(first_data_step, num_steps, block_steps, shard)
         return BlockReader(blocks, block_steps, first)
 
     @property
@@ -129,13 +119,21 @@ class Session:
         is_program = self.step.xla == "loop" or self.config.strategy.name == "tpu"
         return max(SHORTEST_BLOCK if is_program else 1, self.config.train.steps_per_loop)
 
-    def warm_up(self) -> None:
-        """Traces and runs everything that a step needs, for a worker that is to step in at once; the state stays."""
-        assert self.strategy.regrouping is not None, "others are traced with their group"
-        self.strategy.train_loop(self.step, self.state)
-        reader = self.blocks(0, 1)
-        self.strategy.regrouping.warm_up(reader.take(1).block)
-        reader.close()
+    def warm_up(self, num_workers: int) -> None:
+        """Traces and runs everything that a step needs, for a worker that is to step in at once; the state stays.
+
+        Args:
+            num_workers: Of the group that it will step into, which decides how many parts it reads.
+        """
+        strategy = self.strategy
+        assert strategy.regrouping is not None, "others are traced with their group"
+        strategy.train_loop(self.step, self.state)
+        fewest, rest = divmod(strategy.num_replicas, num_workers)
+        for num_parts in (fewest + 1, fewest) if rest and fewest else (max(1, fewest),):
+            reader = self.blocks(0, 1, Shard(0, num_parts, strategy.num_replicas))
+            block = reader.take(1).block
+            reader.close()
+        strategy.regrouping.warm_up(block)
         self.is_warm = True
 
     def examples(self, steps: int) -> int:

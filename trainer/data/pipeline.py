@@ -5,8 +5,9 @@ Shape legend: B global batch, b this worker's slice of it, K steps in a block.
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import tensorflow as tf
 
@@ -31,6 +32,66 @@ REDRAWING_SALT = 0x5EED_D4A3
 # them takes seconds at the first start.
 
 
+class BatchPipeline:
+    """The batches of one training, from any step on.
+
+    What reads a step, or a block of steps, is traced once for each number of rows: members of a group that is formed
+    anew read other rows from another step on, and wait for each other while they open it.
+
+    Args:
+        source: What to read.
+        order: Which samples make which batch.
+        augment: As in `data.augment`.
+        seed: Of the augmentation.
+    """
+
+    def __init__(self, source: Source, order: SampleOrder, *, augment: Sequence[str] = (), seed: int = 0) -> None:
+        self._source, self._order, self._augment, self._seed = source, order, augment, seed
+        self._readers: dict[tuple[int, int], _Reader] = {}
+
+    def batches(self, first_step: int, num_steps: int, shard: Shard = WHOLE) -> tf.data.Dataset:
+        """See `train_batches`."""
+        reader, begin = self._reader(shard)
+        if not reader.reads_blocks:
+            batches = reader.steps(first_step, num_steps, begin).prefetch(tf.data.AUTOTUNE)
+            return batches.with_options(_options())
+        block_steps = steps_of_block(self._source, self._order, min(BLOCK_STEPS, num_steps))
+        blocks = reader.blocks(first_step, num_steps, block_steps, begin)
+        batches = blocks.prefetch(2).unbatch().take(num_steps)
+        return batches.apply(tf.data.experimental.assert_cardinality(num_steps)).with_options(_options())
+
+    def blocks(
+        self, first_step: int, num_steps: int, block_steps: int, shard: Shard = WHOLE
+    ) -> Iterable[dict[str, tf.Tensor]]:
+        """See `train_blocks`, for whoever wants no more than to go through them, with a thread that fetches them."""
+        reader, begin = self._reader(shard)
+        if reader.reads_blocks and not reader.draws:
+            # To make an iterator of tf.data takes as long as tracing, and there is nothing to be done in parallel.
+            return reader.gathered(first_step, num_steps, block_steps, begin)
+        return self.dataset(first_step, num_steps, block_steps, shard)
+
+    def dataset(self, first_step: int, num_steps: int, block_steps: int, shard: Shard = WHOLE) -> tf.data.Dataset:
+        """See `train_blocks`."""
+        reader, begin = self._reader(shard)
+        if reader.reads_blocks:
+            return reader.blocks(first_step, num_steps, block_steps, begin).prefetch(2).with_options(_options())
+        # Whole blocks, so that their length is static: the steps after the last one are read and not taken.
+        batches = reader.steps(first_step, -(-num_steps // block_steps) * block_steps, begin)
+        if block_steps == 1:
+            blocks = batches.map(lambda batch: {name: value[None] for name, value in batch.items()})
+        else:
+            blocks = batches.batch(block_steps, drop_remainder=True)
+        return blocks.prefetch(tf.data.AUTOTUNE).with_options(_options())
+
+    def _reader(self, shard: Shard) -> tuple[_Reader, int]:
+        """What reads as many rows as a shard has, and the shard's first row."""
+        rows = shard.rows(self._order.batch_size)
+        key = rows.stop - rows.start, shard.num_parts
+        if key not in self._readers:
+            self._readers[key] = _Reader(self._source, self._order, self._augment, self._seed, *key)
+        return self._readers[key], rows.start
+
+
 def train_batches(
     source: Source,
     order: SampleOrder,
@@ -46,13 +107,7 @@ def train_batches(
     Returns:
         Elements are the features by name, each [b, ...].
     """
-    reader = _Reader(source, order, augment, seed, shard)
-    if not reader.reads_blocks:
-        batches = reader.steps(first_step, num_steps).prefetch(tf.data.AUTOTUNE)
-        return batches.with_options(_options())
-    blocks = reader.blocks(first_step, num_steps, steps_of_block(source, order, min(BLOCK_STEPS, num_steps)))
-    batches = blocks.prefetch(2).unbatch().take(num_steps)
-    return batches.apply(tf.data.experimental.assert_cardinality(num_steps)).with_options(_options())
+    return BatchPipeline(source, order, augment=augment, seed=seed).batches(first_step, num_steps, shard)
 
 
 def train_blocks(
@@ -85,68 +140,98 @@ def train_blocks(
     Raises:
         ValueError: `shard` does not divide the batch, or `augment` does not go with the samples.
     """
-    reader = _Reader(source, order, augment, seed, shard)
-    if reader.reads_blocks:
-        return reader.blocks(first_step, num_steps, block_steps).prefetch(2).with_options(_options())
-    # Whole blocks, so that their length is static: the steps after the last one are read and not taken.
-    batches = reader.steps(first_step, -(-num_steps // block_steps) * block_steps)
-    if block_steps == 1:
-        blocks = batches.map(lambda batch: {name: value[None] for name, value in batch.items()})
-    else:
-        blocks = batches.batch(block_steps, drop_remainder=True)
-    return blocks.prefetch(tf.data.AUTOTUNE).with_options(_options())
+    return BatchPipeline(source, order, augment=augment, seed=seed).dataset(first_step, num_steps, block_steps, shard)
 
 
 class _Reader:
-    """Reads one step, or a block of steps from memory; the slice of one worker."""
+    """Reads so many rows of one step, or of a block of steps from memory; those of one worker.
 
-    def __init__(self, source: Source, order: SampleOrder, augment: Sequence[str], seed: int, shard: Shard) -> None:
-        self._source, self._order, self._seed = source, order, seed
-        self._rows = shard.rows(order.batch_size)
+    Args:
+        source, order, augment, seed: As of the pipeline.
+        num_rows: b.
+        num_parts: Of the whole batch.
+    """
+
+    def __init__(
+        self, source: Source, order: SampleOrder, augment: Sequence[str], seed: int, num_rows: int, num_parts: int
+    ) -> None:
+        self._source, self._order, self._seed, self._num_rows = source, order, seed, num_rows
         self._change = build_augmentation(augment, source.schema)
-        self._mix = build_mixing(augment, source.schema, order.batch_size // shard.num_parts)
+        self._mix = build_mixing(augment, source.schema, order.batch_size // num_parts)
         self._redraw = source.redraw if isinstance(source, Redrawn) else None
         self._announced = source if isinstance(source, Announced) and source.ahead else None
-        self._position = tf.range(order.batch_size, dtype=tf.int64)[self._rows]
         self._weighted = order.weighted or source.may_skip
         self.reads_blocks = source.in_memory and order.full_batches
+        # By the number of steps in a block; a step alone.
+        self._traced: dict[int | None, Callable[..., dict]] = {}
 
     @property
-    def _draws(self) -> bool:
+    def draws(self) -> bool:
+        """Whether samples are changed by random numbers, which takes time."""
         return bool(self._change or self._mix or self._redraw)
 
-    def steps(self, first_step: int, num_steps: int) -> tf.data.Dataset:
-        """Elements [b, ...], read in parallel."""
+    def steps(self, first_step: int, num_steps: int, begin: int) -> tf.data.Dataset:
+        """Elements [b, ...], read in parallel; `begin` is the first row."""
         steps = tf.data.Dataset.range(first_step, first_step + num_steps)
-        return steps.map(self._read_step, num_parallel_calls=tf.data.AUTOTUNE)
+        return self._map(steps, None, self._read_step, begin, tf.data.AUTOTUNE)
 
-    def blocks(self, first_step: int, num_steps: int, block_steps: int) -> tf.data.Dataset:
+    def blocks(self, first_step: int, num_steps: int, block_steps: int, begin: int) -> tf.data.Dataset:
         """Elements [K, b, ...]; the order, the gather and the augmentation of a block are one set of operations."""
-        size = (block_steps, self._position.shape[0])
+        first_steps = tf.data.Dataset.range(first_step, first_step + num_steps, block_steps)
+        read = functools.partial(self._read_block, block_steps)
+        return self._map(first_steps, block_steps, read, begin, tf.data.AUTOTUNE if self.draws else None)
+
+    def gathered(self, first_step: int, num_steps: int, block_steps: int, begin: int) -> Iterator[dict[str, tf.Tensor]]:
+        """The same as `blocks`, each read by whoever asks for it."""
+        read = self._trace(block_steps, functools.partial(self._read_block, block_steps))
+        steps = range(first_step, first_step + num_steps, block_steps)
+        return (read(tf.constant(first, tf.int64), tf.constant(begin, tf.int64)) for first in steps)
+
+    def _map(
+        self, steps: tf.data.Dataset, key: int | None, read: Callable[..., dict], begin: int, num_parallel: int | None
+    ) -> tf.data.Dataset:
+        traced = self._trace(key, read)
 
         @tf.autograph.experimental.do_not_convert
-        def read(first: tf.Tensor) -> dict:
-            index, weight = (values[:, self._rows] for values in self._order.batches(first, block_steps))
-            step = first + tf.range(block_steps, dtype=tf.int64)
-            grid = [tf.reshape(values, [-1]) for values in tf.meshgrid(step, self._position, indexing="ij")]
-            batch = self._source.read(tf.reshape(index, [-1]))
-            batch = self._finish(batch, tf.reshape(weight, [-1]), *grid)
-            return {name: tf.reshape(values, (*size, *values.shape[1:])) for name, values in batch.items()}
+        def read_from(step: tf.Tensor) -> dict:
+            return traced(step, tf.constant(begin, tf.int64))
 
-        first_steps = tf.data.Dataset.range(first_step, first_step + num_steps, block_steps)
-        return first_steps.map(read, num_parallel_calls=tf.data.AUTOTUNE if self._draws else None)
+        return steps.map(read_from, num_parallel_calls=num_parallel)
 
-    @tf.autograph.experimental.do_not_convert
-    def _read_step(self, step: tf.Tensor) -> dict:
-        index, weight = self._order.batch(step)
-        index, weight = index[self._rows], weight[self._rows]
+    def _trace(self, key: int | None, read: Callable[..., dict]) -> Callable[..., dict]:
+        if key not in self._traced:
+
+            def on_host(step: tf.Tensor, begin: tf.Tensor) -> dict:
+                with tf.device("CPU:0"):
+                    return read(step, begin)
+
+            signature = [tf.TensorSpec([], tf.int64)] * 2
+            self._traced[key] = tf.function(on_host, signature, autograph=False).get_concrete_function()
+        return self._traced[key]
+
+    def _read_block(self, block_steps: int, first: tf.Tensor, begin: tf.Tensor) -> dict:
+        size = (block_steps, self._num_rows)
+        index, weight = (tf.slice(values, [0, begin], size) for values in self._order.batches(first, block_steps))
+        step = first + tf.range(block_steps, dtype=tf.int64)
+        position = begin + tf.range(self._num_rows, dtype=tf.int64)
+        grid = [tf.reshape(values, [-1]) for values in tf.meshgrid(step, position, indexing="ij")]
+        batch = self._source.read(tf.reshape(index, [-1]))
+        batch = self._finish(batch, tf.reshape(weight, [-1]), *grid)
+        return {name: tf.reshape(values, (*size, *values.shape[1:])) for name, values in batch.items()}
+
+    def _read_step(self, step: tf.Tensor, begin: tf.Tensor) -> dict:
+        index, weight = (self._rows(values, begin) for values in self._order.batch(step))
         if self._announced is not None:
             later, _ = self._order.batch(step + self._announced.ahead)
-            told = tf.numpy_function(self._announced.announce, [later[self._rows]], tf.int64, stateful=True)
+            told = tf.numpy_function(self._announced.announce, [self._rows(later, begin)], tf.int64, stateful=True)
             with tf.control_dependencies([told]):
                 index = tf.identity(index)
-        position = self._position[: tf.shape(index)[0]]
+        position = begin + tf.range(tf.shape(index, tf.int64)[0], dtype=tf.int64)
         return self._finish(self._source.read(index), weight, tf.fill(tf.shape(position), step), position)
+
+    def _rows(self, values: tf.Tensor, begin: tf.Tensor) -> tf.Tensor:
+        rows = values[begin : begin + self._num_rows]
+        return tf.ensure_shape(rows, [self._num_rows]) if self._order.full_batches else rows
 
     def _finish(self, batch: dict, weight: tf.Tensor, step: tf.Tensor, position: tf.Tensor) -> dict:
         skipped = batch.pop(SAMPLE_WEIGHT, None)

@@ -1,4 +1,5 @@
 from collections import Counter
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from trainer.data.memory import MemorySource, numbered
 from trainer.data.order import SampleOrder
-from trainer.data.pipeline import evaluation_batches, train_batches
+from trainer.data.pipeline import BatchPipeline, evaluation_batches, train_batches, train_blocks
 from trainer.data.shard import WHOLE, Shard
 from trainer.data.source import Feature, Schema
 
@@ -29,7 +30,7 @@ def numbered_images(num_samples: int, *, streaming: bool = False) -> MemorySourc
     return source
 
 
-def elements(dataset: tf.data.Dataset) -> list[dict[str, np.ndarray]]:
+def elements(dataset: Iterable[dict[str, tf.Tensor]]) -> list[dict[str, np.ndarray]]:
     return [{name: value.numpy() for name, value in batch.items()} for batch in dataset]
 
 
@@ -100,6 +101,21 @@ def test_shards_make_the_same_global_batch(parts, remainder):
         for slices in zip(*(read(Shard(i, i + 1, parts)) for i in range(parts)), strict=True)
     ]
     assert_equal(together, read(WHOLE))
+
+
+@pytest.mark.parametrize("augment", [(), AUGMENT])
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_pipeline_that_is_opened_again_reads_the_same_and_traces_nothing(augment, streaming, monkeypatch):
+    source, order = numbered_images(50, streaming=streaming), SampleOrder(50, 12, seed=1)
+    traces, read = [], source.read
+    monkeypatch.setattr(source, "read", lambda index: traces.append(index) or read(index))
+    pipeline = BatchPipeline(source, order, augment=augment, seed=3)
+    opened = [(first, Shard(begin, begin + size, 6)) for size in (2, 3) for begin in (0, 3) for first in (0, 14)]
+    blocks = [elements(pipeline.blocks(first, 8, 4, shard)) for first, shard in opened]
+    assert len(traces) == 2  # for each number of rows
+    for (first, shard), ours in zip(opened, blocks, strict=True):
+        common = {"num_steps": 8, "block_steps": 4, "augment": augment, "seed": 3}
+        assert_equal(ours, elements(train_blocks(source, order, first_step=first, shard=shard, **common)))
 
 
 def test_memory_and_streaming_paths_agree():

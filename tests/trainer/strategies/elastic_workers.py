@@ -61,7 +61,7 @@ class Worker:
         self.session: Session = build_session(
             workers.config, choice=choose_strategy(workers.config, 2, 0), membership=self
         )
-        self.session.warm_up()
+        self.session.warm_up(2)
         self.thread = threading.Thread(target=self._train, name=name, daemon=True)
 
     def join(self) -> Joined:
