@@ -3,6 +3,8 @@
 PYTHON ?= python3
 CONFIG ?= configs/mnist.yaml
 FUZZ_SECONDS ?= 600
+# More than there are cores: much of the suite waits for processes that start, end, or are found to be gone.
+TEST_PROCESSES ?= $(shell echo $$(( ($$(nproc) * 3 + 1) / 2 )))
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
@@ -27,7 +29,7 @@ run: $(INSTALLED) ## Train the main job on real data (another one: make run CONF
 	$(BIN)/phalanx train $(CONFIG)
 
 test: $(INSTALLED) ## Run the whole test suite
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal
 
 docs: $(INSTALLED) ## Build the documentation as build/site/index.html, with warnings as errors
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet --jobs 2 docs build/site

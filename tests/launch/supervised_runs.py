@@ -58,8 +58,10 @@ def formed(run_folder: Path, rank: int = 0) -> list[dict]:
 
 
 @contextmanager
-def started(*arguments: str, **environment: str) -> Iterator[subprocess.Popen]:
-    command = [sys.executable, "-c", "from launch.cli import main; main()", *arguments]
+def started(
+    *arguments: str, program: str = "from launch.cli import main; main()", **environment: str
+) -> Iterator[subprocess.Popen]:
+    command = [sys.executable, "-c", program, *arguments]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **environment}
     )

@@ -65,13 +65,14 @@ def test_a_worker_and_then_a_node_are_killed_and_the_curve_is_the_undisturbed_on
     steps = curve(folder)[-1]["step"]
     fast.touch()
     monkeypatch.setenv("FAST", str(fast))
-    assert run(["train", str(config), *settings, "run.name=whole", f"train.steps={steps}"]) == ExitCode.DONE
+    whole = ["run.name=whole", f"train.steps={steps}", "cluster.standbys=0"]
+    assert run(["train", str(config), *settings, *whole]) == ExitCode.DONE
     assert curve(folder) == curve(tmp_path / "whole")
 
 
 def test_without_a_cluster_one_is_started_that_only_this_machine_reaches_and_nothing_outlives_the_launcher(tmp_path):
     config, folder = write_config(tmp_path), tmp_path / "group"
-    arguments = [*ON_RAY, "train.steps=100000000", "cluster.standbys=1", "cluster.ray.cpus_per_worker=0.5"]
+    arguments = [*ON_RAY, "train.steps=100000000", "cluster.standbys=0", "cluster.ray.cpus_per_worker=0.5"]
     with started("train", config, *arguments, RAY_ADDRESS="local", TMPDIR=str(tmp_path)) as process:
         wait_until(lambda: last_step(folder) >= 20, process)
         launcher = psutil.Process(process.pid)
@@ -83,7 +84,8 @@ def test_without_a_cluster_one_is_started_that_only_this_machine_reaches_and_not
         assert places and all(place.removeprefix("::ffff:").startswith("127.") for place in places), places
         process.kill()
         assert not psutil.wait_procs(workers, PATIENCE_S)[1]
-        # Ray's own agents look for their raylet only now and then. Who buries them is not Ray's business.
+        # Ray's own agents try for a minute to tell the cluster's head, which is gone, that their raylet is. Who buries
+        # them is not Ray's business.
         deadline = time.monotonic() + PATIENCE_S
         while left := [each for each in family if is_running(each.pid)]:
             assert time.monotonic() < deadline, f"Ray outlived the launcher: {left}"

@@ -52,7 +52,7 @@ def test_a_change_that_the_workers_refuse_leaves_the_config_as_it_was(undisturbe
 
 def test_a_killed_worker_is_replaced_and_the_curve_is_the_undisturbed_one(undisturbed, tmp_path):
     config, folder = write_config(tmp_path), tmp_path / "group"
-    with started("train", config, "cluster.standbys=2") as process:
+    with started("train", config) as process:
         wait_until(lambda: held(folder) >= 96, process)
         known = held(folder)
         os.kill(chief_pid(folder), signal.SIGKILL)

@@ -15,7 +15,8 @@ from launch.cli import run
 from launch.exit_code import ExitCode
 from tests.cluster.ray_nodes import ray_nodes
 from tests.launch import counted_samples
-from tests.launch.supervised_runs import PATIENCE_S, curve, events, started, wait_for_checkpoint, wait_until, workers_of
+from tests.launch.supervised_runs import PATIENCE_S, curve, events, wait_for_checkpoint, wait_until, workers_of
+from tests.launch.tpu.quick_cloud import started
 
 pytest.importorskip("cloud_tpu_client", reason="cloud-tpu-client is an extra")
 pytestmark = pytest.mark.processes
@@ -28,7 +29,7 @@ CHIPS = '--num-cpus=1 --object-store-memory=80000000 --resources={"TPU":4}'
 CONFIG = f"""\
 {counted_samples.CONFIG}
 train: {{steps: 1000000, log_every: 10, steps_per_loop: 5}}
-checkpoint: {{every: 20st, max_overhead: null}}
+checkpoint: {{every: 10st, max_overhead: null}}
 observe: {{tensorboard: false}}
 export: {{enabled: false}}
 strategy: {{name: one_device}}

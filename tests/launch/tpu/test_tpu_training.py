@@ -13,7 +13,8 @@ from launch.cli import run
 from launch.exit_code import ExitCode
 from launch.tpu_run import slice_name
 from tests.launch import counted_samples
-from tests.launch.supervised_runs import PATIENCE_S, curve, events, started, wait_for_checkpoint, wait_until, workers_of
+from tests.launch.supervised_runs import PATIENCE_S, curve, events, wait_for_checkpoint, wait_until, workers_of
+from tests.launch.tpu.quick_cloud import started
 from trainer.checkpoint.store import CheckpointStore
 
 pytest.importorskip("cloud_tpu_client", reason="cloud-tpu-client is an extra")
@@ -21,7 +22,7 @@ pytest.importorskip("cloud_tpu_client", reason="cloud-tpu-client is an extra")
 CONFIG = f"""\
 {counted_samples.CONFIG}
 train: {{steps: 300, log_every: 10, steps_per_loop: 5}}
-checkpoint: {{every: 20st, max_overhead: null}}
+checkpoint: {{every: 10st, max_overhead: null}}
 strategy: {{name: one_device}}
 observe: {{tensorboard: false}}
 export: {{enabled: false}}
@@ -91,7 +92,9 @@ def test_a_slice_that_is_taken_away_twice_leaves_no_trace_in_the_curve(emulator,
     assert run(["replay", str(folder)]) == ExitCode.DONE
     assert programs and programs == times_of(compiled), "the third slice compiled again"
     # The same on this machine, undisturbed.
-    assert run(["train", config, "run.name=whole", "train.xla=true"]) == ExitCode.DONE
+    assert (
+        run(["train", config, "run.name=whole", "train.xla=true", f"train.compile_cache={compiled}"]) == ExitCode.DONE
+    )
     assert curve(folder) == curve(tmp_path / "whole")
 
 
@@ -135,7 +138,7 @@ def test_ctrl_c_while_there_is_no_room_takes_the_request_back(emulator, tmp_path
 
 def test_a_run_without_a_slice_in_time_ends(emulator, tmp_path):
     emulator.cloud.zones["zone-b"].room = "no"
-    with started("train", write_config(tmp_path), *SLICE, "cluster.tpu.wait=3s") as process:
+    with started("train", write_config(tmp_path), *SLICE, "cluster.tpu.wait=1s") as process:
         output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == ExitCode.NO_RESOURCES, output
     assert emulator.cloud.alive() == []
