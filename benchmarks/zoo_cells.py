@@ -16,17 +16,21 @@ STRATEGIES = {
     "elastic": ["strategy.name=elastic", "cluster.workers=2"],
     "parameter_server": ["strategy.name=parameter_server", "cluster.workers=3"],
 }
-# What a cell's run changes in its config: data that is there, no run that it begins from, and, where a step of the
-# config takes more than a second on 2 cores, a smaller batch. The table says so.
+# What a cell's run changes in its config: data that is there, no run that it begins from, and a smaller batch where two
+# hundred steps of the config's own take a minute and more on 2 cores. The table says so.
 ALONE: Mapping[str, list[str]] = {
     "resnet50": [
         "data.name=mnist_sample", "model.input_size=32", "data.batch_size=16", "train.accumulate=1",
         "optimizer.learning_rate=0.01", "optimizer.schedule.warmup=null",
     ],
+    "lesions_unet": ["data.batch_size=8"],
     "mnist_convnext": ["data.batch_size=16"],
     "mnist_efficientnet": ["data.batch_size=16"],
     "digits_transfer": ["warm_start=null"],
-    "shakespeare_genre": ["warm_start=null", "data.tokenizer=subword"],
+    "shakespeare_bert": ["data.batch_size=8"],
+    "shakespeare_genre": ["warm_start=null", "data.tokenizer=subword", "data.batch_size=8"],
+    "shakespeare_lm": ["data.batch_size=8"],
+    "shakespeare_moe": ["data.batch_size=8"],
 }  # fmt: skip
 # Whose run a config begins from.
 AFTER: Mapping[str, str] = {"digits_transfer": "mnist_mobilenet", "shakespeare_genre": "shakespeare_bert"}

@@ -10,8 +10,11 @@ from benchmarks.zoo_cells import ALONE, STRATEGIES, cells_of
 _NOTES = {
     "movielens_retrieval": "The wrong answers of `movielens_retrieval` are those of a replica's own part of the batch, "
     "so its curve depends on their number.",
-    "mnist_mobilenet": "Each replica normalises its own part of the batch, so the curves of `mnist_mobilenet` and "
-    "`digits_transfer` (here without its warm start, most layers frozen at chance) depend on it too.",
+    "shakespeare_moe": "The loss that keeps the experts of `shakespeare_moe` equally busy is of a replica's own part "
+    "of the batch, so its curve depends on their number.",
+    "mnist_mobilenet": "Each replica normalises its own part of the batch, so the curves of networks with batch "
+    "normalisation depend on their number, once such layers are trained. Cut in as many parts "
+    "(`train.virtual_workers`), one device has the curve of the replicas to the bit (`docs/models/vision.md`).",
 }
 _RESULTS = ("config", "metric", "reached", "stated", "seconds", "measured")
 _MATRIX = (
