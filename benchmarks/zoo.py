@@ -34,7 +34,7 @@ import psutil
 from benchmarks.attempts import AttemptFailed, started, wait_for
 from benchmarks.machine import describe_machine, print_machine, target_line, write_result
 from benchmarks.zoo_cells import STATED, STRATEGIES, Cell, cells_of, in_order, settings_of, whole_settings
-from benchmarks.zoo_table import head_of, merged, notes_on, table_of
+from benchmarks.zoo_table import head_of, merged, notes_on, notes_on_results, table_of
 from trainer.checkpoint.store import CheckpointStore
 from trainer.observe.journal import read_journal
 from trainer.observe.metrics_log import read_metrics
@@ -178,7 +178,7 @@ def main() -> int:
             share = sum(r["ok"] for r in together) / len(together)
             targets = [target_line("zoo_full" if options.full else "zoo", share, ">=1.0")]
             if options.json:
-                notes = "" if options.full else notes_on(together, known)
+                notes = notes_on_results(together) if options.full else notes_on(together, known)
                 write_result(options.json, machine, {"rows": together}, targets)
                 options.json.with_suffix(".md").write_text(table_of(together, head + notes))
     print("\n" + table_of(rows, head) + "\n" + "\n".join(targets))

@@ -21,7 +21,7 @@ STRATEGIES = {
 ALONE: Mapping[str, list[str]] = {
     "resnet50": [
         "data.name=mnist_sample", "model.input_size=32", "data.batch_size=16", "train.accumulate=1",
-        "optimizer.learning_rate=0.01", "optimizer.schedule.warmup=null",
+        "optimizer.learning_rate=0.001", "optimizer.schedule.warmup=null",
     ],
     "lesions_unet": ["data.batch_size=8"],
     "mnist_convnext": ["data.batch_size=16"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.zoo_cells import ALONE, STRATEGIES, cells_of
+from benchmarks.zoo_cells import ALONE, STATED, STRATEGIES, cells_of
 
 _NOTES = {
     "movielens_retrieval": "The wrong answers of `movielens_retrieval` are those of a replica's own part of the batch, "
@@ -48,7 +48,7 @@ def head_of(machine: Mapping[str, Any], is_of_results: bool) -> str:
     return (
         f"# {title}, {machine['date']}\n\n`{' '.join(machine['command'])}` and calls like it; "
         f"{machine['cores']} cores ({machine['cpu']}), {machine['memory_bytes'] / 1e9:.0f} GB, {machine['system']}; "
-        f"Python {machine['python']}, {packages}."
+        f"Python {machine['python']}, {packages}. Seconds are of one run with its start, beside whatever else ran."
     )
 
 
@@ -71,6 +71,12 @@ def notes_on(rows: Sequence[Mapping[str, Any]], known: Sequence[str]) -> str:
         ]
         notes.insert(0, f"Not run {'; '.join(parts)}.")
     return "".join(f"\n\n{note}" for note in notes)
+
+
+def notes_on_results(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Which configs that state a result have not been held against it."""
+    missing = [config for config in STATED if config not in {row["config"] for row in rows}]
+    return f"\n\nNot run: {', '.join(sorted(missing))}." if missing else ""
 
 
 def table_of(rows: Sequence[Mapping[str, Any]], head: str) -> str:

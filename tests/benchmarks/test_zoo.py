@@ -15,7 +15,7 @@ from benchmarks.zoo_cells import (
     settings_of,
     whole_settings,
 )
-from benchmarks.zoo_table import difference, merged, notes_on, table_of
+from benchmarks.zoo_table import difference, merged, notes_on, notes_on_results, table_of
 from launch.config import load_config
 
 CONFIGS = sorted(path.stem for path in Path("configs").glob("*.yaml"))
@@ -77,3 +77,5 @@ def test_the_table_says_what_was_not_run_and_what_ran_with_changes():
     notes = notes_on(rows, ["mnist", "resnet50"])
     assert "with any strategy: mnist" in notes and "with horovod: resnet50" in notes
     assert "`data.name=mnist_sample " in notes
+    rest = notes_on_results([{"config": config} for config in STATED if config not in ("mnist", "weather_tcn")])
+    assert rest.endswith("Not run: mnist, weather_tcn.")
