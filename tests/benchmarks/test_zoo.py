@@ -1,8 +1,21 @@
+import json
 from pathlib import Path
 
 import pytest
 
-from benchmarks.zoo import ALONE, STATED, STRATEGIES, Cell, cells_of, difference, settings_of, table_of
+from benchmarks.zoo import kept_rows
+from benchmarks.zoo_cells import (
+    AFTER,
+    ALONE,
+    STATED,
+    STRATEGIES,
+    Cell,
+    cells_of,
+    in_order,
+    settings_of,
+    whole_settings,
+)
+from benchmarks.zoo_table import difference, merged, notes_on, notes_on_results, table_of
 from launch.config import load_config
 
 CONFIGS = sorted(path.stem for path in Path("configs").glob("*.yaml"))
@@ -28,3 +41,41 @@ def test_a_row_that_differs_after_its_kill_or_was_never_killed_is_told_apart():
     assert difference(other, alone) == pytest.approx(0.1) and difference(failed, alone) is None
     lines = table_of([alone, other, late, failed], "# Matrix").splitlines()
     assert "| equal |" in lines[4] and "**differs**" in lines[5] and "was too late" in lines[6] and "failed" in lines[7]
+
+
+def test_runs_of_other_lengths_are_not_compared():
+    row = {"config": "mnist", "strategy": "one_device", "losses": [2.0, 1.0]}
+    assert difference({**row, "losses": [2.0, 1.0, 0.5]}, row) is None
+
+
+def test_a_config_is_trained_after_the_one_that_it_begins_from(tmp_path):
+    assert in_order(["digits_transfer", "mnist", "mnist_mobilenet", "resnet50"]) == [
+        "mnist_mobilenet",
+        "digits_transfer",
+        "mnist",
+    ]
+    for config, before in AFTER.items():
+        loaded = load_config(f"configs/{config}.yaml", whole_settings(config, tmp_path))
+        assert loaded.warm_start is not None and loaded.warm_start.path == str(tmp_path / before)
+
+
+def test_a_kept_row_says_when_and_of_which_code_it_was_measured(tmp_path):
+    kept, old = tmp_path / "zoo.json", {"config": "mnist", "strategy": "one_device", "steps": 1, "ok": False}
+    newer = {**old, "strategy": "elastic", "date": "2026-12-02", "commit": "b" * 40}
+    machine = {"date": "2026-12-01", "git": {"commit": "a" * 40}}
+    kept.write_text(json.dumps({"machine": machine, "figures": {"rows": [old, newer]}}))
+    rows = kept_rows(kept)
+    assert [(row["date"], row["commit"][0]) for row in rows] == [("2026-12-01", "a"), ("2026-12-02", "b")]
+    again = {**old, "date": "2026-12-03", "commit": "c" * 40}
+    table = table_of(merged(rows, [again]), "# Matrix")
+    assert "2026-12-03, ccccccc" in table and "aaaaaaa" not in table and "2026-12-02, bbbbbbb" in table
+    assert kept_rows(tmp_path / "none.json") == []
+
+
+def test_the_table_says_what_was_not_run_and_what_ran_with_changes():
+    rows = [{"config": "resnet50", "strategy": strategy} for strategy in STRATEGIES if strategy != "horovod"]
+    notes = notes_on(rows, ["mnist", "resnet50"])
+    assert "with any strategy: mnist" in notes and "with horovod: resnet50" in notes
+    assert "`data.name=mnist_sample " in notes
+    rest = notes_on_results([{"config": config} for config in STATED if config not in ("mnist", "weather_tcn")])
+    assert rest.endswith("Not run: mnist, weather_tcn.")
