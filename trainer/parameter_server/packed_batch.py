@@ -33,7 +33,7 @@ _POSITION = Feature("", tf.int64, (2,))
 
 def layout_of(batch: Batch) -> Layout:
     """How a batch is packed."""
-    return tuple(Feature(name, value.dtype, tuple(value.shape.as_list())) for name, value in batch.items())
+    return tuple(Feature(name, value.dtype, tuple(value.shape)) for name, value in batch.items())  # type: ignore[arg-type]
 
 
 def pack(batch: Batch, position: tuple[int, int]) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:

@@ -78,7 +78,7 @@ class Parcels:
 
 def read_together(pieces: Sequence[tf.Variable]) -> list[tf.Tensor]:
     """The values of variables on parameter servers, for a function that runs elsewhere."""
-    parcels = Parcels([Item(piece.device, piece.dtype, tuple(piece.shape.as_list())) for piece in pieces])
+    parcels = Parcels([Item(piece.device, piece.dtype, tuple(piece.shape)) for piece in pieces])  # type: ignore[arg-type]
     unwrapped = []
     for number, (server, numbers) in enumerate(parcels.groups):
         with tf.device(server):

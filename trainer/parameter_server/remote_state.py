@@ -189,7 +189,7 @@ class _Layout(NamedTuple):
 
 
 def _known(shape: tf.TensorShape) -> tuple[int, ...] | None:
-    return tuple(shape.as_list()) if shape.is_fully_defined() else None
+    return tuple(shape) if shape.is_fully_defined() else None  # type: ignore[return-value]
 
 
 def _look_up(weight: PlacedVariable, needed: NeededRows) -> LookedUp:

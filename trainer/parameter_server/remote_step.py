@@ -59,7 +59,9 @@ class RemoteStep:
             values, looked_up = self._state.values(self._state.placed.trainable, position[0], inputs)  # type: ignore[arg-type]
             with self._state.with_rows(looked_up):
                 found = self._compute(values, batch, position[1])
-            return self._state.hand_over(found, looked_up)
+            handed_over = self._state.hand_over(found, looked_up)
+            _leave_results_where_they_are()
+            return handed_over
 
         return tf.function(contribution)
 
@@ -169,6 +171,19 @@ def _tree(values: list, add_two: Callable):
         return tf.nest.map_structure(tf.identity, values[0])
     middle = (len(values) + 1) // 2
     return add_two(_tree(values[:middle], add_two), _tree(values[middle:], add_two))
+
+
+def _leave_results_where_they_are() -> None:
+    """To be called last in a traced function. What it returns passes through an operation that TensorFlow adds then,
+    and that would fetch each result to the device of the function, to be sent back from there."""
+
+    def beside(operation: tf.Operation) -> str:
+        if operation.device or operation.type != "Identity":
+            return operation.device
+        return operation.inputs[0].op.device
+
+    # A scope would end with the traced function, and this is for what comes after it.
+    tf.compat.v1.get_default_graph()._add_device_to_stack(beside)
 
 
 @contextlib.contextmanager

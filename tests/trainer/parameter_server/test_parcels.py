@@ -57,4 +57,5 @@ def test_a_batch_comes_back_from_its_bytes_whatever_its_types(size):
     assert list(back) == list(batch) and position.numpy().tolist() == [1 << 40, 3]
     for name, value in batch.items():
         assert back[name].dtype == value.dtype and back[name].shape == value.shape
-        assert np.asarray(back[name]).tobytes() == np.asarray(value).tobytes(), name
+        was, found = np.asarray(value), np.asarray(back[name])
+        assert found.tolist() == was.tolist() if name == "text" else found.tobytes() == was.tobytes(), name
