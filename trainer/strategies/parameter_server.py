@@ -34,6 +34,7 @@ from trainer.strategies.strategy import Agreement, Block, EvaluationLoop, LoopRe
 # Update rules that look at a whole weight at once: its pieces alone would be other weights.
 _OF_WHOLE_WEIGHTS = ("Lamb", "Adafactor")
 _BATCHES_PER_WORKER = 4
+_HERE = f"{COORDINATOR}/device:CPU:0"
 
 
 class ParameterServer:
@@ -136,7 +137,7 @@ class _Loop:
             size //= self._num_slices
             batch = {name: value[number * size : (number + 1) * size] for name, value in batch.items()}
         layout = layout_of(batch)
-        with tf.device(f"{COORDINATOR}/device:CPU:0"):
+        with tf.device(_HERE):
             arguments = pack(batch, (step, number * (size or 0)))
         if layout not in self._traced:
             self._traced[layout] = self._step.contribution(layout).get_concrete_function(*arguments)  # type: ignore[attr-defined]
@@ -204,10 +205,14 @@ class _AsynchronousLoop(_Loop):
         statuses: list[np.ndarray] = []
         not_finite: list[int] = []
 
-        def one(step: int, function: Callable, arguments: tuple) -> Callable[[], None]:
+        def one(number: int) -> Callable[[], None]:
             def call() -> None:
                 if not_finite:
                     return
+                step = begin + number
+                with tf.device(_HERE):
+                    batch = batch_of(block, index + number)
+                function, arguments = self._call(batch, 0, step)
                 contribution = function(*arguments)
                 with lock:
                     statuses.append(self._finish([contribution]))
@@ -216,8 +221,8 @@ class _AsynchronousLoop(_Loop):
 
             return call
 
-        steps = range(int(num_steps))
-        self._lanes.run([one(begin + s, *self._call(batch_of(block, index + s), 0, begin + s)) for s in steps])
+        self._call(batch_of(block, index), 0, begin)  # traces
+        self._lanes.run([one(number) for number in range(int(num_steps))])
         # One that is not finite has the number of its batch, and not how many others have been applied meanwhile.
         return self._result([min(not_finite), 1] if not_finite else statuses[-1])
 
