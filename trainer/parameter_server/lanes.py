@@ -116,10 +116,14 @@ class Lanes:
             ServerLost: A parameter server is gone.
             Exception: What a call raised, after the others have ended.
         """
+        return self.begin(functions)()
+
+    def begin(self, functions: Sequence[Callable[[], _Result]]) -> Callable[[], list[_Result]]:
+        """Does not wait; what it gives back does, with what `run` returns and raises."""
         batch: _Batch[_Result] = _Batch(len(functions))
         for number, function in enumerate(functions):
             self._calls.put(_Call(number, function, batch))
-        return batch.wait()
+        return batch.wait
 
     def _serve(self, worker: int) -> None:
         device = f"/job:worker/replica:0/task:{worker}"

@@ -34,7 +34,10 @@ class PlacedVariable:
 
     def read_value(self) -> tf.Tensor:
         """The whole value."""
-        values = [piece.read_value() for piece in self.pieces]
+        return self.joined([piece.read_value() for piece in self.pieces])
+
+    def joined(self, values: list[tf.Tensor]) -> tf.Tensor:
+        """The whole value of those of the pieces."""
         return values[0] if len(values) == 1 else tf.concat(values, 0)
 
     def numpy(self) -> np.ndarray:

@@ -8,9 +8,11 @@ from dataclasses import replace
 
 import tensorflow as tf
 
+from trainer.parameter_server.packed_batch import Layout, unpack
 from trainer.parameter_server.pieces import pieces_of
 from trainer.parameter_server.placement import PlacedVariable
-from trainer.parameter_server.remote_state import RemoteState, Rows
+from trainer.parameter_server.remote_state import HandedOver, RemoteState, Rows
+from trainer.parameter_server.roles import COORDINATOR
 from trainer.parameter_server.row_updates import RowUpdates, of_rows, read, write
 from trainer.step.build import Step
 from trainer.step.evaluation import EvaluationStep, EvaluationSums
@@ -41,53 +43,61 @@ class RemoteStep:
             self._apply = replace(step.apply, model=optimizer, optimizer=optimizer.rule)  # type: ignore[arg-type]
         self._row_updates = RowUpdates(self._apply)
 
-    @tf.function
-    def contribution(self, batch: Batch, first_sample: tf.Tensor, step: tf.Tensor) -> Contribution:
-        """A slice's contribution, on the parameter servers when it returns; called on a worker.
+    def contribution(self, layout: Layout) -> Callable[[tf.Tensor, dict[str, tf.Tensor]], HandedOver]:
+        """A function to be traced, that computes a slice's contribution on a worker and leaves it on the servers.
+
+        Its arguments are those of `packed_batch.pack`, whose two numbers are that of the step and the slice's first
+        position in the global batch.
 
         Args:
-            batch: Features [b, ...] of the slice.
-            first_sample: int64 scalar, its first position in the global batch.
-            step: int64 scalar, the number of the step.
+            layout: Of the slice.
         """
-        inputs = self._step.gradients.task.inputs(batch)
-        values, ids = self._state.values(self._state.placed.trainable, step, inputs)  # type: ignore[arg-type]
-        with self._state.with_rows(ids):
-            found = self._compute(values, batch, first_sample)
-        return self._state.hand_over(found, ids)
+
+        def contribution(packed: tf.Tensor, others: dict[str, tf.Tensor]) -> HandedOver:
+            batch, position = unpack(layout, packed, others)
+            inputs = self._step.gradients.task.inputs(batch)
+            values, looked_up = self._state.values(self._state.placed.trainable, position[0], inputs)  # type: ignore[arg-type]
+            with self._state.with_rows(looked_up):
+                found = self._compute(values, batch, position[1])
+            handed_over = self._state.hand_over(found, looked_up)
+            _leave_results_where_they_are()
+            return handed_over
+
+        return tf.function(contribution)
+
+    def empty_window(self) -> None:
+        """Begins a window; called by the coordinator before the first step of one."""
+        self._flat.window.assign(tf.zeros(self._flat.window.shape))
+
+    def window(self) -> tf.Tensor:
+        """The window, at the coordinator."""
+        with tf.device(COORDINATOR):
+            return tf.identity(self._flat.window.read_value())
 
     @tf.function
-    def finish(self, contributions: list[Contribution], empty_window: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Applies the contributions of all slices together; called by the coordinator.
+    def finish(self, handed_over: list[HandedOver]) -> tf.Tensor:
+        """Applies the contributions of all slices together; called by the coordinator, which nothing of it runs on.
 
         Returns:
-            The window and the status of a `LoopResult`.
+            The status of a `LoopResult`, at the coordinator.
         """
-        with _beside_inputs():
-            total = self._total(contributions)
+        with _beside_inputs(self._flat.window.device):
+            total = self._total([self._state.taken(one) for one in handed_over])
             rows = self._row_updates.rows(total)
             places = self._row_updates.places(self._flat, rows)
-            old = tf.nest.map_structure(read, self._flat, places)
-            old = old._replace(window=tf.where(empty_window, tf.zeros_like(old.window), old.window))
+            old = read(self._flat, places)
             with self._row_updates.expecting(rows):
                 new, finite = self._apply(old, of_rows(total, rows), self._gradients.changed)
-        written = [*map(tf.nest.flatten, (self._flat, old, new, places))]
+            status = packed_status(tf.where(finite, new.step, old.step), finite)
 
         def put() -> tf.Tensor:
-            for piece, before, after, place in zip(*written, strict=True):
-                if after is not before or piece is self._flat.window:
-                    write(piece, after, place)
+            write(self._flat, places, old, new)
             return tf.constant(True)
 
-        def leave() -> tf.Tensor:
-            with tf.device(self._flat.window.device):
-                self._flat.window.assign(old.window)
-            return tf.constant(False)
-
-        tf.cond(finite, put, leave)
         with tf.device(self._flat.window.device):
-            window = tf.where(finite, new.window, old.window)
-            return window, packed_status(tf.where(finite, new.step, old.step), finite)
+            tf.cond(finite, put, lambda: tf.constant(False))
+        with tf.device(COORDINATOR):
+            return tf.identity(status)
 
     def _total(self, contributions: list[Contribution]) -> Contribution:
         """The sum, in the tree in which `train.virtual_workers` adds, on the servers of the pieces."""
@@ -120,29 +130,24 @@ class RemoteEvaluation:
     @tf.function
     def sums(self, batch: Batch) -> EvaluationSums:
         """Of one batch; called on a worker."""
-        values, ids = self._state.values(self._weights, tf.constant(0, tf.int64), self._task.inputs(batch))
-        with self._state.with_rows(ids):
+        values, looked_up = self._state.values(self._weights, tf.constant(0, tf.int64), self._task.inputs(batch))
+        with self._state.with_rows(looked_up):
             return self._compute(list(values.trainable), list(values.non_trainable), batch)
 
 
-def specs_of(contributions: list[Contribution]) -> list[Contribution]:
+def specs_of(handed_over: list[HandedOver]) -> list[HandedOver]:
     """Their types, for any number of rows."""
 
-    def spec(gradient: tf.Tensor | Rows) -> tf.TensorSpec | Rows:
-        if not isinstance(gradient, Rows):
-            return tf.TensorSpec(gradient.shape, gradient.dtype)
-        return Rows(
-            tf.TensorSpec([None, *gradient.values.shape[1:]], gradient.values.dtype),  # type: ignore[arg-type]
-            tf.TensorSpec([None], tf.int64),  # type: ignore[arg-type]
-        )
+    def rows(one: Rows) -> Rows:
+        shape = [None, *one.values.shape[1:]]
+        return Rows(tf.TensorSpec(shape, one.values.dtype), tf.TensorSpec([None], tf.int64))  # type: ignore[arg-type]
 
     return [
-        Contribution(
-            tuple(spec(gradient) for gradient in one.gradients),  # type: ignore[arg-type]
-            tuple(tf.TensorSpec(change.shape, change.dtype) for change in one.statistics),  # type: ignore[arg-type]
-            tf.TensorSpec(one.sums.shape, one.sums.dtype),  # type: ignore[arg-type]
+        HandedOver(
+            tuple(tf.TensorSpec(parcel.shape, parcel.dtype) for parcel in one.parcels),  # type: ignore[arg-type]
+            tuple(map(rows, one.rows)),
         )
-        for one in contributions
+        for one in handed_over
     ]
 
 
@@ -168,19 +173,40 @@ def _tree(values: list, add_two: Callable):
     return add_two(_tree(values[:middle], add_two), _tree(values[middle:], add_two))
 
 
+def _leave_results_where_they_are() -> None:
+    """To be called last in a traced function. What it returns passes through an operation that TensorFlow adds then,
+    and that would fetch each result to the device of the function, to be sent back from there."""
+
+    def beside(operation: tf.Operation) -> str:
+        if operation.device or operation.type != "Identity":
+            return operation.device
+        return operation.inputs[0].op.device
+
+    # A scope would end with the traced function, and this is for what comes after it.
+    tf.compat.v1.get_default_graph()._add_device_to_stack(beside)
+
+
 @contextlib.contextmanager
-def _beside_inputs() -> Iterator[None]:
-    """Within it, in a graph, an operation without a device is placed beside what it computes from."""
+def _beside_inputs(otherwise: str) -> Iterator[None]:
+    """Within it, in a graph, an operation without a device is placed beside what it computes from.
+
+    Args:
+        otherwise: The device of those that have nothing to go by, such as what computes from arguments alone.
+    """
+    graph = tf.compat.v1.get_default_graph()
 
     def beside(operation: tf.Operation) -> str:
         if operation.device:
             return operation.device
         inputs = [tensor.op for tensor in operation.inputs]
-        device = next((one.device for one in inputs if one.device), "")
+        device = next((one.device for one in inputs if one.device), otherwise if inputs else "")
         for one in inputs:
             if device and not one.device and one.type == "Const":
                 one._set_device(device)  # a constant has nothing to go by when it is made
         return device
 
-    with tf.compat.v1.get_default_graph().device(beside):
+    with graph.device(beside):
         yield
+    for operation in graph.get_operations():
+        if not operation.device and operation.type != "Placeholder":
+            operation._set_device(otherwise)

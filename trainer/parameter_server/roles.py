@@ -8,6 +8,9 @@ from typing import Literal
 
 Job = Literal["chief", "ps", "worker"]
 
+COORDINATOR = "/job:chief/replica:0/task:0"
+"""TensorFlow's name for the coordinator's devices."""
+
 
 @dataclass(frozen=True)
 class Roles:

@@ -70,16 +70,38 @@ def of_rows(total: Contribution, rows: Mapping[int, tf.Tensor]) -> Contribution:
     return total._replace(gradients=tuple(gradients))
 
 
-def read(piece: tf.Variable, rows: tf.Tensor | None) -> tf.Tensor:
-    """A variable's value, or some rows of it, where it lies."""
-    with tf.device(piece.device):
-        return piece.read_value() if rows is None else tf.gather(piece, rows)
+def read(state: StateTensors, places: StateTensors) -> StateTensors:
+    """What the rule starts from: the values where they lie; of weights of which only some rows change, no change yet.
 
+    The rules that rows are for subtract something from a weight and do not look at it. So what they make of -0 is that
+    to the bit, with its sign turned, and the rows themselves need not be read.
+    """
 
-def write(piece: tf.Variable, value: tf.Tensor, rows: tf.Tensor | None) -> None:
-    """Sets the value, or some rows of it."""
-    with tf.device(piece.device):
+    def value(piece: tf.Variable, rows: tf.Tensor | None) -> tf.Tensor:
+        with tf.device(piece.device):
+            return piece.read_value() if rows is None else tf.gather(piece, rows)
+
+    def before(piece: tf.Variable, rows: tf.Tensor | None) -> tf.Tensor:
         if rows is None:
-            piece.assign(value)
-        else:
-            piece.scatter_update(tf.IndexedSlices(value, rows))
+            return value(piece, None)
+        with tf.device(piece.device):
+            # 0 would lose the sign of a zero: -0 minus x is -x for every x.
+            return tf.fill([tf.size(rows), *piece.shape[1:]], tf.constant(-0.0, piece.dtype))
+
+    values = tf.nest.map_structure(value, state._replace(trainable=()), places._replace(trainable=()))
+    return values._replace(trainable=tuple(map(before, state.trainable, places.trainable)))  # type: ignore[arg-type]
+
+
+def write(state: StateTensors, places: StateTensors, old: StateTensors, new: StateTensors) -> None:
+    """Stores what a rule has made of what `read` gave; leaves alone what it has not changed."""
+    added = [*map(id, state.trainable)]
+    for piece, rows, before, after in zip(*map(tf.nest.flatten, (state, places, old, new)), strict=True):
+        if after is before:
+            continue
+        with tf.device(piece.device):
+            if rows is None:
+                piece.assign(after)
+            elif id(piece) in added:
+                piece.scatter_add(tf.IndexedSlices(after, rows))
+            else:
+                piece.scatter_update(tf.IndexedSlices(after, rows))

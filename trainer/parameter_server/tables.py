@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -35,6 +35,18 @@ def tables_of(model: keras.Model, is_large: Callable[[tf.Variable], bool]) -> di
     return found if not found else _without_other_uses(model, found)
 
 
+class NeededRows(NamedTuple):
+    """The rows of a table that a slice looks up.
+
+    Attributes:
+        ids: int64 [R], each once.
+        places: int32 [N], for each look-up of the slice in the model's order, where in `ids` each of its N rows is.
+    """
+
+    ids: tf.Tensor
+    places: list[tf.Tensor]
+
+
 class RowModel:
     """The model as the two halves of a step see it, with rows in place of some tables.
 
@@ -45,54 +57,65 @@ class RowModel:
 
     def __init__(self, model: keras.Model, tables: Mapping[int, keras.layers.Embedding]) -> None:
         self._model, self._tables = model, dict(tables)
-        self._ids: dict[int, tf.Tensor] = {}
+        self._needed: dict[int, NeededRows] = {}
 
     @property
     def trainable_variables(self) -> list[keras.Variable]:
         """The model's."""
         return self._model.trainable_variables
 
-    def ids(self, dense: Mapping[int, tf.Tensor], non_trainable: list[tf.Tensor], inputs: Any) -> dict[int, tf.Tensor]:
-        """The rows that inputs need, int64 [R] in rising order, by table.
+    def needed(
+        self,
+        dense: Mapping[int, tf.Tensor],
+        non_trainable: list[tf.Tensor],
+        inputs: Any,
+        rising: Callable[[int], bool] = lambda number: False,
+    ) -> dict[int, NeededRows]:
+        """The rows that inputs need, by table.
 
         Args:
             dense: The trainable values that are no tables.
             non_trainable: All of them.
             inputs: Of the model.
+            rising: Whether those of a table are wanted in rising order, which takes time.
         """
         seen: dict[int, list[tf.Tensor]] = {number: [] for number in self._tables}
 
         def note(number: int, ids: tf.Tensor) -> tf.Tensor:
-            seen[number].append(tf.reshape(tf.cast(ids, tf.int64), [-1]))
+            seen[number].append(_flat(ids))
             layer = self._tables[number]
             return tf.zeros([*_shape(ids), layer.output_dim], layer.compute_dtype)
 
         with _looking_up(self._tables, note):
             self._model.stateless_call(self._whole(dense), non_trainable, inputs, training=True)
-        return {number: tf.sort(tf.unique(tf.concat(ids, 0)).y) for number, ids in seen.items()}
+        return {number: _each_once(ids, rising(number)) for number, ids in seen.items()}
 
     @contextlib.contextmanager
-    def with_rows(self, ids: Mapping[int, tf.Tensor]) -> Iterator[None]:
-        """Within it the trainable values of the tables are the rows of these ids."""
-        self._ids = dict(ids)
+    def with_rows(self, needed: Mapping[int, NeededRows]) -> Iterator[None]:
+        """Within it the trainable values of the tables are these rows."""
+        self._needed = dict(needed)
         try:
             yield
         finally:
-            self._ids = {}
+            self._needed = {}
 
     def stateless_call(self, trainable: list[tf.Tensor], non_trainable: list[tf.Tensor], *args: Any, **options: Any):
         """As the model's, within `with_rows`."""
-        assert self._ids.keys() == self._tables.keys()
+        assert self._needed.keys() == self._tables.keys()
+        expected = {number: iter(needed.places) for number, needed in self._needed.items()}
 
         def look_up(number: int, ids: tf.Tensor) -> tf.Tensor:
-            known = self._ids[number]
-            place = tf.searchsorted(known, tf.reshape(tf.cast(ids, tf.int64), [-1]))
+            known, wanted = self._needed[number].ids, _flat(ids)
+            place = next(expected[number], None)
+            if place is None or place.shape != wanted.shape or None in wanted.shape:
+                # A part of the slice. Whatever is not among the known comes behind them.
+                place = tf.unique(tf.concat([known, wanted], 0)).idx[tf.size(known) :]
             found = tf.gather(known, tf.minimum(place, tf.size(known) - 1))
             message = (
                 f"{self._tables[number].path} looked up other rows than before the step, because its input depends on "
                 "chance or on another embedding: set strategy.min_shard_bytes above the size of this table"
             )
-            check = tf.debugging.assert_equal(found, tf.reshape(tf.cast(ids, tf.int64), [-1]), message)
+            check = tf.debugging.assert_equal(found, wanted, message)
             with tf.control_dependencies([check] if check is not None else []):
                 rows = tf.gather(trainable[number], place)
             return tf.cast(tf.reshape(rows, [*_shape(ids), rows.shape[-1]]), self._tables[number].compute_dtype)
@@ -145,6 +168,20 @@ def _looking_up(
     finally:
         for layer in tables.values():
             del layer.call
+
+
+def _flat(ids: tf.Tensor) -> tf.Tensor:
+    return tf.reshape(tf.cast(ids, tf.int64), [-1])
+
+
+def _each_once(seen: list[tf.Tensor], rising: bool) -> NeededRows:
+    ids, places = tf.unique(tf.concat(seen, 0))
+    if rising:
+        ordered = tf.sort(ids)
+        ids, places = ordered, tf.gather(tf.searchsorted(ordered, ids), places)
+    sizes = [one.shape[0] for one in seen]
+    # Of an unknown size, and so with unknown bounds in between: each is looked for when its turn comes.
+    return NeededRows(ids, [] if None in sizes else tf.split(places, sizes))  # type: ignore[arg-type]
 
 
 def _shape(values: tf.Tensor) -> list[Any]:

@@ -11,7 +11,7 @@ from trainer.step.gradients import Batch
 from trainer.strategies.strategy import Block
 
 
-def batch_of(block: Block, index: tf.Tensor) -> Batch:
+def batch_of(block: Block, index: tf.Tensor | int) -> Batch:
     """One global batch of a block; a slice along the first dimension shares its memory."""
     return {name: value[index] for name, value in block.items()}
 

@@ -18,23 +18,23 @@ from trainer.config.strategy import StrategyConfig
 from trainer.data.shard import WHOLE, Shard
 from trainer.group import Group
 from trainer.parameter_server.lanes import Lanes, ServerLost, connect
+from trainer.parameter_server.packed_batch import Layout, layout_of, pack
 from trainer.parameter_server.placement import Placement
-from trainer.parameter_server.remote_state import RemoteState
+from trainer.parameter_server.remote_state import HandedOver, RemoteState
 from trainer.parameter_server.remote_step import RemoteEvaluation, RemoteStep, specs_of
-from trainer.parameter_server.roles import Roles
+from trainer.parameter_server.roles import COORDINATOR, Roles
 from trainer.state import TrainState
 from trainer.step.build import Step
 from trainer.step.evaluation import EvaluationStep, EvaluationSums
 from trainer.step.gradients import Batch
-from trainer.step.state_tensors import Contribution
 from trainer.strategies.arrivals import ArrivalCount
 from trainer.strategies.inner_loop import batch_of
 from trainer.strategies.strategy import Agreement, Block, EvaluationLoop, LoopResult, Regrouping, Replication, TrainLoop
 
 # Update rules that look at a whole weight at once: its pieces alone would be other weights.
 _OF_WHOLE_WEIGHTS = ("Lamb", "Adafactor")
-_COORDINATOR = "/job:chief/replica:0/task:0"
 _BATCHES_PER_WORKER = 4
+_HERE = f"{COORDINATOR}/device:CPU:0"
 
 
 class ParameterServer:
@@ -121,6 +121,7 @@ class _Loop:
     def __init__(self, step: RemoteStep, state: TrainState, lanes: Lanes, num_slices: int) -> None:
         self._step, self._state, self._lanes, self._num_slices = step, state, lanes, num_slices
         self._finisher: tf.types.experimental.ConcreteFunction | None = None
+        self._traced: dict[Layout, tf.types.experimental.ConcreteFunction] = {}
 
     def get_concrete_function(
         self, block: Block, first: tf.Tensor, *_: tf.Tensor
@@ -135,24 +136,42 @@ class _Loop:
             assert size is not None and size % self._num_slices == 0, "checked with the config"
             size //= self._num_slices
             batch = {name: value[number * size : (number + 1) * size] for name, value in batch.items()}
-        arguments = (batch, tf.constant(number * (size or 0), tf.int64), tf.constant(step, tf.int64))
-        return self._step.contribution.get_concrete_function(*arguments), arguments  # type: ignore[attr-defined]
+        layout = layout_of(batch)
+        with tf.device(_HERE):
+            arguments = pack(batch, (step, number * (size or 0)))
+        if layout not in self._traced:
+            self._traced[layout] = self._step.contribution(layout).get_concrete_function(*arguments)  # type: ignore[attr-defined]
+        return self._traced[layout], arguments
 
-    def _finish(self, contributions: list[Contribution], empty_window: tf.Tensor) -> LoopResult:
-        """Applies contributions, once.
+    def _finish(self, contributions: list[HandedOver]) -> np.ndarray:
+        """Applies contributions, once; returns the status of a `LoopResult`.
 
         Raises:
             ServerLost: A parameter server is gone. An update that may be half done is never tried again.
         """
+        with self._on_servers():
+            if self._finisher is None:
+                self._finisher = self._step.finish.get_concrete_function(specs_of(contributions))  # type: ignore[attr-defined]
+            return self._finisher(contributions).numpy()  # type: ignore[misc]
+
+    @contextlib.contextmanager
+    def _on_servers(self) -> Iterator[None]:
         try:
-            with tf.device(_COORDINATOR):
-                if self._finisher is None:
-                    kinds = specs_of(contributions)
-                    self._finisher = self._step.finish.get_concrete_function(kinds, tf.TensorSpec([], tf.bool))  # type: ignore[attr-defined]
-                window, status = self._finisher(contributions, empty_window)  # type: ignore[misc]
-                return LoopResult(tf.identity(window), tf.identity(status))
+            with tf.device(COORDINATOR):
+                yield
         except tf.errors.OpError as error:
             raise ServerLost(f"an update could not be applied ({type(error).__name__})") from error
+
+    def _begin(self, empty_window: tf.Tensor) -> int:
+        """Empties the window where that is asked for; the steps done."""
+        with self._on_servers():
+            if empty_window:
+                self._step.empty_window()
+            return self._state.step
+
+    def _result(self, status: np.ndarray | list[int]) -> LoopResult:
+        with self._on_servers():
+            return LoopResult(self._step.window(), tf.constant(status, tf.int64))
 
 
 class _SynchronousLoop(_Loop):
@@ -160,16 +179,21 @@ class _SynchronousLoop(_Loop):
 
     def __call__(self, block: Block, first: tf.Tensor, num_steps: tf.Tensor, empty_window: tf.Tensor) -> LoopResult:
         """Takes the steps; stops at one that is not finite."""
-        begin, result = self._state.step, None
-        for done in range(int(num_steps)):
-            batch = batch_of(block, first + done)
-            calls = [_bound(*self._call(batch, number, begin + done)) for number in range(self._num_slices)]
-            contributions = self._lanes.run(calls)
-            result = self._finish(contributions, tf.constant(done == 0) & empty_window)
-            if result.status.numpy()[1]:
+        begin, index, number = self._begin(empty_window), int(first), int(num_steps)
+        calls, status = self._calls(block, index, begin), None
+        for done in range(number):
+            wait = self._lanes.begin(calls)
+            if done + 1 < number:
+                calls = self._calls(block, index + done + 1, begin + done + 1)  # beside the workers
+            status = self._finish(wait())
+            if status[1]:
                 break
-        assert result is not None, "a call takes at least one step"
-        return result
+        assert status is not None, "a call takes at least one step"
+        return self._result(status)
+
+    def _calls(self, block: Block, index: int, step: int) -> list[Callable[[], HandedOver]]:
+        batch = batch_of(block, index)
+        return [_bound(*self._call(batch, number, step)) for number in range(self._num_slices)]
 
 
 class _AsynchronousLoop(_Loop):
@@ -177,29 +201,30 @@ class _AsynchronousLoop(_Loop):
 
     def __call__(self, block: Block, first: tf.Tensor, num_steps: tf.Tensor, empty_window: tf.Tensor) -> LoopResult:
         """Takes the steps, and returns when all are applied. After one that is not finite no further one is begun."""
-        begin, lock = self._state.step, threading.Lock()
-        results: list[LoopResult] = []
+        begin, index, lock = self._begin(empty_window), int(first), threading.Lock()
+        statuses: list[np.ndarray] = []
         not_finite: list[int] = []
 
-        def one(step: int, function: Callable, arguments: tuple) -> Callable[[], None]:
+        def one(number: int) -> Callable[[], None]:
             def call() -> None:
                 if not_finite:
                     return
+                step = begin + number
+                with tf.device(_HERE):
+                    batch = batch_of(block, index + number)
+                function, arguments = self._call(batch, 0, step)
                 contribution = function(*arguments)
                 with lock:
-                    result = self._finish([contribution], tf.constant(not results) & empty_window)
-                    results.append(result)
-                    if result.status.numpy()[1]:
+                    statuses.append(self._finish([contribution]))
+                    if statuses[-1][1]:
                         not_finite.append(step)
 
             return call
 
-        steps = range(begin, begin + int(num_steps))
-        self._lanes.run([one(s, *self._call(batch_of(block, first + (s - begin)), 0, s)) for s in steps])
-        if not_finite:
-            # Its number is that of its batch, and not how many others have been applied meanwhile.
-            return LoopResult(results[-1].window, tf.constant([min(not_finite), 1], tf.int64))
-        return results[-1]
+        self._call(batch_of(block, index), 0, begin)  # traces
+        self._lanes.run([one(number) for number in range(int(num_steps))])
+        # One that is not finite has the number of its batch, and not how many others have been applied meanwhile.
+        return self._result([min(not_finite), 1] if not_finite else statuses[-1])
 
 
 def _bound(function: Callable, arguments: tuple) -> Callable:
