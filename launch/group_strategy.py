@@ -15,6 +15,9 @@ def group_strategy(config: RunConfig) -> Choice:
 
 
 def cut_in_parts(config: RunConfig) -> TrainingConfig:
-    """The config of an elastic training with the number of its parts written out."""
+    """The config of an elastic training with the number of its parts written out, and what one host does not need."""
     train = config.train.model_copy(update={"virtual_workers": config.num_parts})
-    return config.model_copy(update={"train": train})
+    elastic = config.elastic
+    if elastic.overlap == "auto" and config.cluster.kind == "local" and config.cluster.local.hosts == 1:
+        elastic = elastic.model_copy(update={"overlap": "never"})
+    return config.model_copy(update={"train": train, "elastic": elastic})

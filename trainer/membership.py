@@ -25,6 +25,10 @@ class Reduction(Protocol):
         """One array [N] for each of this member's parts, to be filled before `run`; asked for anew for every step."""
         ...
 
+    def run_range(self) -> None:
+        """Adds up the next of the ranges, whose own parts are there, beside arithmetic; `run` does the others."""
+        ...
+
     def run(self) -> np.ndarray:
         """The sum over all parts of all members, [N]; stays as it is until the call after the next one."""
         ...
@@ -56,8 +60,9 @@ class Collective(Protocol):
         dtype: DTypeLike,
         encoding: str | None = None,
         num_exact: int = 0,
+        ranges: Sequence[tuple[int, int]] = (),
     ) -> Reduction:
-        """A sum over parts, of which rank r computes `parts[r]`.
+        """A sum over parts, of which rank r computes `parts[r]`; of elements in ranges (begin, end), in this order.
 
         With an encoding ("bfloat16", "float16", "sparse"), parts and sum are rounded, but for the first `num_exact`
         elements, so that fewer bytes travel.

@@ -115,6 +115,7 @@ class ProcessGroup:
         dtype: Any,
         encoding: str | None = None,
         num_exact: int = 0,
+        ranges: Sequence[tuple[int, int]] = (),
     ) -> Reduction:
         """Prepares sums of `num_parts` arrays in the one fixed order. A collective operation itself.
 
@@ -125,14 +126,16 @@ class ProcessGroup:
             dtype: of both.
             encoding: what leaves the host, and rounds the parts and the sum: see `encoding.py`; None: nothing does.
             num_exact: of the first elements, which are not touched by it.
+            ranges: of elements (begin, end) that are added one after the other, in this order, together all of them;
+                empty: all at once.
 
         Raises:
-            ValueError: the parts do not make up the whole, or there is no such encoding of this type.
+            ValueError: the parts or the ranges do not make up the whole, or there is no such encoding of this type.
             PeerFault: a member asks for another reduction.
             OSError: the host has not enough memory for shared files, or one of a host peer's has gone.
         """
         surroundings = Surroundings(self.members, self.rank, self._hosts, self._memory, self._operation)
-        reduction = Reduction(surroundings, parts, num_parts, num_elements, dtype, encoding, num_exact)
+        reduction = Reduction(surroundings, parts, num_parts, num_elements, dtype, encoding, num_exact, ranges)
         # Kept from now on, so that its memory is given back even if the group ends while it is prepared.
         self._reductions.append(reduction)
         told = self._gather_json(reduction.offer())
@@ -169,11 +172,11 @@ class ProcessGroup:
         self._reductions.clear()
 
     @contextlib.contextmanager
-    def _operation(self) -> Iterator[Links]:
+    def _operation(self, looks: bool = True) -> Iterator[Links]:
         if not self._in_use.acquire(blocking=False):
             raise RuntimeError("two threads use one endpoint at a time: one thread must make all its calls")
         try:
-            self._links.begin()
+            self._links.begin(looks)
             yield self._links
         except BaseException as error:
             self._links.close()

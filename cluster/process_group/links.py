@@ -99,6 +99,7 @@ class Links:
 
     Attributes:
         num_bytes_sent: over all connections, headers included.
+        looks: whether the present operation looks again and again before it sleeps.
     """
 
     def __init__(
@@ -110,6 +111,7 @@ class Links:
         self._interruption = interruption
         self._patience_s = patience_s
         self.num_bytes_sent = 0
+        self.looks = True
         self._operation = 0
         self._num_expected = 0
         self._sending: set[Link] = set()
@@ -118,13 +120,17 @@ class Links:
         self._poll = select.poll()
         self._poll.register(interruption.fd, select.POLLIN)
 
-    def begin(self) -> None:
+    def begin(self, looks: bool = True) -> None:
         """Begins the next operation.
+
+        Args:
+            looks: whether it looks again and again before it sleeps, where it has the patience.
 
         Raises:
             GroupAborted: the group is over.
         """
         self.check()
+        self.looks = looks
         self._operation += 1
 
     def check(self) -> None:
@@ -259,7 +265,7 @@ class Links:
 
     def _ready(self, deadline: float | None) -> list[tuple[int, int]]:
         """The descriptors that something can be done with, and what."""
-        until = time.perf_counter() + self._patience_s
+        until = time.perf_counter() + (self._patience_s if self.looks else 0.0)
         while time.perf_counter() < until:
             found = self._poll.poll(0)
             if found:

@@ -63,7 +63,7 @@ class Meeting:
         late = [page for _, page in self._mates if page[counter] < number]
         if not late:
             return
-        deadline = time.perf_counter() + self._patience_s
+        deadline = time.perf_counter() + (self._patience_s if links.looks else 0.0)
         while time.perf_counter() < deadline:
             late = [page for page in late if page[counter] < number]
             if not late:

@@ -11,6 +11,9 @@ Four ways, chosen by size and place when a reduction is prepared:
 
 In the first two, members tell each other through counters in memory, in the others through frames.
 
+A large sum may be taken in ranges, one after the other and each in an operation of its own, so that it begins before
+all of it is there. What is said of runs below then holds: a run ends with its last range.
+
 Why no memory is overwritten while somebody reads it. There are two sets of own parts and of results, used alternately.
 A member fills set s for run t only after run t-1 returned, in which it heard from every host peer. In the near way
 that peer spoke in run t-1 after it had read all parts of run t-2, the last ones in set s; in the shared and the wide
@@ -23,7 +26,7 @@ Frames order these accesses, because a system call that sends happens before the
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -62,7 +65,23 @@ class Surroundings:
     rank: int
     hosts: Sequence[Sequence[int]]
     memory: Memory
-    operation: Callable[[], AbstractContextManager[Links]]
+    operation: Callable[[bool], AbstractContextManager[Links]]
+
+
+@dataclass
+class _Range:
+    """Elements that are added in one operation, and what this rank does for them.
+
+    Attributes:
+        begin, end: The elements.
+        owned: Chunks that this rank sums, each with (rank, host) of the others that send pieces.
+        sent: Chunks of which this rank sends its host's pieces, by the rank that sums them.
+    """
+
+    begin: int
+    end: int
+    owned: list[tuple[Chunk, list[tuple[int, int]]]] = field(default_factory=list)
+    sent: dict[int, list[Chunk]] = field(default_factory=dict)
 
 
 class Reduction:
@@ -77,8 +96,11 @@ class Reduction:
         dtype: Any,
         encoding: str | None = None,
         num_exact: int = 0,
+        ranges: Sequence[tuple[int, int]] = (),
     ) -> None:
         self._check_parts(parts, num_parts, len(surroundings.members))
+        self._ranges = [_Range(begin, end) for begin, end in ranges or [(0, num_elements)]]
+        self._check_ranges(num_elements)
         if encoding is not None and (encoding not in ENCODINGS or np.dtype(dtype) != np.float32):
             raise ValueError(f"{encoding} of {np.dtype(dtype)} must be one of {', '.join(ENCODINGS)} of float32")
         self._encoding_name, self._encoding = encoding, None if encoding is None else ENCODINGS[encoding]
@@ -90,6 +112,7 @@ class Reduction:
         self._dtype = np.dtype(dtype)
         self._num_bytes = num_elements * self._dtype.itemsize
         self._set = 0
+        self._next = 0  # of the ranges
         rank = surroundings.rank
         self._host = next(host for host in surroundings.hosts if rank in host)
         self._mates = [other for other in self._host if other != rank]
@@ -113,14 +136,25 @@ class Reduction:
                 "rank a range, together all parts once"
             )
 
-    def _choose_way(self) -> Callable[["Reduction", Links, np.ndarray], None]:
+    def _check_ranges(self, num_elements: int) -> None:
+        ascending = sorted((each.begin, each.end) for each in self._ranges)
+        ends = [0, *(end for _, end in ascending)]
+        if [begin for begin, _ in ascending] != ends[:-1] or ends[-1] != num_elements:
+            raise ValueError(
+                f"the ranges {ascending} must be {num_elements} elements, each of them once: let each begin where "
+                "another one ends"
+            )
+
+    def _choose_way(self) -> Callable[["Reduction", Links, np.ndarray, _Range], None]:
         most = max(len(pieces(held, self._num_parts)) for held in self._parts)
+        is_whole = len(self._ranges) == 1
         if len(self._group.hosts) == 1 and self._mates and KEEPS_ORDER:
             # Not the processors that this process may use: all members have to choose the same way.
             is_crowded = len(self._host) > (os.cpu_count() or 1)
             near_bytes = _NEAR_BYTES_CROWDED if is_crowded else _NEAR_BYTES
-            return Reduction._run_near if self._num_parts * self._num_bytes <= near_bytes else Reduction._run_shared
-        return Reduction._run_small if most * self._num_bytes <= _SMALL_BYTES else Reduction._run_wide
+            is_near = is_whole and self._num_parts * self._num_bytes <= near_bytes
+            return Reduction._run_near if is_near else Reduction._run_shared
+        return Reduction._run_small if is_whole and most * self._num_bytes <= _SMALL_BYTES else Reduction._run_wide
 
     @property
     def _counts(self) -> bool:
@@ -153,6 +187,7 @@ class Reduction:
             "sum": [
                 *(self._num_parts, self._num_elements, self._dtype.str, self._parts),
                 *(self._encoding_name, self._num_exact),
+                [(each.begin, each.end) for each in self._ranges],
             ],
             "own": [[region.name for region in regions] for regions in self._own_regions],
             "results": [region.name for region in self._result_regions],
@@ -207,20 +242,19 @@ class Reduction:
             return
         chunk_bytes = _SHARED_CHUNK_BYTES if self._way == Reduction._run_shared else _WIDE_CHUNK_BYTES
         chunk_elements = max(16, chunk_bytes // self._dtype.itemsize)
-        all_blocks = list(blocks(group.hosts, self._num_exact, chunk_elements))
-        if self._num_exact < self._num_elements:
-            tag = max((block.chunks[-1].tag + 1 for block in all_blocks), default=0)
-            encoded = self._num_elements - self._num_exact
-            all_blocks += blocks(group.hosts, encoded, chunk_elements, first=self._num_exact, first_tag=tag)
         self._settled = {h: [end - begin == 1 for begin, end in nodes] for h, nodes in enumerate(host_pieces)}
-        self._owned: list[tuple[Chunk, list[tuple[int, int]]]] = []  # with (rank, host) of others that send pieces
-        self._sent: dict[int, list[Chunk]] = {}  # by the rank that sums them
-        for block in all_blocks:
-            if block.owner == rank:
-                others = [(turn(group.hosts[h], block.lane), h) for h in away]
-                self._owned += [(chunk, others) for chunk in block.chunks]
-            elif block.owner not in self._host and turn(self._host, block.lane) == rank:
-                self._sent.setdefault(block.owner, []).extend(block.chunks)
+        for each in self._ranges:
+            # What is encoded and what is not are chunks of their own.
+            middle = min(max(each.begin, self._num_exact), each.end)
+            all_blocks = list(blocks(group.hosts, middle - each.begin, chunk_elements, first=each.begin))
+            tag = max((block.chunks[-1].tag + 1 for block in all_blocks), default=0)
+            all_blocks += blocks(group.hosts, each.end - middle, chunk_elements, first=middle, first_tag=tag)
+            for block in all_blocks:
+                if block.owner == rank:
+                    others = [(turn(group.hosts[h], block.lane), h) for h in away]
+                    each.owned += [(chunk, others) for chunk in block.chunks]
+                elif block.owner not in self._host and turn(self._host, block.lane) == rank:
+                    each.sent.setdefault(block.owner, []).extend(block.chunks)
 
     def _piece_sums(self, nodes: Sequence[Node]) -> list[tuple[TreeSum, list[int]]]:
         """How each piece is added from its parts."""
@@ -257,18 +291,37 @@ class Reduction:
             PeerFault: a member sent something wrong.
         """
         out = self._results[self._set]
-        self._num_runs += 1
-        if self._encoding is not None:
-            for array in self._own[self._set]:
-                self._encoding.settle(array[self._num_exact :])
-        with self._group.operation() as links:
-            self._way(self, links, out)
+        while self._next < len(self._ranges):
+            self._add_range(looks=True)
         for region in self._own_regions[self._set]:
             region.keeps = False
         self._set ^= 1
+        self._next = 0
         return out
 
-    def _run_small(self, links: Links, out: np.ndarray) -> None:
+    def run_range(self) -> None:
+        """Adds up the next range, of which the own parts are there, beside arithmetic; `run` does those that are left.
+
+        The thread sleeps whenever it waits, because the processors belong to the arithmetic. It may be another one than
+        that of `run`, as long as no two of them use the group at a time.
+
+        Raises:
+            GroupAborted: the generation was ended.
+            PeerFault: a member sent something wrong.
+        """
+        self._add_range(looks=False)
+
+    def _add_range(self, looks: bool) -> None:
+        out, each = self._results[self._set], self._ranges[self._next]
+        self._num_runs += 1
+        if self._encoding is not None:
+            for array in self._own[self._set]:
+                self._encoding.settle(array[max(each.begin, self._num_exact) : max(each.end, self._num_exact)])
+        with self._group.operation(looks) as links:
+            self._way(self, links, out, each)
+        self._next += 1
+
+    def _run_small(self, links: Links, out: np.ndarray, _: _Range) -> None:
         rank, own = self._group.rank, self._near_parts[self._set]
         received: list[np.ndarray] = []
         mine = np.empty((len(self._own_sums), self._num_elements), self._dtype)
@@ -288,17 +341,17 @@ class Reduction:
         self._add([row for rows in received for row in rows], out)
         self._settle(out)
 
-    def _run_near(self, links: Links, out: np.ndarray) -> None:
+    def _run_near(self, links: Links, out: np.ndarray, _: _Range) -> None:
         self._meet(links, ARRIVED)
         near = self._near_parts[self._set]
         self._add([near[part] for part in self._near_order], out)
         self._settle(out)
 
-    def _run_shared(self, links: Links, out: np.ndarray) -> None:
+    def _run_shared(self, links: Links, out: np.ndarray, each: _Range) -> None:
         self._meet(links, ARRIVED)
         near = self._near_parts[self._set]
         leaves = [near[part] for part in self._near_order]
-        for chunk, _ in self._owned:
+        for chunk, _ in each.owned:
             self._add([leaf[chunk.begin : chunk.end] for leaf in leaves], out[chunk.begin : chunk.end])
             if self._encodes(chunk):
                 self._settle(out[chunk.begin : chunk.end], 0)
@@ -317,15 +370,16 @@ class Reduction:
         self._meeting.tell(counter, self._num_runs)
         self._meeting.wait(links, counter, self._num_runs)
 
-    def _run_wide(self, links: Links, out: np.ndarray) -> None:
-        _WideRun(self, links, out).run()
+    def _run_wide(self, links: Links, out: np.ndarray, each: _Range) -> None:
+        _WideRun(self, links, out, each).run()
 
 
 class _WideRun:
-    """One run of the wide way: what has come and what is missing."""
+    """One range of a run of the wide way: what has come and what is missing."""
 
-    def __init__(self, reduction: Reduction, links: Links, out: np.ndarray) -> None:
+    def __init__(self, reduction: Reduction, links: Links, out: np.ndarray, each: _Range) -> None:
         self._reduction = reduction
+        self._owned, self._sent = each.owned, each.sent
         self._links = links
         self._out = out
         near = reduction._near_parts[reduction._set]
@@ -333,10 +387,10 @@ class _WideRun:
         self._leaves = [near[part] for part in reduction._near_order]
         self._mates_missing = len(reduction._mates)
         self._arrived: dict[int, list[Payload | None]] = {
-            chunk.tag: [None] * len(others) for chunk, others in reduction._owned
+            chunk.tag: [None] * len(others) for chunk, others in self._owned
         }
-        self._missing = {chunk.tag: len(others) for chunk, others in reduction._owned}
-        self._chunks_left = len(reduction._owned) + sum(len(chunks) for chunks in reduction._sent.values())
+        self._missing = {chunk.tag: len(others) for chunk, others in self._owned}
+        self._chunks_left = len(self._owned) + sum(len(chunks) for chunks in self._sent.values())
 
     def run(self) -> None:
         """Returns when the whole sum is there, and all host peers are done reading this rank's parts."""
@@ -344,7 +398,7 @@ class _WideRun:
         for mate in reduction._mates:
             links.receive(mate, _READY, then=self._on_ready)
             links.receive(mate, _DONE)
-        for chunk, others in reduction._owned:
+        for chunk, others in self._owned:
             for i, (sender, host) in enumerate(others):
                 num_bytes = len(reduction._settled[host]) * chunk.num_elements * reduction._dtype.itemsize
                 links.receive(
@@ -354,7 +408,7 @@ class _WideRun:
                     None if reduction._encodes(chunk) else lambda num_bytes=num_bytes: self._buffer(num_bytes),
                     lambda data, chunk=chunk, i=i, others=others: self._on_pieces(chunk, i, others, data),
                 )
-        for owner, chunks in reduction._sent.items():
+        for owner, chunks in self._sent.items():
             for chunk in chunks:
                 if reduction._encodes(chunk):
                     links.receive(
@@ -381,12 +435,11 @@ class _WideRun:
 
     def _begin(self) -> None:
         """All parts of this host are there."""
-        reduction = self._reduction
-        for owner, chunks in reduction._sent.items():
+        for owner, chunks in self._sent.items():
             self._links.send_from(owner, self._pieces(chunks))
         if not self._chunks_left:
             self._tell_done()
-        for chunk, others in reduction._owned:
+        for chunk, others in self._owned:
             if not self._missing[chunk.tag]:
                 self._sum(chunk, others)
 

@@ -16,6 +16,9 @@ pytestmark = pytest.mark.processes
 # Adam has something to share out.
 ADAM = CONFIG.replace("name: sgd, learning_rate: 0.25, momentum: 0.0", "name: adam, learning_rate: 0.003")
 
+# Gradients that fill a bucket.
+LARGE = ADAM.replace("tests.launch.counted_samples:model", "tests.chaos.large_model:model")
+
 
 @pytest.fixture(autouse=True)
 def _takes_minutes(chaos_long):
@@ -59,16 +62,17 @@ def test_a_process_that_computes_wrongly_is_ended_and_its_host_set_aside(tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("options", "plain"),
+    ("options", "text", "plain"),
     [
-        ("{shard_optimizer: true}", ["elastic.shard_optimizer=false"]),
-        ("{outer_every: 10}", []),
+        ("{shard_optimizer: true}", ADAM, ["elastic.shard_optimizer=false"]),
+        ("{outer_every: 10}", ADAM, []),
+        ("{overlap: always, bytes_per_bucket: 64KiB}", LARGE, ["elastic.overlap=never"]),
     ],
-    ids=["sharded", "outer"],
+    ids=["sharded", "outer", "beside"],
 )
-def test_killed_workers_change_no_bit(tmp_path, options, plain):
+def test_killed_workers_change_no_bit(tmp_path, options, text, plain):
     fast = tmp_path / "fast"
-    config, folder = write(tmp_path, ADAM, options), tmp_path / "killed"
+    config, folder = write(tmp_path, text, options), tmp_path / "killed"
     arguments = [config, "cluster.workers=3", "cluster.standbys=1", "run.name=killed", "checkpoint.every=50st"]
     with started("train", *arguments, FAST=str(fast)) as process:
         wait_until(lambda: len(events(folder, "worker_ready")) >= 4, process)

@@ -247,6 +247,7 @@ def _elastic_problems(config: TrainingConfig) -> list[str]:
     if name in ("elastic", "auto"):
         return [
             *_compression_problems(config.elastic),
+            *_overlap_problems(config),
             *(_shard_problems(config) if config.elastic.shard_optimizer else []),
             *_outer_problems(config),
         ]
@@ -274,6 +275,29 @@ def _compression_problems(elastic: ElasticConfig) -> list[str]:
         for key, why in others.items()
         if key in elastic.given and elastic.compression != "none"
     ]
+    return problems
+
+
+def _overlap_problems(config: TrainingConfig) -> list[str]:
+    elastic, train = config.elastic, config.train
+    if elastic.overlap != "always":
+        return []
+    problems = []
+    if train.xla and train.xla_scope in ("step", "loop"):
+        problems.append(
+            f"train.xla_scope={train.xla_scope} computes all gradients in one program, of which none is there before "
+            "its end, and does not go with elastic.overlap=always: set train.xla_scope=update"
+        )
+    if elastic.compression == "top_k":
+        problems.append(
+            "elastic.compression=top_k looks at all gradients of a part before any of them travels and does not go "
+            "with elastic.overlap=always: set elastic.compression=bfloat16, or remove elastic.overlap"
+        )
+    if elastic.outer_every is not None:
+        problems.append(
+            f"elastic.outer_every={elastic.outer_every} adds up replicas, and not gradients, and does not go with "
+            "elastic.overlap=always: remove one of them"
+        )
     return problems
 
 

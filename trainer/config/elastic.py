@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
+from trainer.config.byte_size import ByteSize
 from trainer.config.interval import IntervalOfSteps
 from trainer.config.section import Section
 
@@ -42,6 +43,16 @@ class ElasticConfig(Section):
     )
     top_k: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=0.01, description="with compression=top_k, about which share of the numbers of a tensor travels"
+    )
+
+    overlap: Literal["auto", "always", "never"] = Field(
+        default="auto",
+        description="whether gradients of the last layers are added up while those of earlier ones are computed; auto: "
+        "between hosts, where no XLA program computes them all; always: on one host too, and train.xla_scope=auto "
+        "leaves gradients out of XLA",
+    )
+    bytes_per_bucket: Annotated[ByteSize, Field(ge=64 * 2**10)] = Field(
+        default=4 * 2**20, description="gradients that are added up together with overlap, at least, in bytes"
     )
 
     @property

@@ -141,5 +141,6 @@ def build_step(
         and config.tied is None
         and has_kernels(optimizer)
     )
-    compilation = choose_compilation(config.train, model, may_use_kernels)
+    comes_apart = config.strategy.name == "elastic" and config.elastic.overlap == "always"
+    compilation = choose_compilation(config.train, model, may_use_kernels, comes_apart)
     return Step(gradients, apply, window, compilation, new_optimizer, converts=is_users)

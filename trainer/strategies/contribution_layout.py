@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -18,6 +19,19 @@ class _Place:
     begin: int
     size: int
     shape: tuple[int, ...]
+
+
+class Bucket(NamedTuple):
+    """Large float32 tensors that lie beside each other.
+
+    Attributes:
+        tensors: Their places in the list, ascending.
+        begin, end: Elements of the vector of float32 that are theirs.
+    """
+
+    tensors: tuple[int, ...]
+    begin: int
+    end: int
 
 
 class ContributionLayout:
@@ -80,16 +94,55 @@ class ContributionLayout:
         dtypes = [*self._joined, *(self._specs[i].dtype for i in self._single)]
         return [tf.zeros([0], dtype) for dtype in dtypes]
 
-    def pack(self, joined: Sequence[tf.Tensor], extra: Sequence[float], vectors: Mapping[tf.DType, np.ndarray]) -> None:
-        """Copies joined tensors and the additional numbers to their places.
+    def buckets(self, num_tensors: int, num_bytes: int) -> list[Bucket]:
+        """Those of the first tensors that fill buckets of at least so many bytes, the last ones first.
+
+        What fills none, and what no tensor lies beside, is left out.
+        """
+        buckets: list[Bucket] = []
+        taken: list[int] = []
+        large = [i for i in self._single if i < num_tensors and self._specs[i].dtype == tf.float32]
+        for i in reversed(large):
+            if taken and self._end(i) != self._places[taken[-1]].begin:
+                taken = []  # it lies elsewhere: among those that end the vector, or before them
+            taken.append(i)
+            begin, end = self._places[i].begin, self._end(taken[0])
+            if (end - begin) * tf.float32.size >= num_bytes:
+                buckets.append(Bucket(tuple(reversed(taken)), begin, end))
+                taken = []
+        return buckets
+
+    def singles(self, joined: Sequence[tf.Tensor], tensors: Sequence[int]) -> list[tf.Tensor]:
+        """Some of the large tensors, out of what `join` gives."""
+        large = dict(zip(self._single, joined[len(self._joined) :], strict=True))
+        return [large[i] for i in tensors]
+
+    def put(self, tensors: Sequence[int], values: Sequence[np.ndarray], vector: np.ndarray) -> None:
+        """Copies some of the large tensors, flat, to their places in the vector of their type."""
+        for i, value in zip(tensors, values, strict=True):
+            place = self._places[i]
+            vector[place.begin : place.begin + place.size] = value
+
+    def _end(self, tensor: int) -> int:
+        place = self._places[tensor]
+        return _aligned(place.begin + place.size, self._specs[tensor].dtype)
+
+    def pack(
+        self,
+        joined: Sequence[tf.Tensor],
+        extra: Sequence[float],
+        vectors: Mapping[tf.DType, np.ndarray],
+        there: Collection[int] = (),
+    ) -> None:
+        """Copies joined tensors and the additional numbers to their places, but for large tensors that are there.
 
         `Tensor.numpy` would make a copy of its own before.
         """
         for tensor, (dtype, size) in zip(joined, self._joined_sizes.items(), strict=False):
             vectors[dtype][:size] = np.asarray(tensor)
         for tensor, i in zip(joined[len(self._joined) :], self._single, strict=True):
-            place = self._places[i]
-            vectors[self._specs[i].dtype][place.begin : place.begin + place.size] = np.asarray(tensor)
+            if i not in there:
+                self.put([i], [np.asarray(tensor)], vectors[self._specs[i].dtype])
         if len(extra):
             vectors[tf.float32][self.extra] = extra
 

@@ -36,6 +36,7 @@ from trainer.strategies.elastic_loop import ElasticLoop, OwnTime
 from trainer.strategies.one_device import OneDevice
 from trainer.strategies.optimizer_shards import OptimizerShards
 from trainer.strategies.outer_loop import OuterLoop
+from trainer.strategies.overlap import Overlap, can_overlap
 from trainer.strategies.sharded_loop import ShardedLoop
 from trainer.strategies.strategy import (
     NUM_VOTES,
@@ -76,6 +77,7 @@ class Elastic:
         self._shards: OptimizerShards | None = None
         self._options = ElasticConfig()
         self._compression: Compression | None = None
+        self._overlap: Overlap | None = None
 
     def set_options(self, options: ElasticConfig, steps_per_epoch: int) -> None:
         """Takes the `elastic` section over, before there is a loop."""
@@ -118,13 +120,15 @@ class Elastic:
         if self._loop is None:
             self._state = state
             arguments = (step, state, self._votes, self._own_time, self.num_replicas, self._check)
+            if can_overlap(self._options, step, self.num_replicas):
+                self._overlap = Overlap(self._options)
             if self._options.outer_every is not None:
                 self._loop = OuterLoop(self._options, *arguments)
             elif self._options.shard_optimizer:
                 self._shards = OptimizerShards(state)
-                self._loop = ShardedLoop(self._shards, *arguments)
+                self._loop = ShardedLoop(self._shards, *arguments, None, self._overlap)
             else:
-                self._loop = ElasticLoop(*arguments, self._compression)
+                self._loop = ElasticLoop(*arguments, self._compression, self._overlap)
         return self._loop  # type: ignore[return-value]
 
     def evaluation_loop(self, step: EvaluationStep, state: TrainState) -> EvaluationLoop:
@@ -194,6 +198,8 @@ class Elastic:
         self._parts = parts[rank]
         self.shard = Shard(self._parts.start, self._parts.stop, self.num_replicas)
         self._votes.collective = collective
+        if self._overlap is not None:
+            self._overlap.move_to(joined.hosts)
         self._loop.move_to(collective, parts)
         if self._check is not None:
             self._check.move_to(collective, joined.hosts, parts)

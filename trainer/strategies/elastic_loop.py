@@ -7,10 +7,11 @@ sum yet, the last one no next batch.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -25,6 +26,7 @@ from trainer.strategies.compression import Compression, tables_of
 from trainer.strategies.contribution_check import ContributionCheck
 from trainer.strategies.contribution_layout import ContributionLayout
 from trainer.strategies.inner_loop import packed_status
+from trainer.strategies.overlap import Overlap
 from trainer.strategies.strategy import NUM_VOTES, Block, LoopResult
 from trainer.strategies.variable_update import variable_update
 
@@ -95,6 +97,7 @@ class ElasticLoop:
         num_parts: Of the global batch.
         check: Compares contributions before they are added up; None: nobody does.
         compression: Of gradients that travel; None: they do as they are.
+        overlap: Adds up what is there while the rest is computed; None: all is added up when all is there.
     """
 
     def __init__(
@@ -106,9 +109,10 @@ class ElasticLoop:
         num_parts: int,
         check: ContributionCheck | None = None,
         compression: Compression | None = None,
+        overlap: Overlap | None = None,
     ) -> None:
         self._step, self._state, self._votes, self._own_time = step, state, votes, own_time
-        self._check, self._compression = check, compression
+        self._check, self._compression, self._overlap = check, compression, overlap
         self._num_parts = num_parts
         self._part_rows = step.gradients.batch_size // num_parts if num_parts > 1 else None
         self._parts = range(num_parts)
@@ -167,11 +171,12 @@ class ElasticLoop:
         self._parts = parts[collective.rank]
         self._reductions = {}
         for dtype, length in self._layout.lengths.items():
-            told = (parts, self._num_parts, length, dtype.as_numpy_dtype)
+            told: dict[str, Any] = {}
             if self._encoding is not None and dtype == tf.float32:
-                self._reductions[dtype] = collective.reduction(*told, self._encoding, self._layout.num_exact)
-            else:
-                self._reductions[dtype] = collective.reduction(*told)
+                told = {"encoding": self._encoding, "num_exact": self._layout.num_exact}
+            if self._overlap is not None and self._overlap.is_on and dtype == tf.float32:
+                told["ranges"] = self._overlap.ranges(length)
+            self._reductions[dtype] = collective.reduction(parts, self._num_parts, length, dtype.as_numpy_dtype, **told)
         if self._compression is not None:
             self._compression.move_to(self._parts)
         self._own_time.begin_anew()
@@ -197,27 +202,38 @@ class ElasticLoop:
         if self._computed_step != step:
             self._computed, self._computed_step = {}, step
         missing = [part for part in self._parts if part not in self._computed]
-        if len(missing) > 1:
-            # Each part on a thread of its own: TensorFlow's kernels use no more threads than with one part, because
-            # another number of them could change the bits.
-            self._workers = self._workers or ThreadPoolExecutor(self._num_parts, "parts")
-            tensors = self._workers.map(lambda part: self._compute(block, index, part), missing)
-        else:
-            tensors = (self._compute(block, index, part) for part in missing)
-        self._computed.update(zip(missing, tensors, strict=True))
+        with self._added_beside(step) if missing else contextlib.nullcontext():
+            if len(missing) > 1:
+                # Each part on a thread of its own: TensorFlow's kernels use no more threads than with one part,
+                # because another number of them could change the bits.
+                self._workers = self._workers or ThreadPoolExecutor(self._num_parts, "parts")
+                tensors = self._workers.map(lambda part: self._compute(block, index, part), missing)
+            else:
+                tensors = (self._compute(block, index, part) for part in missing)
+            self._computed.update(zip(missing, tensors, strict=True))
         own = {dtype: reduction.own for dtype, reduction in self._reductions.items()}
+        there = self._overlap.there if self._overlap is not None else ()
         for i, part in enumerate(self._parts):
             arrays = {dtype: arrays[i] for dtype, arrays in own.items()}
-            self._layout.pack(self._computed[part], self._votes.own, arrays)
+            self._layout.pack(self._computed[part], self._votes.own, arrays, there)
         self._own_time.arrive()
         if self._check is not None and self._check.is_due(step):
             self._compare(self._check, block, index, step, own)
         if self._compression is not None:
             for part, vector in zip(self._parts, own[tf.float32], strict=True):
                 self._compression.thin(part, [vector[place] for place in self._layout.large])
+        if self._overlap is not None:
+            self._overlap.finish()
         sums = {dtype: reduction.run() for dtype, reduction in self._reductions.items()}
         self._own_time.end()
         return sums
+
+    def _added_beside(self, step: int) -> contextlib.AbstractContextManager:
+        """While its gradients are computed; a step whose contributions are compared first is added up afterwards."""
+        overlap = self._overlap
+        if overlap is None or not overlap.is_on or (self._check is not None and self._check.is_due(step)):
+            return contextlib.nullcontext()
+        return overlap.beside(self._reductions[tf.float32], self._parts, self._computed)
 
     def _compare(
         self,
@@ -257,10 +273,13 @@ class ElasticLoop:
         assert self._layout is not None
         if len(self._parts) > 1:
             following = None  # its parts are computed beside each other
-        finite, tensors = self._call(
-            block, [_shared(vector) for vector in sums.values()], empty_window, following, self._parts.start
-        )
         self._computed = {}
+        with self._added_beside(step + 1) if following is not None else contextlib.nullcontext():
+            finite, tensors = self._call(
+                block, [_shared(vector) for vector in sums.values()], empty_window, following, self._parts.start
+            )
+        if not finite and self._overlap is not None:
+            self._overlap.cancel()  # nothing was computed, by nobody
         if finite:
             if self._compression is not None:
                 self._compression.step_taken()
@@ -356,7 +375,10 @@ class ElasticLoop:
         tensors = tf.nest.flatten(self._step.gradients(state, batch, first_sample))
         specs = [tf.TensorSpec(t.shape, t.dtype) for t in tensors]
         self._layout = ContributionLayout(specs, NUM_VOTES, self._encoded)
-        return self._layout.join(tensors)
+        joined = self._layout.join(tensors)
+        if self._overlap is not None:
+            self._overlap.listen(self._layout, self._num_gradients, joined, first_sample // (self._part_rows or 1))
+        return joined
 
     def _guarded_update(self, sums: Sequence[tf.Tensor], empty_window: tf.Tensor) -> tf.Tensor:
         """Applies the sum of all contributions, unless it is not finite."""

@@ -3,6 +3,7 @@
 import hashlib
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ import numpy as np
 
 from cluster.assignment import Member
 from cluster.process_group import Endpoint, GroupAborted, PeerFault
+from cluster.process_group.reduction import Reduction
 
 KEY = b"a secret of the run"
 _PATIENCE_S = 30.0
@@ -63,6 +65,32 @@ def _serve(
                         own[:] = part_of(part, step, num_elements, *encoded)
                     digest.update(reduction.run().tobytes())
                 orders.send(("done", digest.hexdigest()))
+            elif name == "dies in a range":
+                parts, num_parts, num_elements, ranges, number = arguments
+                reduction = group.reduction(parts, num_parts, num_elements, np.float32, ranges=ranges)
+                whole = [part_of(part, 0, num_elements) for part in parts[group.rank]]
+                _add_early(reduction, whole, ranges[:number])
+                # Where it waits for the others: some frames have left, or it has told them that it has come so far.
+                group._links.finish = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+                if reduction._meeting is not None:
+                    reduction._meeting.wait = group._links.finish
+                _add_early(reduction, whole, ranges[number:])
+            elif name == "ranges":
+                parts, num_parts, num_elements, steps, ranges, *encoded = arguments
+                told = encoded or (None, 0)
+                reduction = group.reduction(parts, num_parts, num_elements, np.float32, *told, ranges)
+                digest = hashlib.sha256()
+                for step in range(steps):
+                    whole = [part_of(part, step, num_elements, *encoded) for part in parts[group.rank]]
+                    for own, part in zip(reduction.own, whole, strict=True):
+                        own[:] = np.nan  # what is not there yet
+                        last = ranges[-1]
+                        own[last[0] : last[1]] = part[last[0] : last[1]]
+                    early = threading.Thread(target=_add_early, args=(reduction, whole, ranges[:-1]))
+                    early.start()
+                    early.join()
+                    digest.update(reduction.run().tobytes())
+                orders.send(("done", digest.hexdigest()))
             elif name == "gather":
                 orders.send(("done", group.all_gather(arguments)))
             elif name == "transfer":
@@ -76,6 +104,14 @@ def _serve(
         except GroupAborted as error:
             orders.send(("aborted", str(error)))
     os._exit(0)
+
+
+def _add_early(reduction: Reduction, whole: Sequence[np.ndarray], ranges: Sequence[tuple[int, int]]) -> None:
+    """Adds up ranges on this thread, each when it has just been put."""
+    for begin, end in ranges:
+        for own, part in zip(reduction.own, whole, strict=True):
+            own[begin:end] = part[begin:end]
+        reduction.run_range()
 
 
 class Process:

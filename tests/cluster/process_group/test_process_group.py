@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from cluster.process_group.encoding import ENCODINGS
+from cluster.process_group.reduction import Reduction, Surroundings
 from cluster.reserved_port import split_address
 from tests.cluster.process_group.members import Process, ask, first_to_answer, join, members_of, part_of, processes
 
@@ -76,6 +77,58 @@ def test_encoded_sums_are_rounded_once_however_parts_are_dealt(encoding, tmp_pat
             join(group, 1)
             answers = ask(group, "sum", dealing, 5, WIDE, 1, encoding, num_exact)
             assert answers == [("done", hashlib.sha256(total.tobytes()).hexdigest())] * len(hosts)
+
+
+# As gradients come: the last ones first, and then what is left, which holds the first that are encoded.
+RANGES = [(200_000, WIDE), (100_000, 200_000), (0, 100_000)]
+
+
+@pytest.mark.parametrize("hosts", ["aba", "aab"])
+def test_sums_in_ranges_that_come_one_after_the_other_have_the_same_bits(hosts, tmp_path):
+    dealing = [range(0, 2), range(3, 5), range(2, 3)]
+    with processes(hosts, tmp_path) as group:
+        join(group, 1)
+        assert ask(group, "ranges", dealing, 5, WIDE, 3, RANGES) == [("done", expected(5, WIDE, 3))] * 3
+        for encoding in ("bfloat16", "sparse"):
+            encoded = ask(group, "ranges", dealing, 5, WIDE, 1, RANGES, encoding, 1600)
+            assert encoded == ask(group, "sum", dealing, 5, WIDE, 1, encoding, 1600)
+
+
+def test_ranges_are_also_taken_one_after_the_other_in_memory(tmp_path):
+    dealing = [range(0, 1), range(1, 3)]
+    with processes("aa", tmp_path) as group:
+        join(group, 1)
+        for num_elements, ranges in ((SMALL, [(60, SMALL), (0, 60)]), (WIDE, RANGES)):
+            answers = ask(group, "ranges", dealing, 3, num_elements, 3, ranges)
+            assert answers == [("done", expected(3, num_elements, 3))] * 2
+        group[0].order("ranges", dealing, 3, WIDE, 1, RANGES)
+        group[1].order("sum", dealing, 3, WIDE, 1)
+        assert "asks for the sum" in group[0].answer()[1]
+
+
+@pytest.mark.parametrize("host", ["a", "b"])
+def test_one_that_is_killed_within_a_range_is_replaced(host, tmp_path):
+    dealing = [range(0, 2), range(2, 3)]
+    with processes(f"a{host}", tmp_path) as group:
+        for generation, number in ((1, 0), (2, 1)):
+            join(group, generation)
+            survivor, dying = group
+            survivor.order("ranges", dealing, 3, WIDE, 1, RANGES)
+            dying.order("dies in a range", dealing, 3, WIDE, RANGES, number)
+            dying.process.join(20.0)
+            assert dying.process.exitcode == -signal.SIGKILL
+            survivor.abort(generation)
+            assert survivor.answer()[0] == "aborted"
+            group[1] = Process(f"w{generation + 2}", host, tmp_path / host)
+        join(group, 3)
+        assert ask(group, "ranges", dealing, 3, WIDE, 3, RANGES) == [("done", expected(3, WIDE, 3))] * 2
+
+
+@pytest.mark.parametrize("ranges", [[(0, 5)], [(0, 6), (5, 10)], [(0, 5), (6, 10)], [(0, 5), (5, 11)]])
+def test_ranges_that_are_not_the_whole_are_refused(ranges):
+    surroundings = Surroundings([], 0, [[0]], None, None)
+    with pytest.raises(ValueError, match="must be 10 elements, each of them once"):
+        Reduction(surroundings, [], 0, 10, np.float32, ranges=ranges)
 
 
 def test_the_dead_are_replaced_in_the_same_processes(tmp_path):

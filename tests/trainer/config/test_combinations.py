@@ -89,6 +89,18 @@ def test_the_bases_are_possible(values):
             {"elastic": {"compression": "float16", "shard_optimizer": True}},
             "elastic.compression=float16 does not go with elastic.shard_optimizer=true, .* remove one of them$",
         ),
+        (
+            {"elastic": {"overlap": "always"}, "train": {"xla": True, "xla_scope": "step"}},
+            "train.xla_scope=step computes all gradients in one program, .* set train.xla_scope=update$",
+        ),
+        (
+            {"elastic": {"overlap": "always", "compression": "top_k"}},
+            "elastic.compression=top_k looks at all gradients of a part .* or remove elastic.overlap$",
+        ),
+        (
+            {"elastic": {"overlap": "always", "outer_every": 50}},
+            "elastic.outer_every=50 adds up replicas, and not gradients, .* remove one of them$",
+        ),
         ({"elastic": {"check_every": "5s"}}, 'must be in steps or epochs, as in "200st" or "1ep": a clock differs'),
         ({"train": {"virtual_workers": 6}}, "train.virtual_workers=6 must divide data.batch_size=32"),
         (

@@ -38,5 +38,7 @@ def test_a_named_scope_is_kept_and_without_xla_nothing_is_compiled(monkeypatch: 
     monkeypatch.setattr(compilation, "_processor_flags", lambda: ["avx512f"])
     named = TrainConfig(steps=1, xla=True, xla_scope="step")
     assert choose_compilation(named, convolutional(), True) == Compilation("step")
+    apart = choose_compilation(TrainConfig(steps=1, xla=True), dense(), False, comes_apart=True)
+    assert apart == Compilation("update"), "a program gives all gradients at its end"
     without = TrainConfig(steps=1, xla_scope="step")
     assert choose_compilation(without, convolutional(), True) == Compilation(None)
