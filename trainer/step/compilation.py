@@ -39,7 +39,9 @@ class Compilation(NamedTuple):
     kernels: bool = False
 
 
-def choose_compilation(train: TrainConfig, model: keras.Model, may_use_kernels: bool) -> Compilation:
+def choose_compilation(
+    train: TrainConfig, model: keras.Model, may_use_kernels: bool, may_compile_gradients: bool = True
+) -> Compilation:
     """Chooses for a config.
 
     A function of the config, the model and the kind of machine, never of a measurement: the choice changes the last
@@ -49,12 +51,13 @@ def choose_compilation(train: TrainConfig, model: keras.Model, may_use_kernels: 
         train: The config's section.
         model: Built.
         may_use_kernels: Whether strategy and optimizer allow `Compilation.kernels`.
+        may_compile_gradients: Whether XLA can have the first half.
     """
     if not train.xla:
         return Compilation(None)
     if train.xla_scope != "auto":
         return Compilation(train.xla_scope)
-    if not (_has_convolutions(model) and _convolves_faster_outside_xla()):
+    if may_compile_gradients and not (_has_convolutions(model) and _convolves_faster_outside_xla()):
         return Compilation("step")
     return Compilation(None, kernels=True) if may_use_kernels else Compilation("update")
 
