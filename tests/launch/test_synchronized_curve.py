@@ -7,7 +7,7 @@ import pytest
 
 from launch.exit_code import ExitCode
 from tests.chaos.test_one_curve import MODELS
-from tests.launch.supervised_runs import PATIENCE_S, curve, generations, kill, started
+from tests.launch.supervised_runs import PATIENCE_S, curve, generations, kill, last_step, started, wait_until
 from trainer.checkpoint.store import CheckpointStore
 
 STEPS = 60
@@ -33,6 +33,7 @@ def trained(folder: Path, workers: int, kills: bool) -> tuple[list[dict], dict[s
         fast.touch()
     with started("train", *arguments, FAST=str(fast)) as process:
         if kills:
+            wait_until(lambda: last_step(run) > 0, process)
             kill(run, 0, signal.SIGKILL, process)
             fast.touch()
         output, _ = process.communicate(timeout=PATIENCE_S)

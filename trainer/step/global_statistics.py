@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -80,7 +80,7 @@ def shared_sum(sums: tf.Tensor, add_up: Callable[[tf.Tensor], tf.Tensor]) -> tf.
     def total(own: tf.Tensor):
         return add_up(own), add_up
 
-    return total(sums)
+    return total(sums)  # type: ignore[return-value]
 
 
 def _global_moments(
@@ -111,9 +111,9 @@ def _global_moments(
     return shift + distance, tf.maximum(square - tf.square(distance), 0.0)
 
 
-def _moments(layer: keras.layers.BatchNormalization, inputs: Any, mask: Any) -> Sequence[tf.Tensor]:
+def _moments(layer: keras.layers.BatchNormalization, inputs: Any, mask: Any) -> Any:
     moments = getattr(_active, "moments", None)
     return _own_moments(layer, inputs, mask) if moments is None else moments(layer, inputs, mask)
 
 
-keras.layers.BatchNormalization._moments = _moments
+setattr(keras.layers.BatchNormalization, _own_moments.__name__, _moments)

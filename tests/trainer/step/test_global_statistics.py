@@ -84,7 +84,7 @@ def test_a_layer_in_a_loop_is_refused():
     layer = keras.layers.BatchNormalization(name="inner")
     layer.build((None, 2))
 
-    @tf.function
+    @tf.function(autograph=False)
     def repeated() -> tf.Tensor:
         with global_statistics(lambda sums, _: sums, tf.constant(0, tf.int64)):
             return tf.while_loop(

@@ -79,5 +79,5 @@ def test_wrong_statistics_are_found(alone, tmp_path, long):
 
 
 def test_a_model_without_such_layers_is_refused():
-    with pytest.raises(ValueError, match="train.synchronize_batch_norm=true must have layers .* remove it"):
+    with pytest.raises(ValueError, match=r"train.synchronize_batch_norm=true must have layers .* remove it"):
         small_session(train={"synchronize_batch_norm": True})
