@@ -69,7 +69,6 @@ class PartMeeting:
         self._last: tf.Operation | None = None
         self._number = 0
         self._lengths: set[int] = set()
-        self._parts: range | None = None
         self._reductions: dict[int, Reduction] = {}
         # Of the step in work: what each part has handed over, and what it got.
         self._handed: dict[int, list[np.ndarray]] = {}
@@ -97,7 +96,6 @@ class PartMeeting:
 
     def move_to(self, collective: Collective, parts: Sequence[range]) -> None:
         """Goes on in another group, whose parts are given by rank. All of its members call it, after tracing."""
-        self._parts = parts[collective.rank]
         # The length is followed by the number of the meeting, so that nobody can be in another one unnoticed.
         self._reductions = {
             length: collective.reduction(parts, self._num_parts, length + 1, np.float32)
@@ -147,7 +145,12 @@ class PartMeeting:
                 self._arrivals.enqueue([_ENDED, []])
 
         computed = [self._threads.submit(to_the_end, part) for part in parts]
-        error = self._meet(len(parts), add_up)
+        try:
+            error = self._meet(len(parts), add_up)
+        except BaseException:
+            for totals in self._totals:  # no more meetings are held: parts that wait for one must end
+                totals.close()
+            raise
         if error is not None or failures:
             raise error or failures[0]  # the others have failed because of it
         return [each.result() for each in computed]
