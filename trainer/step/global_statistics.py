@@ -58,8 +58,9 @@ def global_statistics(exchange: Exchange | None, first_sample: tf.Tensor) -> Ite
                 f"{layer.path} is called within a loop or a branch of its graph: take it out there, or set "
                 "train.synchronize_batch_norm=false"
             )
-        assert exchange is not None
-        return _global_moments(layer, inputs, mask, lambda sums: exchange(sums, first_sample))
+        add_up = exchange
+        assert add_up is not None
+        return _global_moments(layer, inputs, mask, lambda sums: add_up(sums, first_sample))
 
     _active.moments = None if exchange is None else moments
     try:

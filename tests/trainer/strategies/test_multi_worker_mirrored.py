@@ -127,7 +127,7 @@ def test_a_stop_at_one_worker_stops_all_at_one_step_whatever_their_clocks_say(tm
 def test_synchronized_statistics_are_those_of_the_whole_batch(tmp_path, long):
     change = {
         "model": {"name": "tests.trainer.strategies.normalised_model:normalised"},
-        "data": {"shape": [4, 4, 2], "augment": []},
+        "data": {"shape": [4, 4, 2], "num_classes": 3, "augment": []},
         "train": {"synchronize_batch_norm": True, "xla": True},
     }
     with Workers(tmp_path / "two", merged(TOGETHER, change)) as workers:
