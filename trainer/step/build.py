@@ -155,6 +155,6 @@ def build_step(
         and has_kernels(optimizer)
     )
     # Only a TPU's exchange in the middle of a step is an operation of XLA's.
-    is_exchanged_outside = is_synchronized and config.strategy.name != "tpu"
-    compilation = choose_compilation(config.train, model, may_use_kernels, not is_exchanged_outside)
+    comes_apart = is_synchronized and config.strategy.name != "tpu"
+    compilation = choose_compilation(config.train, model, may_use_kernels, comes_apart)
     return Step(gradients, apply, window, compilation, new_optimizer, converts=is_users)

@@ -40,7 +40,7 @@ class Compilation(NamedTuple):
 
 
 def choose_compilation(
-    train: TrainConfig, model: keras.Model, may_use_kernels: bool, may_compile_gradients: bool = True
+    train: TrainConfig, model: keras.Model, may_use_kernels: bool, comes_apart: bool = False
 ) -> Compilation:
     """Chooses for a config.
 
@@ -51,13 +51,13 @@ def choose_compilation(
         train: The config's section.
         model: Built.
         may_use_kernels: Whether strategy and optimizer allow `Compilation.kernels`.
-        may_compile_gradients: Whether XLA can have the first half.
+        comes_apart: Whether something is wanted of the first half before its end: a program gives all of it then.
     """
     if not train.xla:
         return Compilation(None)
     if train.xla_scope != "auto":
         return Compilation(train.xla_scope)
-    if may_compile_gradients and not (_has_convolutions(model) and _convolves_faster_outside_xla()):
+    if not comes_apart and not (_has_convolutions(model) and _convolves_faster_outside_xla()):
         return Compilation("step")
     return Compilation(None, kernels=True) if may_use_kernels else Compilation("update")
 

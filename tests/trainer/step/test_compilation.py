@@ -45,4 +45,4 @@ def test_a_named_scope_is_kept_and_without_xla_nothing_is_compiled(monkeypatch: 
 def test_gradients_that_exchange_statistics_stay_outside_of_xla(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compilation, "_processor_flags", list)
     train = TrainConfig(steps=1, xla=True)
-    assert choose_compilation(train, dense(), False, may_compile_gradients=False) == Compilation("update")
+    assert choose_compilation(train, dense(), False, comes_apart=True) == Compilation("update")
