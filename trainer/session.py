@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainer.best_metric import check_best_metric
-from trainer.config.combinations import batch_problems, profile_problems, round_problem
+from trainer.config.combinations import batch_norm_problems, batch_problems, profile_problems, round_problem
 from trainer.config.strategy import StrategyConfig
 from trainer.config.training import TrainingConfig
 from trainer.data.block_reader import BlockReader
@@ -173,6 +173,8 @@ def build_session(
         choice = choose_strategy(config, group.size if group else None, len(tf.config.list_physical_devices("GPU")))
     config = config.model_copy(update={"strategy": choice.config})
     check_group(config, group, membership is not None)
+    if problems := batch_norm_problems(config):
+        raise ValueError("\n".join(problems))
     _prepare_tensorflow(config)
     if membership is not None:
         strategy: Strategy = Elastic(membership, config.train.virtual_workers or 1)

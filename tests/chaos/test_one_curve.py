@@ -13,7 +13,8 @@ from trainer.checkpoint.store import CheckpointStore
 
 STEPS, PARTS, KILLS = 300, 4, 10
 CONFIG = f"""\
-train: {{steps: {STEPS}, log_every: 1, steps_per_loop: 3, virtual_workers: {PARTS}}}
+train:
+  {{steps: {STEPS}, log_every: 1, steps_per_loop: 3, virtual_workers: {PARTS}, synchronize_batch_norm: SYNCHRONIZED}}
 optimizer: {{name: adam, learning_rate: 0.003}}
 evaluate: {{every: null}}
 checkpoint: {{every: 100000st}}
@@ -27,6 +28,7 @@ TOKENS = '{name: "tests.chaos.paced_samples:tokens", target: null, num_classes: 
 MODELS = {
     "mlp": f"model: {{name: mlp, hidden: [64, 32], dropout: 0.3}}\ndata: {IMAGES}\n",
     "cnn": f'model: {{name: "tests.chaos.normalised_cnn:model"}}\ndata: {IMAGES}\n',
+    "synchronized cnn": f'model: {{name: "tests.chaos.normalised_cnn:model"}}\ndata: {IMAGES}\n',
     "transformer_lm": "model: {name: transformer_lm, layers: 2, width: 32, heads: 2, dropout: 0.1}\n"
     f"task: {{name: language_modelling}}\ndata: {TOKENS}\n",
 }
@@ -38,7 +40,7 @@ def test_five_runs_have_one_curve(model, tmp_path, chaos_long):
     if not chaos_long:
         pytest.skip("needs minutes: --chaos-long; the short one is tests/launch/test_elastic_curve.py")
     config = tmp_path / "elastic.yaml"
-    config.write_text(MODELS[model] + CONFIG)
+    config.write_text(MODELS[model] + CONFIG.replace("SYNCHRONIZED", str(model == "synchronized cnn").lower()))
     seen = {f"{workers} workers": undisturbed(config, tmp_path, workers) for workers in (1, 2, 4)}
     seen[f"2 workers, {KILLS} killed"] = killed(config, tmp_path, random.Random(0))
     seen["4 workers, then 1, then 4"] = shrunk_and_grown(config, tmp_path)

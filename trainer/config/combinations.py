@@ -42,6 +42,7 @@ def problems_of(config: TrainingConfig) -> list[str]:
         *batch_problems(config, config.strategy.known_replicas or 1),
         *_mixing_problems(config),
         *_freeze_problems(config),
+        *batch_norm_problems(config),
         *_tied_problems(config),
         *_asynchronous_problems(config),
         *_elastic_problems(config),
@@ -189,6 +190,41 @@ def _freeze_problems(config: TrainingConfig) -> list[str]:
             "until to null, or choose another strategy.name"
         ]
     return []
+
+
+def batch_norm_problems(config: TrainingConfig) -> list[str]:
+    """What stands against statistics of the whole batch; a strategy that "auto" chooses is asked again."""
+    train, name = config.train, config.strategy.name
+    if not train.synchronize_batch_norm:
+        return []
+    setting, off = "train.synchronize_batch_norm=true", "set train.synchronize_batch_norm=false"
+    problems = []
+    if name in ("parameter_server", "horovod"):
+        problems.append(
+            f"{setting} does not go with strategy.name={name}, whose workers exchange nothing while they compute "
+            f"gradients: choose another strategy.name, or {off}"
+        )
+    if train.accumulate > 1:
+        problems.append(
+            f"{setting} does not go with train.accumulate={train.accumulate}, whose micro-batches are computed one "
+            f"after the other: set train.accumulate=1, or {off}"
+        )
+    if config.elastic.outer_every is not None:
+        problems.append(
+            f"{setting} does not go with elastic.outer_every={config.elastic.outer_every}, whose replicas take their "
+            f"steps alone: remove it, or {off}"
+        )
+    if train.xla and train.xla_scope in ("step", "loop") and name not in ("one_device", "tpu"):
+        problems.append(
+            f"{setting} exchanges statistics in the middle of a step, which XLA cannot compile with strategy.name="
+            f"{name}, and train.xla_scope={train.xla_scope}: set train.xla_scope=auto, which compiles the update"
+        )
+    if name in ("mirrored", "multi_worker_mirrored", "tpu") and any(entry.until for entry in config.freeze):
+        problems.append(
+            f"freeze with until makes branches of a step, in which {setting} cannot exchange statistics with "
+            f"strategy.name={name}: set until to null, strategy.name=elastic, or {off}"
+        )
+    return problems
 
 
 def _tied_problems(config: TrainingConfig) -> list[str]:

@@ -37,6 +37,11 @@ class TrainConfig(Section):
         description="folder for programs that XLA has compiled, from which a run that starts again on the same kind of "
         "machine takes them; null: none",
     )
+    synchronize_batch_norm: bool = Field(
+        default=False,
+        description="batch normalisation uses the statistics of the whole global batch in training, whatever it is cut "
+        "into, instead of those of each part",
+    )
     accumulate: PositiveInt = Field(default=1, description="micro-batches that a step adds up, to save memory")
     ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         default=None, description="decay of an exponential moving average of the weights, such as 0.999"

@@ -16,6 +16,7 @@ from trainer.optimizers.kernels import has_kernels
 from trainer.step.apply import Applied, Apply
 from trainer.step.compilation import Compilation, Scope, choose_compilation
 from trainer.step.freezing import Thawing
+from trainer.step.global_statistics import has_batch_normalisation
 from trainer.step.gradients import Gradients
 from trainer.step.state_tensors import Contribution, StateTensors
 from trainer.step.tying import tie_variables
@@ -104,8 +105,19 @@ def build_step(
         num_replicas: Slices that the strategy cuts the global batch into.
         new_optimizer: Has built `optimizer` on the model's trainable variables.
         thawing: The layers that are frozen at first.
+
+    Raises:
+        ValueError: Statistics of batches are to be synchronised, and the model has none.
     """
-    tree_parts = max(1, (config.train.virtual_workers or 1) // num_replicas)
+    synchronizes = config.train.synchronize_batch_norm
+    if synchronizes and not has_batch_normalisation(model):
+        raise ValueError(
+            f"train.synchronize_batch_norm=true must have layers of batch normalisation, and model.name="
+            f"{config.model.name} has none: remove it"
+        )
+    # A device that has several parts computes them at once where they have statistics in common.
+    tree_parts = 1 if synchronizes else max(1, (config.train.virtual_workers or 1) // num_replicas)
+    is_synchronized = synchronizes and num_replicas > 1
     num_contributions = num_replicas * tree_parts * config.train.accumulate
     window = WindowLayout(metrics)
     gradients = Gradients(
@@ -118,6 +130,7 @@ def build_step(
         accumulate=config.train.accumulate,
         whole=num_contributions == 1,
         thawing=thawing,
+        is_synchronized=is_synchronized,
     )
     apply = Apply(
         model=model,
@@ -141,6 +154,8 @@ def build_step(
         and config.tied is None
         and has_kernels(optimizer)
     )
-    comes_apart = config.strategy.name == "elastic" and config.elastic.overlap == "always"
+    # A sum that begins early, or, but on a TPU, an exchange in the middle.
+    begins_early = config.strategy.name == "elastic" and config.elastic.overlap == "always"
+    comes_apart = begins_early or (is_synchronized and config.strategy.name != "tpu")
     compilation = choose_compilation(config.train, model, may_use_kernels, comes_apart)
     return Step(gradients, apply, window, compilation, new_optimizer, converts=is_users)

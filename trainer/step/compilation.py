@@ -51,7 +51,7 @@ def choose_compilation(
         train: The config's section.
         model: Built.
         may_use_kernels: Whether strategy and optimizer allow `Compilation.kernels`.
-        comes_apart: Whether each gradient is wanted as soon as it is there: a program gives all of them at its end.
+        comes_apart: Whether something is wanted of the first half before its end: a program gives all of it then.
     """
     if not train.xla:
         return Compilation(None)

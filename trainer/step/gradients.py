@@ -13,6 +13,7 @@ import keras
 import tensorflow as tf
 
 from trainer.step.freezing import Thawing, frozen
+from trainer.step.global_statistics import Exchange, global_statistics
 from trainer.step.randomness import keyed_randomness
 from trainer.step.state_tensors import Contribution, StateTensors, add
 from trainer.step.window import MetricLayout
@@ -36,6 +37,8 @@ class Gradients:
         accumulate: Micro-batches of a part, computed one after the other.
         whole: The slice is the global batch and is not cut: the mean is taken here, before the gradient.
         thawing: The layers that are frozen at first; their gradients are zero then.
+        is_synchronized: Batch normalisation uses the statistics of the whole global batch, which is cut.
+        exchange: How, from the strategy that cuts it, which sets it before it traces anything.
     """
 
     model: keras.Model
@@ -47,6 +50,8 @@ class Gradients:
     accumulate: int
     whole: bool
     thawing: Thawing | None = None
+    is_synchronized: bool = False
+    exchange: Exchange | None = field(default=None, init=False)
     changed: list[int] = field(default_factory=list, init=False)
 
     def __call__(self, state: StateTensors, batch: Batch, first_sample: tf.Tensor) -> Contribution:
@@ -140,10 +145,14 @@ class Gradients:
     def _contribution(
         self, state: StateTensors, batch: Batch, first_sample: tf.Tensor, num_samples: int | None
     ) -> Contribution:
+        assert self.exchange is not None or not self.is_synchronized, "a strategy that cuts the batch sets it"
         trainable = list(state.trainable)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(trainable)
-            with keyed_randomness(self.seed, state.step, first_sample, num_samples):
+            with (
+                keyed_randomness(self.seed, state.step, first_sample, num_samples),
+                global_statistics(self.exchange, first_sample),
+            ):
                 outputs, non_trainable, penalties = self.model.stateless_call(
                     trainable,
                     list(state.non_trainable),

@@ -16,7 +16,7 @@ class ArrivalCount(NamedTuple):
     """What a worker has done since it began.
 
     Attributes:
-        arrived: Steps whose contribution was ready.
+        arrived: Contributions that were ready: one a step, and those to statistics that are exchanged within it.
         own_s: Seconds that it needed for these, waiting for other workers not counted.
     """
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, Protocol
 
@@ -27,6 +27,7 @@ from trainer.strategies.contribution_check import ContributionCheck
 from trainer.strategies.contribution_layout import ContributionLayout
 from trainer.strategies.inner_loop import packed_status
 from trainer.strategies.overlap import Overlap
+from trainer.strategies.part_meeting import PartMeeting
 from trainer.strategies.strategy import NUM_VOTES, Block, LoopResult
 from trainer.strategies.variable_update import variable_update
 
@@ -116,6 +117,11 @@ class ElasticLoop:
         self._num_parts = num_parts
         self._part_rows = step.gradients.batch_size // num_parts if num_parts > 1 else None
         self._parts = range(num_parts)
+        # Where parts exchange statistics while they are computed; None: none of them needs another one.
+        self._meeting: PartMeeting | None = None
+        if step.gradients.is_synchronized and self._part_rows is not None:
+            self._meeting = PartMeeting(num_parts, self._part_rows, own_time)
+            step.gradients.exchange = self._meeting.exchange
         self._reductions: dict[tf.DType, Reduction] = {}
         # What this worker has computed for the step in work: if the group breaks, it need not be computed again.
         self._computed: dict[int, list[tf.Tensor]] = {}
@@ -179,6 +185,9 @@ class ElasticLoop:
             self._reductions[dtype] = collective.reduction(parts, self._num_parts, length, dtype.as_numpy_dtype, **told)
         if self._compression is not None:
             self._compression.move_to(self._parts)
+        if self._meeting is not None:
+            self._computed = {}  # whoever computes a part for the first time needs all others to exchange with
+            self._meeting.move_to(collective, parts)
         self._own_time.begin_anew()
 
     def warm_up(self, block: Block) -> None:
@@ -188,12 +197,13 @@ class ElasticLoop:
             block: At least one step of the parts that this worker would compute.
         """
         values = {name: variable.numpy() for name, variable in self._state.variables.items()}
-        tensors = self._compute(block, 0, 0)
+        [tensors] = self._contributions(block, 0, [0])
         assert self._layout is not None, "tracing finds it out"
         vectors = {dtype: np.zeros(size, dtype.as_numpy_dtype) for dtype, size in self._layout.lengths.items()}
         self._layout.pack(tensors, self._votes.own, vectors)
         # As in a training, where the two take turns: what is compiled for the next step is compiled here.
-        self._call(block, [tf.constant(vector) for vector in vectors.values()], False, 0, 0)
+        following = 0 if self._meeting is None else None
+        self._call(block, [tf.constant(vector) for vector in vectors.values()], False, following, 0)
         self._state.restore(values)
 
     def _sums(self, block: Block, index: int, step: int) -> dict[tf.DType, np.ndarray]:
@@ -203,14 +213,7 @@ class ElasticLoop:
             self._computed, self._computed_step = {}, step
         missing = [part for part in self._parts if part not in self._computed]
         with self._added_beside(step) if missing else contextlib.nullcontext():
-            if len(missing) > 1:
-                # Each part on a thread of its own: TensorFlow's kernels use no more threads than with one part,
-                # because another number of them could change the bits.
-                self._workers = self._workers or ThreadPoolExecutor(self._num_parts, "parts")
-                tensors = self._workers.map(lambda part: self._compute(block, index, part), missing)
-            else:
-                tensors = (self._compute(block, index, part) for part in missing)
-            self._computed.update(zip(missing, tensors, strict=True))
+            self._computed.update(zip(missing, self._contributions(block, index, missing), strict=True))
         own = {dtype: reduction.own for dtype, reduction in self._reductions.items()}
         there = self._overlap.there if self._overlap is not None else ()
         for i, part in enumerate(self._parts):
@@ -244,18 +247,23 @@ class ElasticLoop:
         own: Mapping[tf.DType, Sequence[np.ndarray]],
     ) -> None:
         """Has what this worker is about to contribute compared with what another one computes; see `run`."""
-        layout = self._layout
+        layout, meeting = self._layout, self._meeting
         assert layout is not None
 
         def compute(of_another: Block, place: int, part: int) -> list[np.ndarray]:
-            _, tensors = self._call(of_another, None, False, 0, part, place)
+            def again(part: int) -> list[tf.Tensor]:
+                return self._call(of_another, None, False, 0, part, place)[1]
+
+            tensors, handed = (again(part), []) if meeting is None else meeting.compute_again(again, part)
             vectors = {dtype: np.zeros(size, dtype.as_numpy_dtype) for dtype, size in layout.lengths.items()}
             layout.pack(tensors, (), vectors)
-            return layout.used(vectors)
+            return [*layout.used(vectors), *handed]
 
         contributions = {
             part: layout.used({dtype: arrays[i] for dtype, arrays in own.items()}) for i, part in enumerate(self._parts)
         }
+        if meeting is not None:
+            contributions = {part: [*arrays, *meeting.handed(part)] for part, arrays in contributions.items()}
         check.run(step, {name: value[index].numpy() for name, value in block.items()}, contributions, compute)
 
     def _take_step(
@@ -271,8 +279,8 @@ class ElasticLoop:
             empty_window: Whether the window is emptied before.
         """
         assert self._layout is not None
-        if len(self._parts) > 1:
-            following = None  # its parts are computed beside each other
+        if len(self._parts) > 1 or self._meeting is not None:
+            following = None  # parts are computed beside each other, and a group that breaks finds a step taken or not
         self._computed = {}
         with self._added_beside(step + 1) if following is not None else contextlib.nullcontext():
             finite, tensors = self._call(
@@ -288,6 +296,16 @@ class ElasticLoop:
                 self._computed = {self._parts.start: tensors}
         self._votes.last_counted = (sums[tf.float32][self._layout.extra] > 0).tolist()
         return finite
+
+    def _contributions(self, block: Block, index: int, parts: Sequence[int]) -> Iterable[list[tf.Tensor]]:
+        """Those of some of this worker's parts. Each part on a thread of its own: TensorFlow's kernels use no more
+        threads than with one part, because another number of them could change the bits."""
+        if self._meeting is not None:
+            return self._meeting.compute(lambda part: self._compute(block, index, part), parts)
+        if len(parts) < 2:
+            return (self._compute(block, index, part) for part in parts)
+        self._workers = self._workers or ThreadPoolExecutor(self._num_parts, "parts")
+        return self._workers.map(lambda part: self._compute(block, index, part), parts)
 
     def _compute(self, block: Block, index: int, part: int) -> list[tf.Tensor]:
         """The contribution of one of this worker's parts."""

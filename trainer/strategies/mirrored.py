@@ -53,6 +53,8 @@ class Mirrored:
     def train_loop(self, step: Step, state: TrainState) -> TrainLoop:
         """A loop that runs all replicas step by step; the state stays in the variables of each device."""
         gradients = step.gradients
+        if gradients.is_synchronized:
+            gradients.exchange = lambda sums, _: _sum_over_replicas(sums)
         if step.compiles_gradients:
             gradients = tf.function(gradients, jit_compile=True, autograph=step.converts)
 

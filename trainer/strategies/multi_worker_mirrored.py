@@ -92,6 +92,8 @@ class MultiWorkerMirrored:
         """A loop that runs the replicas of this worker step by step, in time with the other workers."""
         # Never one XLA program over both: the collectives between them have no XLA kernel on a CPU.
         gradients = step.gradients
+        if gradients.is_synchronized:
+            gradients.exchange = self._exchanged
         if step.compiles_gradients:
             gradients = tf.function(gradients, jit_compile=True, autograph=step.converts)
         local, votes = self._local_replicas, self._votes
@@ -100,9 +102,7 @@ class MultiWorkerMirrored:
             values = state.read(own_copy)
             contribution = gradients(values, own_slice(batch, local), first_position(batch, local))
             total, counted = self._sum_over_replicas(contribution, votes.own.read_value())
-            if global_replica() % local == 0:
-                self._arrivals.arrive(tf.nest.flatten(contribution))
-                self._arrivals.end(tf.nest.flatten(total))
+            self._count(contribution, total)
             # The total is that of all replicas of all workers, so that all of them decide alike. Outside of what is
             # compiled, as on one device: XLA then changes the variables in place.
             finite = step.apply.accepts(values.loss_scale, total)
@@ -153,6 +153,17 @@ class MultiWorkerMirrored:
             return EvaluationSums(tf.reduce_sum(sums, 0), in_order)
 
         return loop
+
+    def _exchanged(self, sums: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
+        """Statistics of a batch, of all replicas; counted as a contribution is, because the others wait for it."""
+        total = _all_reduced(sums)
+        self._count(sums, total)
+        return total
+
+    def _count(self, own: object, total: object) -> None:
+        if global_replica() % self._local_replicas == 0:
+            self._arrivals.arrive(tf.nest.flatten(own))
+            self._arrivals.end(tf.nest.flatten(total))
 
     def _sum_over_replicas(self, contribution: Contribution, votes: tf.Tensor) -> tuple[Contribution, tf.Tensor]:
         """The sums of all tensors over all replicas, the votes packed in with them."""

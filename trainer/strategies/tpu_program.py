@@ -35,10 +35,13 @@ def replica_program(
     Args:
         step: Both halves.
         state: Read at the beginning and written at the end; between them it is carried through the loop.
-        sum_over_replicas: Called once a step.
+        sum_over_replicas: Called once a step, and for each exchange of statistics within it.
         replica: Gives the number of the replica among all, an integer scalar. One program runs on all of them, so it is
             a tensor.
     """
+
+    if step.gradients.is_synchronized:
+        step.gradients.exchange = lambda sums, _: sum_over_replicas([sums])[0]
 
     def program(block: Block, first: tf.Tensor, num_steps: tf.Tensor, empty_window: tf.Tensor) -> LoopResult:
         size = next(iter(block.values())).shape[1]

@@ -36,6 +36,30 @@ def test_the_bases_are_possible(values):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        (
+            {"train": {"accumulate": 4, "synchronize_batch_norm": True}},
+            "train.synchronize_batch_norm=true does not go with train.accumulate=4, .* set train.accumulate=1, or .*$",
+        ),
+        (
+            {"train": {"synchronize_batch_norm": True}, "strategy": {"name": "parameter_server"}},
+            "train.synchronize_batch_norm=true does not go with strategy.name=parameter_server, .*=false$",
+        ),
+        (
+            {"train": {"synchronize_batch_norm": True, "xla": True, "xla_scope": "step"}},
+            "train.synchronize_batch_norm=true .* cannot compile with strategy.name=auto, .* set train.xla_scope=auto",
+        ),
+        (
+            {"train": {"synchronize_batch_norm": True}, "elastic": {"outer_every": 50}},
+            "train.synchronize_batch_norm=true does not go with elastic.outer_every=50, .*=false$",
+        ),
+        (
+            {
+                "train": {"synchronize_batch_norm": True},
+                "strategy": {"name": "mirrored", "devices": 2},
+                "freeze": [{"layers": ["x"], "until": "5st"}],
+            },
+            "freeze with until makes branches .* strategy.name=mirrored: set until to null, .*=false$",
+        ),
         ({"train": {"accumulate": 3}}, "train.accumulate=3 must divide data.batch_size=32: .* a multiple of 3$"),
         (
             {"train": {"accumulate": 3}, "strategy": {"name": "mirrored", "devices": 2}},

@@ -42,3 +42,9 @@ def test_a_named_scope_is_kept_and_without_xla_nothing_is_compiled(monkeypatch: 
     assert apart == Compilation("update"), "a program gives all gradients at its end"
     without = TrainConfig(steps=1, xla_scope="step")
     assert choose_compilation(without, convolutional(), True) == Compilation(None)
+
+
+def test_gradients_that_exchange_statistics_stay_outside_of_xla(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compilation, "_processor_flags", list)
+    train = TrainConfig(steps=1, xla=True)
+    assert choose_compilation(train, dense(), False, comes_apart=True) == Compilation("update")

@@ -122,3 +122,17 @@ def test_a_stop_at_one_worker_stops_all_at_one_step_whatever_their_clocks_say(tm
     assert [event["step"] for event in events if event["event"] == "stopped"] == [chief["step"]]
     checkpoint = CheckpointStore(tmp_path / "checkpoints").newest_verified()
     assert checkpoint is not None and checkpoint.step == chief["step"]
+
+
+def test_synchronized_statistics_are_those_of_the_whole_batch(tmp_path, long):
+    change = {
+        "model": {"name": "tests.trainer.strategies.normalised_model:normalised"},
+        "data": {"shape": [4, 4, 2], "num_classes": 3, "augment": []},
+        "train": {"synchronize_batch_norm": True, "xla": True},
+    }
+    with Workers(tmp_path / "two", merged(TOGETHER, change)) as workers:
+        workers.outcomes()
+    alone = small_config(**merged(merged(ALONE, change), {"train": {"xla": False}}))
+    run_training(alone, RunFolder(tmp_path), StopRequest())
+    expected, found = ([line["loss"] for line in curve(folder)] for folder in (tmp_path, tmp_path / "two"))
+    np.testing.assert_allclose(found, expected, rtol=TOLERANCE)

@@ -24,6 +24,10 @@ from trainer.strategies.tpu_preflight import (
 )
 
 AS_TPU = {"name": "tpu"}
+NORMALISED = {
+    "model": {"name": "tests.trainer.strategies.normalised_model:normalised"},
+    "data": {"shape": [4, 4, 2]},
+}
 
 
 def session_on(strategy, **change):
@@ -137,14 +141,20 @@ def test_a_named_tpu_is_found_with_all_its_hosts(hosts, tmp_path, monkeypatch):
     assert addresses == [f"10.0.0.{2 + host}:8470" for host in range(hosts)]
 
 
-def test_two_replicas_of_the_compiled_program_draw_the_curve_of_one_device(tmp_path):
+@pytest.mark.parametrize("synchronizes", [False, True], ids=["plain", "synchronized statistics"])
+def test_two_replicas_of_the_compiled_program_draw_the_curve_of_one_device(tmp_path, synchronizes, chaos_long):
     """The very module that the compiler of TPUs is given, on two CPUs: each computes half of the batch."""
     pytest.importorskip("jax", reason="the check for TPUs is an extra")
-    one = small_session(strategy={"name": "one_device"}, optimizer={"clip_norm": 0.5})
+    if synchronizes and not chaos_long:
+        pytest.skip("takes ten seconds: --chaos-long")
+    change = {"optimizer": {"clip_norm": 0.5}, **(NORMALISED if synchronizes else {})}
+    one = small_session(strategy={"name": "one_device"}, **change)
     loop = one.strategy.train_loop(one.step, one.state)
     taken = one.blocks(0, 6).take(6)
     expected = loop(taken.block, tf.constant(taken.first), tf.constant(taken.num_steps), tf.constant(True))
-    lowering = TpuLowering(small_config(optimizer={"clip_norm": 0.5}, train={"steps_per_loop": taken.num_steps}), 2)
+    lowering = TpuLowering(
+        small_config(**change, train={"steps_per_loop": taken.num_steps, "synchronize_batch_norm": synchronizes}), 2
+    )
     function, specs = lowering.function(16)
     variables = lowering.session.state.variables
     names = {id(variable.handle): name for name, variable in variables.items()}
