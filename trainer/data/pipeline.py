@@ -63,7 +63,7 @@ class BatchPipeline:
     def blocks(
         self, first_step: int, num_steps: int, block_steps: int, shard: Shard = WHOLE
     ) -> Iterable[dict[str, tf.Tensor]]:
-        """See `train_blocks`, for whoever wants no more than to go through them, with a thread that fetches them."""
+        """See `train_blocks`, for whoever opens them often and goes through them with a thread of its own."""
         reader, begin = self._reader(shard)
         if reader.reads_blocks and not reader.draws:
             # To make an iterator of tf.data takes as long as tracing, and there is nothing to be done in parallel.
