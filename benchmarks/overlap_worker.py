@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import struct
 import sys
 import time
 from collections.abc import Mapping
@@ -142,7 +143,8 @@ class Turns:
         """Linux keeps to it by itself, without a queueing discipline, also on loopback."""
         assert self._hosts is not None
         for link in self._hosts.collective._links._links.values():
-            link.connection.setsockopt(socket.SOL_SOCKET, _SO_MAX_PACING_RATE, rate or _NO_LIMIT)
+            told = struct.pack("=I", rate or _NO_LIMIT)
+            link.connection.setsockopt(socket.SOL_SOCKET, _SO_MAX_PACING_RATE, told)
 
 
 def main() -> None:

@@ -68,7 +68,9 @@ def test_hosts_and_deaths_change_no_bit_and_one_host_does_not_begin_early(plain,
     [("aa", {"check_every": "2st"}), ("ab", {"shard_optimizer": True}), ("ab", {"compression": "bfloat16"})],
     ids=["checked", "sharded", "rounded"],
 )
-def test_other_options_keep_their_bits(hosts, elastic, plain, early, tmp_path):
+def test_other_options_keep_their_bits(hosts, elastic, plain, early, tmp_path, chaos_long):
+    if not chaos_long and hosts == "ab":
+        pytest.skip("takes seconds: --chaos-long")
     if "compression" in elastic:
         plain = workers(tmp_path / "plain", "a", "never", **elastic).train()
         assert not early
@@ -79,7 +81,9 @@ def test_other_options_keep_their_bits(hosts, elastic, plain, early, tmp_path):
 
 
 @pytest.mark.parametrize(("victim", "bucket"), [("w1", 3), ("w0", 4)], ids=["first bucket", "second bucket"])
-def test_a_worker_that_dies_while_a_bucket_is_sent_costs_no_step(victim, bucket, plain, early, tmp_path):
+def test_a_worker_that_dies_while_a_bucket_is_sent_costs_no_step(victim, bucket, plain, early, tmp_path, chaos_long):
+    if not chaos_long and bucket == 3:
+        pytest.skip("takes seconds: --chaos-long")
     broken = workers(tmp_path, "ab", "always")
     endpoint = broken.workers[victim].endpoint
     join = endpoint.join
