@@ -329,6 +329,12 @@ def _overlap_problems(config: TrainingConfig) -> list[str]:
             "elastic.compression=top_k looks at all gradients of a part before any of them travels and does not go "
             "with elastic.overlap=always: set elastic.compression=bfloat16, or remove elastic.overlap"
         )
+    if train.synchronize_batch_norm:
+        problems.append(
+            "train.synchronize_batch_norm=true exchanges statistics while gradients are computed, in an order with "
+            "which that of sums beside them cannot be agreed upon, and does not go with elastic.overlap=always: remove "
+            "one of them"
+        )
     if elastic.outer_every is not None:
         problems.append(
             f"elastic.outer_every={elastic.outer_every} adds up replicas, and not gradients, and does not go with "

@@ -33,6 +33,7 @@ def can_overlap(options: ElasticConfig, step: Step, num_parts: int) -> bool:
         options.overlap != "never"
         and num_parts > 1
         and not step.compiles_gradients
+        and not step.gradients.is_synchronized  # the group is in use while gradients are computed
         and options.outer_every is None
         and options.compression != "top_k"
     )

@@ -122,6 +122,10 @@ def test_the_bases_are_possible(values):
             "elastic.compression=top_k looks at all gradients of a part .* or remove elastic.overlap$",
         ),
         (
+            {"elastic": {"overlap": "always"}, "train": {"synchronize_batch_norm": True}},
+            "train.synchronize_batch_norm=true exchanges statistics while gradients are computed, .* remove one of",
+        ),
+        (
             {"elastic": {"overlap": "always", "outer_every": 50}},
             "elastic.outer_every=50 adds up replicas, and not gradients, .* remove one of them$",
         ),

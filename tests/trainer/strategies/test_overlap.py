@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from tests.trainer.strategies.elastic_workers import Died, Workers, curve
 from trainer.config.elastic import ElasticConfig
 from trainer.non_finite import NonFiniteLoss
 from trainer.strategies.contribution_layout import ContributionLayout
-from trainer.strategies.overlap import Overlap
+from trainer.strategies.overlap import Overlap, can_overlap
 
 # Two tensors that fill a bucket each. Of two workers one has two parts, which are computed beside each other, and one
 # a single part, whose gradients are computed in the call that applies the sum before.
@@ -176,6 +177,23 @@ def test_the_sum_of_the_last_layer_begins_while_the_first_one_is_computed():
     assert len(again.begun) == 2
     assert again.own[0].tobytes() == reduction.own[0].tobytes()
     assert (again.own[1][30_016:] == 6).all() and (again.own[1][16:30_016] == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "num_parts", "compiled", "synchronized", "can"),
+    [
+        ({}, 2, False, False, True),
+        ({"overlap": "never"}, 2, False, False, False),
+        ({}, 1, False, False, False),
+        ({}, 2, True, False, False),
+        ({}, 2, False, True, False),  # the group is in use while gradients are computed
+        ({"compression": "top_k"}, 2, False, False, False),
+        ({"outer_every": 5}, 2, False, False, False),
+    ],
+)
+def test_auto_does_without_what_it_cannot_have(options, num_parts, compiled, synchronized, can):
+    step = SimpleNamespace(compiles_gradients=compiled, gradients=SimpleNamespace(is_synchronized=synchronized))
+    assert can_overlap(ElasticConfig(**options), step, num_parts) == can
 
 
 def test_an_error_of_the_backward_pass_ends_the_sum():
