@@ -12,10 +12,12 @@ class Graph:
 
 
 def test_what_was_set_aside_is_not_looked_through_and_yet_freed_when_a_version_goes():
+    threshold = gc.get_threshold()
     try:
         graph = Graph()
         found = weakref.ref(graph)
         set_aside()
+        assert gc.get_threshold()[0] > threshold[0]
         looked_at = len(gc.get_objects())
         assert gc.get_freeze_count() > looked_at
         del graph
@@ -25,3 +27,4 @@ def test_what_was_set_aside_is_not_looked_through_and_yet_freed_when_a_version_g
         assert found() is None and gc.get_freeze_count() > looked_at
     finally:
         gc.unfreeze()
+        gc.set_threshold(*threshold)
