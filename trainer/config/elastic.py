@@ -46,7 +46,7 @@ class ElasticConfig(Section):
     )
 
     overlap: Literal["auto", "always", "never"] = Field(
-        default="auto",
+        default="never",
         description="whether gradients of the last layers are added up while those of earlier ones are computed; auto: "
         "between hosts, where no XLA program computes them all; always: on one host too, and train.xla_scope=auto "
         "leaves gradients out of XLA",
