@@ -27,9 +27,10 @@ def outcome(layer: keras.layers.Layer, x: tf.Tensor, wanted: tf.Tensor, mask: tf
     with tf.GradientTape() as tape:
         tape.watch([x, *trainable])
         others = [v.value for v in layer.non_trainable_variables]
-        y, moving = layer.stateless_call(trainable, others, x, training=True, mask=mask)
+        y, moving, *_ = layer.stateless_call(trainable, others, x, training=True, mask=mask)
         loss = tf.reduce_sum(tf.square(y - wanted))
-    return [y, *tape.gradient(loss, [x, *trainable]), *moving]
+    gradients = [tf.convert_to_tensor(gradient) for gradient in tape.gradient(loss, [x, *trainable])]
+    return [y, *gradients, *moving]
 
 
 @pytest.mark.parametrize("axis", [-1, 1])
