@@ -3,8 +3,7 @@
 PYTHON ?= python3
 CONFIG ?= configs/mnist.yaml
 FUZZ_SECONDS ?= 600
-# More than there are cores: much of the suite waits for processes that start, end, or are found to be gone.
-TEST_PROCESSES ?= $(shell echo $$(( ($$(nproc) * 3 + 1) / 2 )))
+TEST_PROCESSES ?= 2
 BIN := .venv/bin
 INSTALLED := .venv/installed
 

@@ -18,7 +18,7 @@ from trainer.session import Session
 from trainer.skipped import SkippedWatch
 from trainer.step.window import mean_loss
 from trainer.stop_request import StopRequest
-from trainer.strategies.strategy import LoopResult, TrainLoop
+from trainer.strategies.strategy import Agreement, LoopResult, TrainLoop
 from trainer.window_clock import WindowClock
 
 
@@ -132,14 +132,22 @@ class Loop:
                     self._saver.hand_over(step)
                 self._saver.save(step, wait=True)
             if agreement is not None:
-                # Nobody leaves before the checkpoint is durable: an end beside it would look like a failure.
-                agreement.from_chief(step)
+                self._dismiss(agreement, step)
             if self._replication is not None:
                 self._replication.end()
         except self._broken:
             self._join_group(step)
             return False
         return True
+
+    def _dismiss(self, agreement: Agreement, step: int) -> None:
+        """Nobody leaves before the checkpoint is durable: an end beside it would look like a failure."""
+        try:
+            agreement.from_chief(step)
+        except tf.errors.UnavailableError:
+            # A peer that has heard it may end before what it sent is fetched. The chief, which has saved, is through.
+            if not self._decisions.is_chief:
+                raise
 
     def _regroup(self, step: int) -> int:
         """Goes on in another group, with the newest state that any of its members has; returns the steps done."""

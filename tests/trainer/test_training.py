@@ -1,8 +1,10 @@
 """Whole trainings in a run folder, in this process: what is recorded, stopped, resumed, rolled back."""
 
+import contextlib
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -14,6 +16,7 @@ from tests.trainer.strategies.test_non_finite_gradient import ROOTED
 from trainer.checkpoint.format import read_checkpoint
 from trainer.checkpoint.store import CheckpointStore
 from trainer.checkpoint.writer import CheckpointWriter
+from trainer.loop import Loop
 from trainer.non_finite import NonFiniteLoss
 from trainer.observe.journal import read_journal
 from trainer.observe.metrics_log import read_metrics
@@ -121,6 +124,17 @@ def test_calls_of_the_inner_loop_begin_at_the_same_steps_wherever_a_run_went_on_
     begins.clear()
     train_to(12)
     assert [step for step, phase in begins if phase in ("compile", "step")] == [3, 5, 10]
+
+
+@pytest.mark.parametrize("is_chief", [True, False])
+def test_only_a_chief_that_has_saved_does_not_miss_a_peer_that_has_left(is_chief):
+    class Left:
+        def from_chief(self, number: int) -> int:
+            raise tf.errors.UnavailableError(None, None, "Collective ops is aborted by: Socket closed")
+
+    loop = SimpleNamespace(_decisions=SimpleNamespace(is_chief=is_chief))
+    with contextlib.nullcontext() if is_chief else pytest.raises(tf.errors.UnavailableError):
+        Loop._dismiss(loop, Left(), 12)  # type: ignore[arg-type]
 
 
 def exploding(schema) -> keras.Model:

@@ -193,7 +193,7 @@ def test_the_sum_of_the_last_layer_begins_while_the_first_one_is_computed():
 )
 def test_auto_does_without_what_it_cannot_have(options, num_parts, compiled, synchronized, can):
     step = SimpleNamespace(compiles_gradients=compiled, gradients=SimpleNamespace(is_synchronized=synchronized))
-    assert can_overlap(ElasticConfig(**options), step, num_parts) == can
+    assert can_overlap(ElasticConfig(**{"overlap": "auto", **options}), step, num_parts) == can
 
 
 def test_an_error_of_the_backward_pass_ends_the_sum():
