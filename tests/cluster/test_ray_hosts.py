@@ -21,7 +21,7 @@ from cluster.runtime import Runtime
 from cluster.shared_folder import Probe
 from cluster.supervisor.commands import Command, Finish, Form
 from cluster.supervisor.events import Event, HostDraining, HostJoined, HostLost, Progressed, SnapshotTaken, WorkerExited
-from cluster.supervisor.settings import Patience, Settings, Sizes
+from cluster.supervisor.settings import HangLimits, Patience, Settings, Sizes
 from cluster.supervisor.supervisor import Supervisor
 from tests.cluster.agent_workers import read
 from tests.cluster.ray_nodes import CPUS_PER_NODE, RayNodes, ray_nodes
@@ -58,6 +58,8 @@ class Run:
             sizes=Sizes(min=workers, max=workers, gather_s=0.5),
             standbys=workers,
             patience=Patience(resources_s=resources_s, spare_s=1.0),
+            # Workers wait where the test has them wait, which on a loaded machine takes longer than a step may.
+            hangs=HangLimits(floor_s=PATIENCE_S),
         )
         self.hosts = RayHosts(
             RayConfig(address=nodes.address, cpus_per_worker=1.0),
