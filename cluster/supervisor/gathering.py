@@ -2,12 +2,10 @@
 
 from dataclasses import replace
 
-from cluster.assignment import Assignment, Member, SnapshotPlace
+from cluster.assignment import SnapshotPlace
 from cluster.supervisor import stopping
-from cluster.supervisor.commands import Form
 from cluster.supervisor.facts import Fact, MemberCompleted, StandbyReady, TimePassed, WorkersDied
 from cluster.supervisor.fleet import Worker
-from cluster.supervisor.generation_progress import GenerationProgress
 from cluster.supervisor.judgement import judge_idle, repeated_error, title_of
 from cluster.supervisor.placement import candidates, choose_members
 from cluster.supervisor.run import Run
@@ -119,17 +117,10 @@ def _form(run: Run, workers: list[Worker], survivors: list[Worker]) -> Running:
     for worker in fleet.acting.values():
         if worker.stays and worker not in survivors:
             _leave_out(run, worker)
-    run.generation += 1
-    restore = run.newest_snapshot()
-    fleet.act(workers, run.now)
+    restore, last_size = run.newest_snapshot(), len(run.progress.members)
+    members = run.form(workers, restore)
     for host in dict.fromkeys(worker.host for worker in workers):
         run.policies.hosts.start_worked(host)
-    last_size = len(run.progress.members)
-    run.progress = GenerationProgress(fleet.acting, run.now)
-    members = tuple(Member(worker.name, worker.host, rank, worker.address or "") for rank, worker in enumerate(workers))
-    run.outbox.extend(
-        Form(member.worker, Assignment(run.generation, member.rank, members, restore)) for member in members
-    )
     if restore is not None and not survivors:
         # Survivors hold a newer state, and say from where they go on.
         run.progress.start_step = restore.step

@@ -1,7 +1,9 @@
 """All that the supervisor knows of its run, and the commands that it is about to give."""
 
-from cluster.assignment import SnapshotPlace
-from cluster.supervisor.commands import Announce, Command, DumpStacks, Kill, ReleaseHost, StartWorker, Stop
+from collections.abc import Sequence
+
+from cluster.assignment import Assignment, Member, SnapshotPlace
+from cluster.supervisor.commands import Announce, Command, DumpStacks, Form, Kill, ReleaseHost, StartWorker, Stop
 from cluster.supervisor.facts import Death
 from cluster.supervisor.fleet import Fleet, Host, Worker
 from cluster.supervisor.generation_progress import GenerationProgress, StepIntervals
@@ -55,6 +57,22 @@ class Run:
     def dump_stacks(self) -> None:
         """Has all members write their stacks to their logs."""
         self.outbox.extend(DumpStacks(worker) for worker in self.fleet.acting)
+
+    def form(self, workers: Sequence[Worker], restore: SnapshotPlace | None) -> tuple[Member, ...]:
+        """Makes these the newest generation, by rank, and tells them.
+
+        Args:
+            workers: its members to be.
+            restore: what they go on from where none of them has a state.
+        """
+        self.generation += 1
+        self.fleet.act(list(workers), self.now)
+        self.progress = GenerationProgress(self.fleet.acting, self.now)
+        members = tuple(Member(one.name, one.host, rank, one.address or "") for rank, one in enumerate(workers))
+        self.outbox.extend(
+            Form(member.worker, Assignment(self.generation, member.rank, members, restore)) for member in members
+        )
+        return members
 
     def usable_hosts(self) -> list[Host]:
         """The hosts whose workers may become members, in the order of joining."""

@@ -6,11 +6,9 @@ lost with them.
 
 from dataclasses import replace
 
-from cluster.assignment import Assignment, Member
 from cluster.supervisor.accusing import convict
-from cluster.supervisor.commands import Finish, Form, Outcome
+from cluster.supervisor.commands import Finish, Outcome
 from cluster.supervisor.facts import Fact, MemberAccused, MemberCompleted, TimePassed, WorkersDied
-from cluster.supervisor.generation_progress import GenerationProgress
 from cluster.supervisor.run import Run
 from cluster.supervisor.states import Ended, Stopping
 
@@ -46,14 +44,7 @@ def save_with_the_rest(run: Run) -> bool:
     rest = [worker for worker in run.fleet.acting.values() if worker.doomed_at is None]
     if not run.settings.reform or not rest or len(rest) == len(run.progress.members):
         return False
-    run.generation += 1
-    run.fleet.act(rest, run.now)
-    run.progress = GenerationProgress(run.fleet.acting, run.now)
-    members = tuple(Member(worker.name, worker.host, rank, worker.address or "") for rank, worker in enumerate(rest))
-    run.outbox.extend(
-        Form(member.worker, Assignment(run.generation, member.rank, members, run.newest_snapshot()))
-        for member in members
-    )
+    run.form(rest, run.newest_snapshot())
     run.announce(f"the state is saved by the {len(rest)} that are left")
     return True
 
