@@ -166,12 +166,18 @@ def test_a_planned_hand_over_loses_nothing() -> None:
     assert "lost" not in found.seconds
 
 
-def test_survivors_that_go_on_need_no_end() -> None:
+def one_of_two_killed() -> Story:
+    """At 10 seconds; w1 survives, and w3 is ready."""
     story = Story(reform=True)
     story.begin()
     story.start("w3")
     story.ready(9.0, "w3")
     story.exit(10.0, "w2", signal=9)
+    return story
+
+
+def test_survivors_that_go_on_need_no_end() -> None:
+    story = one_of_two_killed()
     story.tick(10.1)
     story.form("w1", "w3")
     story.report(10.2, 80, "step")
@@ -183,11 +189,7 @@ def test_survivors_that_go_on_need_no_end() -> None:
 
 
 def test_a_survivor_that_is_ready_waits_for_who_joins_it() -> None:
-    story = Story(reform=True)
-    story.begin()
-    story.start("w3")
-    story.ready(9.0, "w3")
-    story.exit(10.0, "w2", signal=9)
+    story = one_of_two_killed()
     story.form("w1", "w3")
     story.tell(10.1, "w1", 80, "restore")
     story.tell(10.2, "w1", 80, "step")
