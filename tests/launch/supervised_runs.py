@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+import pytest
 
 from trainer.checkpoint.store import CheckpointStore
 from trainer.observe.json_lines import decode_line
@@ -79,10 +80,13 @@ def started(
 
 
 def wait_until(condition: Callable[[], object], process: subprocess.Popen) -> None:
+    """Waits for something of a run; if that ends before, or it never comes, the test fails with what the run said."""
     deadline = time.monotonic() + PATIENCE_S
     while not condition():
         assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline, "it never came"
+        if time.monotonic() > deadline:
+            process.kill()
+            pytest.fail(f"it never came; until then the run said:\n{process.communicate(timeout=60)[0]}")
         time.sleep(0.02)  # the processors are for those that are waited for
 
 

@@ -67,6 +67,8 @@ class EmulatedMachines:
         self._thread.join()
         for machine in list(self._machines):
             self._switch_off(machine)
+        for number in range(1, self.booted + 1):  # pytest shows it where a test has failed
+            print(f"machine {number}:\n{(self.folder(number) / 'startup.log').read_text(errors='replace')[-4000:]}")
 
     def _run(self) -> None:
         while not self._over.wait(_LOOK_S):

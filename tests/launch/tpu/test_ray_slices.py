@@ -13,7 +13,7 @@ import pytest
 from cluster.reserved_port import ReservedPort
 from launch.cli import run
 from launch.exit_code import ExitCode
-from tests.cluster.ray_nodes import ray_nodes
+from tests.cluster.ray_nodes import PATIENT, ray_nodes
 from tests.launch import counted_samples
 from tests.launch.supervised_runs import PATIENCE_S, curve, events, wait_for_checkpoint, wait_until, workers_of
 from tests.launch.tpu.quick_cloud import started
@@ -69,6 +69,7 @@ def test_a_run_takes_a_slice_whole_and_goes_on_when_a_lost_node_of_it_has_come_b
     with ray_nodes(0) as ray:
         machines.environment = {
             **HOST,
+            **PATIENT,
             "RAY_HEAD": ray.address,
             "PHALANX_PACKAGE": "",
             "RAY_OPTIONS": CHIPS,
