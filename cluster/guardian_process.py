@@ -41,6 +41,9 @@ def guard(descriptor: int) -> None:
         if os.fork():
             return
         os.setsid()
+        for folder, _ in folders:
+            with contextlib.suppress(OSError):
+                os.utime(folder)  # shows others, while nobody holds it, that it is not an old one
         until = time.monotonic() + stay_s
         while folders and (left_s := until - time.monotonic()) > 0:
             # Not held meanwhile: a successor that ends before this time is over is then the one that removes it.

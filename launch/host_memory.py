@@ -1,9 +1,12 @@
 """Where a run keeps snapshots: files in this machine's memory, which outlive the processes that write them."""
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Collection
 from pathlib import Path
 
@@ -13,6 +16,8 @@ from cluster.assignment import Assignment
 HOST = "PHALANX_HOST"
 
 _MEMORY = Path("/dev/shm")
+# A launcher that takes over comes long before that, and the guardian of an agent that goes touches the folder.
+_ABANDONED_S = 3600.0
 
 
 class HostMemory:
@@ -27,7 +32,8 @@ class HostMemory:
         place = _MEMORY if os.access(_MEMORY, os.W_OK) else Path(tempfile.gettempdir())
         # By path, so that two runs of one name do not meet, and by user, so that nobody else's folder is in the way.
         digest = hashlib.sha256(f"{run.resolve()}{host and chr(0)}{host}".encode()).hexdigest()[:16]
-        self.folder = place / f"phalanx-{os.getuid()}-{digest}"
+        self._names = f"phalanx-{os.getuid()}-"
+        self.folder = place / f"{self._names}{digest}"
 
     def snapshot(self, host: str) -> Path:
         """The snapshot of a host's workers: the state is the same in all of them."""
@@ -47,9 +53,13 @@ class HostMemory:
     def create(self, keep: Collection[str] = ()) -> None:
         """Makes the folder, for this user alone, and forgets what another launch has left in it.
 
+        What runs have left here that were killed together with their agents' guardians is removed as well, for it is
+        the machine's memory.
+
         Args:
             keep: the hosts whose snapshots stay.
         """
+        self._remove_abandoned()
         if not keep:
             self.clear()
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -64,6 +74,17 @@ class HostMemory:
     def clear(self) -> None:
         """Gives the memory back."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _remove_abandoned(self) -> None:
+        for folder in self.folder.parent.glob(f"{self._names}*"):
+            with contextlib.suppress(OSError):  # it is in use, or has been removed meanwhile
+                descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+                try:
+                    if time.time() - os.fstat(descriptor).st_mtime > _ABANDONED_S:
+                        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the guardians of agents share it
+                        shutil.rmtree(folder)
+                finally:
+                    os.close(descriptor)
 
 
 def takes_snapshots(assignment: Assignment) -> bool:
