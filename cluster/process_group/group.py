@@ -16,7 +16,7 @@ from cluster.process_group.memory import Memory
 from cluster.process_group.reduction import Reduction, Surroundings
 from cluster.process_group.transfer import Transfer
 
-_BLOB, _ARRAYS = 1, 2  # kinds of frames
+_BLOB = 1  # a kind of frames
 
 
 class ProcessGroup:
@@ -102,10 +102,9 @@ class ProcessGroup:
         Raises:
             ValueError: nobody sends, or an array is not contiguous.
         """
-        transfer = Transfer(self._hosts, senders, receivers, arrays)
-        transfer.check_writable(self.rank)
+        transfer = Transfer(self.members, self.rank, self._hosts, self._memory, senders, receivers, arrays)
         with self._operation() as links:
-            transfer.run(links, self.rank, _ARRAYS)
+            transfer.run(links)
 
     def reduction(
         self,

@@ -93,12 +93,16 @@ def _serve(
                 orders.send(("done", digest.hexdigest()))
             elif name == "gather":
                 orders.send(("done", group.all_gather(arguments)))
-            elif name == "transfer":
+            elif name in ("transfer", "dies while it sends"):
                 senders, receivers, shape = arguments
-                sends = group.rank in senders
-                arrays = [np.arange(np.prod(shape), dtype=np.float64).reshape(shape) * sends, np.full((), 7 * sends)]
+                if name == "dies while it sends":
+                    # It has filled all the slots that there are, and the other one may empty some of them.
+                    group._links.finish = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+                sends, sent_before = group.rank in senders, group.num_bytes_sent
+                arrays = [np.arange(np.prod(shape), dtype=np.float64).reshape(shape) * sends, np.full((), 7.0 * sends)]
                 group.transfer(senders, receivers, arrays)
-                orders.send(("done", [array.tobytes() for array in arrays]))
+                num_sent = group.num_bytes_sent - sent_before
+                orders.send(("done", [*(array.tobytes() for array in arrays), num_sent]))
         except (PeerFault, TimeoutError) as error:
             orders.send((type(error).__name__, str(error)))
         except GroupAborted as error:

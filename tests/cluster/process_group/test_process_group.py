@@ -151,12 +151,36 @@ def test_the_dead_are_replaced_in_the_same_processes(tmp_path):
             assert ask(group, "sum", dealing, 4, NEAR, 3) == [("done", expected(4, NEAR, 3))] * 2
 
 
-def test_state_goes_to_those_that_lack_it():
-    with processes("abc", None) as group:
+@pytest.mark.parametrize("shares_memory", [True, False])
+def test_state_goes_to_those_that_lack_it(shares_memory, tmp_path):
+    """To a member that two of its host have it for, to one that is alone on its host, and to two at a time."""
+    with processes("aaba", tmp_path if shares_memory else None) as group:
         join(group, 1)
-        answers = ask(group, "transfer", [0, 2], [1], (300, 1000))
-        assert answers[0] == answers[1] == answers[2]
-        assert np.frombuffer(answers[1][1][0]).max() == 300 * 1000 - 1
+        size = 3, 300, 1000  # float64: one sender fills more slots than there are
+        for senders, receivers in (([0, 3], [1]), ([0, 1, 3], [2]), ([3], [0, 1])):
+            answers = ask(group, "transfer", senders, receivers, size)
+            for rank in senders + receivers:
+                whole, scalar = (np.frombuffer(array) for array in answers[rank][1][:2])
+                assert np.array_equal(whole, np.arange(900_000)) and scalar == 7
+            sent = [answer[1][2] for answer in answers]
+            assert all(sent[rank] > 0 for rank in senders)
+            assert (sum(sent) < 100_000) == (shares_memory and receivers != [2]), "memory that is shared is not sent"
+
+
+def test_state_comes_from_another_when_its_sender_is_killed(tmp_path):
+    with processes("aa", tmp_path) as group:
+        join(group, 1)
+        receiver, sender = group
+        receiver.order("transfer", [1], [0], (300, 10_000))
+        sender.order("dies while it sends", [1], [0], (300, 10_000))
+        sender.process.join(20.0)
+        assert sender.process.exitcode == -signal.SIGKILL
+        group[1] = Process("w3", "a", tmp_path / "a")  # which removes the files of the dead one
+        receiver.abort(1)
+        assert receiver.answer()[0] == "aborted"
+        join(group, 2)
+        answers = ask(group, "transfer", [1], [0], (300, 10_000))
+        assert answers[0][1][:2] == answers[1][1][:2]
 
 
 def test_a_member_that_never_comes_is_named():
