@@ -10,7 +10,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,15 @@ _START_S = 120
 # Ray makes sockets up to about 60 characters below its folder, and the kernel takes 107 in all.
 _LONGEST_FOLDER = 40
 _OBJECT_STORE_BYTES = 200 << 20
+# The environment of a cluster that is started here.
+_OF_OUR_OWN = {
+    # Ray's mode for machines without clusters: everything listens on the loopback address alone.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Half a minute is what Ray gives its own processes to start: a loaded machine may take longer.
+    "RAY_gcs_server_port_wait_time_s": str(_START_S),
+    "RAY_raylet_start_wait_time_s": str(_START_S),
+}
 
 
 class RayClusterError(Exception):
@@ -62,21 +71,18 @@ class RayCluster:
         found = find_cluster(address)
         self.is_own = found is None
         self._folder: str | None = None
+        # What this sets is Ray's to see while the cluster is in use, not whatever this process starts afterwards.
+        self._environment = contextlib.ExitStack()
         # The import takes a second or two, and it reads the environment.
         if found is None:
-            # Ray's mode for machines without clusters: everything listens on the loopback address alone.
-            os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-            # Half a minute is what Ray gives its own processes to start: a loaded machine may take longer.
-            for wait in ("RAY_gcs_server_port_wait_time_s", "RAY_raylet_start_wait_time_s"):
-                os.environ.setdefault(wait, str(_START_S))
+            self._environment.enter_context(_defaults(_OF_OUR_OWN))
             # Of its own, so that no other process takes this cluster for one to join.
             self._folder = tempfile.mkdtemp(prefix="phalanx-ray-", dir=_short_folder())
         else:
             _check_answers(found)
         if found is None or _has_token():
             # Ray itself does so for the clusters that it starts, but not where it is given an address.
-            os.environ.setdefault("RAY_AUTH_MODE", "token")
+            self._environment.enter_context(_defaults({"RAY_AUTH_MODE": "token"}))
         import ray
 
         self._was_connected = ray.is_initialized()
@@ -107,7 +113,7 @@ class RayCluster:
         except Exception as error:
             with contextlib.suppress(Exception):
                 ray.shutdown()
-            self._remove_folder()
+            self._clean_up()
             where = "Ray cannot be started on this machine" if address is None else f"Ray at {address} refuses"
             reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
             raise RayClusterError(
@@ -145,11 +151,24 @@ class RayCluster:
         if not self._was_connected and ray.is_initialized():
             with _own_signal_handlers():
                 ray.shutdown()
-        self._remove_folder()
+        self._clean_up()
 
-    def _remove_folder(self) -> None:
+    def _clean_up(self) -> None:
+        self._environment.close()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _defaults(values: Mapping[str, str]) -> Iterator[None]:
+    """Sets the variables of the environment that nobody has set, for a while."""
+    missing = {name: value for name, value in values.items() if name not in os.environ}
+    os.environ.update(missing)
+    try:
+        yield
+    finally:
+        for name in missing:
+            os.environ.pop(name, None)
 
 
 def find_cluster(address: str | None) -> str | None:

@@ -126,6 +126,7 @@ def test_on_ray_a_killed_worker_is_replaced(tmp_path, raw, expected, monkeypatch
     request = make_request(raw, None, 3, target="late")
     prepared = prepare_data(request, tmp_path / "out", workers=2, on="ray", out=told)
     killer.join()
+    assert "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER" not in os.environ, "what this process starts next may join a cluster"
     assert prepared.deaths == 1 and "hold.csv (Ray says" in told.getvalue()
     assert shards_of(tmp_path / "out") == expected
 
