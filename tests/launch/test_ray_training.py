@@ -73,7 +73,8 @@ def test_a_worker_and_then_a_node_are_killed_and_the_curve_is_the_undisturbed_on
 def test_without_a_cluster_one_is_started_that_only_this_machine_reaches_and_nothing_outlives_the_launcher(tmp_path):
     config, folder = write_config(tmp_path), tmp_path / "group"
     arguments = [*ON_RAY, "train.steps=100000000", "cluster.standbys=0", "cluster.ray.cpus_per_worker=0.5"]
-    with started("train", config, *arguments, RAY_ADDRESS="local", TMPDIR=str(tmp_path)) as process:
+    environment = {"RAY_ADDRESS": "local", "TMPDIR": str(tmp_path), "RAY_gcs_rpc_server_reconnect_timeout_s": "5"}
+    with started("train", config, *arguments, **environment) as process:
         wait_until(lambda: last_step(folder) >= 20, process)
         launcher = psutil.Process(process.pid)
         workers, family = workers_of(folder), launcher.children(recursive=True)

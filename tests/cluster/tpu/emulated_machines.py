@@ -32,7 +32,7 @@ class EmulatedMachines:
 
     Attributes:
         booted: how many there were.
-        environment: more that they have.
+        environment: more that they have. $MACHINE in it is the number of the machine.
     """
 
     def __init__(self, cloud: EmulatedCloud, lock: threading.Lock, folder: Path) -> None:
@@ -90,7 +90,8 @@ class EmulatedMachines:
         (own / "curl").chmod(0o755)
         # Where a real host has a log of its own, which nobody may write here.
         (own / "startup.sh").write_text(node["metadata"]["startup-script"].replace("/var/log/", f"{own}/"))
-        environment = {**os.environ, **self.environment, "TPU_WORKER_ID": str(number)}
+        given = {name: value.replace("$MACHINE", str(self.booted)) for name, value in self.environment.items()}
+        environment = {**os.environ, **given, "TPU_WORKER_ID": str(number)}
         environment["PATH"] = f"{own}:{environment['PATH']}"
         for secret in ("GOOGLE_APPLICATION_CREDENTIALS", "TPU_API_DISCOVERY_URL"):
             environment.pop(secret, None)  # of the launcher's machine
