@@ -6,9 +6,10 @@ FUZZ_SECONDS ?= 600
 TEST_PROCESSES ?= 2
 BIN := .venv/bin
 INSTALLED := .venv/installed
+TFJS := core converter backend-wasm
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test docs lint format bench zoo chaos soak e2e horovod browser clean fuzz
+.PHONY: help install run test docs lint format bench zoo chaos soak e2e horovod browser tfjs clean fuzz
 
 help: ## List these commands
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -71,6 +72,10 @@ horovod: $(INSTALLED) ## Build Horovod for the installed TensorFlow (6 minutes; 
 browser: ## Install Chromium (Debian) and LiteRT.js for the page that runs a model in the browser
 	command -v chromium || apt-get install -y --no-install-recommends chromium
 	npm install --no-audit --no-fund --ignore-scripts --prefix $${HOME}/.cache/phalanx/litert-js @litertjs/core@2.5.3
+
+tfjs: $(INSTALLED) ## Install TF.js and the converter of its models, in a folder of their own
+	$(BIN)/python -m pip install --quiet --upgrade --no-deps --require-hashes --requirement tfjs.txt --target $${HOME}/.cache/phalanx/tfjs/converter
+	npm install --no-audit --no-fund --ignore-scripts --prefix $${HOME}/.cache/phalanx/tfjs $(TFJS:%=@tensorflow/tfjs-%@4.22.0)
 
 clean: ## Remove the environment and all caches, but no runs
 	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache

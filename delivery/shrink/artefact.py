@@ -5,15 +5,15 @@ Shape legend: N held-out samples.
 
 from __future__ import annotations
 
-import shutil
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from delivery.shrink.child import ChildFailed, run_child
+from delivery.shrink.child import ChildFailed
+from delivery.shrink.litert import LITERT
+from delivery.shrink.model_form import ModelForm, place, sizes_of
 from delivery.shrink.reference import Quality, Reference
 
 MOST_DIFFERENCE = {"float32": 1e-3, "float16": 1e-2, "dynamic": 0.2, "int8": 0.25, "int4": 0.6}
@@ -31,14 +31,14 @@ class Artefact:
         prune: Share of the hidden units that were taken out.
         ties: Name of what its weights were tied by; "": nothing.
         num_parameters: Of the model before quantisation.
-        size: Bytes of the file.
+        size: Bytes of the file, or of the files in its folder.
         compressed_size: Bytes after zlib.
         quality: On the held-out samples.
         share: Of the trained model's quality that it keeps.
         difference: From the answers of the model that was converted; see `MOST_DIFFERENCE`.
         latency_s: Median of one call with one sample, on one thread of this CPU.
         refused: Why it must not be used; None where every gate is passed.
-        path: Where its file lies; None where it was refused.
+        path: Where its file or folder lies; None where it was refused.
         outputs: Its answers to the held-out samples, [N, ...].
     """
 
@@ -99,6 +99,7 @@ def make_artefact(
     folder: Path,
     prune: float = 0.0,
     ties: str = "",
+    form: ModelForm = LITERT,
 ) -> Artefact:
     """Converts, runs and judges one model; only one that passes every gate comes to lie in `folder`.
 
@@ -111,6 +112,7 @@ def make_artefact(
         folder: Exists.
         prune: Share of the hidden units that the reference lacks.
         ties: Name of what its weights are tied by.
+        form: What it is converted to.
 
     Returns:
         The artefact, refused or not. A crash of the converter or of the model is a refusal.
@@ -119,23 +121,17 @@ def make_artefact(
     facts: dict[str, Any] = {
         "name": name, "quantize": quantize, "prune": prune, "ties": ties, "num_parameters": reference.num_parameters
     }  # fmt: skip
-    model = work / f"{quantize}.tflite"
+    model = work / f"{quantize}{form.suffix}"
     try:
-        _convert(work, quantize, model)
+        form.convert(work, quantize, model)
     except ChildFailed as failure:
         return Artefact(**facts, refused=f"it cannot be converted: {failure}")
-    content = model.read_bytes()
-    facts |= {"size": len(content), "compressed_size": len(zlib.compress(content, 9))}
-    answers = work / f"{quantize}.npz"
+    size, compressed_size = sizes_of(model)
+    facts |= {"size": size, "compressed_size": compressed_size}
     try:
-        run_child(
-            "delivery.shrink.runner",
-            {"model": str(model), "samples": str(work / "samples.npz"), "output": str(answers)},
-        )
+        outputs, seconds = form.answers(work, model)
     except ChildFailed as failure:
         return Artefact(**facts, refused=f"it cannot be run: {failure}")
-    with np.load(answers) as measured:
-        outputs, seconds = measured["outputs"], measured["seconds"]
     facts |= {
         "outputs": outputs,
         "latency_s": float(np.median(seconds)),
@@ -149,10 +145,8 @@ def make_artefact(
     if not share >= keep:
         refusal = f"{quality.name} {quality.value:.4g} keeps {share:.1%} of {original.value:.4g}, less than {keep:.1%}"
         return Artefact(**facts, refused=refusal)
-    path = folder / f"{name}.tflite"
-    unfinished = folder / f".{name}.new"
-    shutil.copyfile(model, unfinished)
-    unfinished.replace(path)
+    path = folder / f"{name}{form.suffix}"
+    place(model, path)
     return Artefact(**facts, path=path)
 
 
@@ -166,17 +160,6 @@ def difference_of(outputs: np.ndarray, expected: np.ndarray) -> float:
         return float("inf")
     error = float(np.sqrt(np.mean((outputs.astype(np.float64) - expected) ** 2)))
     return error / max(float(np.std(expected.astype(np.float64))), 1e-12)
-
-
-def _convert(work: Path, quantize: str, model: Path) -> None:
-    if quantize == "int4":
-        source = work / "float32.tflite"
-        if not source.exists():
-            _convert(work, "float32", source)
-        run_child("delivery.shrink.quantizer", {"source": str(source), "output": str(model)})
-    elif not model.exists():
-        request = {"folder": str(work), "quantize": quantize, "output": str(model)}
-        run_child("delivery.shrink.converter", request)
 
 
 def _parity_refusal(quantize: str, outputs: np.ndarray, expected: np.ndarray, difference: float) -> str | None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,19 @@ def run_child(module: str, request: dict[str, Any], timeout_s: float = TIMEOUT_S
     Raises:
         ChildFailed: It did not end well.
     """
+    run_command([sys.executable, "-m", module, json.dumps(request)], timeout_s)
+
+
+def run_command(command: Sequence[str], timeout_s: float = TIMEOUT_S) -> None:
+    """Runs a command to its end; the last line that it writes to its standard error says why it failed.
+
+    Raises:
+        ChildFailed: It did not end well.
+    """
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
     # The child finds this package where this process found it, wherever the command was typed.
     root = str(Path(__file__).parents[2])
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH")]))
-    command = [sys.executable, "-m", module, json.dumps(request)]
     try:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout_s, check=False)
     except subprocess.TimeoutExpired:

@@ -101,8 +101,9 @@ def request_of(
     keep: float,
     cluster: int | None = None,
     sparse: str | None = None,
+    offered: Sequence[str] = QUANTIZATIONS,
 ) -> Request:
-    """The request that options mean; a search without --quantize tries everything.
+    """The request that options mean; a search without --quantize tries everything that is offered.
 
     Raises:
         ValueError: One sentence for the user.
@@ -121,7 +122,13 @@ def request_of(
             size = parse_byte_size(budget)
         except ValueError as error:
             raise ValueError(f"--budget: {error}") from None
-    kinds = tuple(dict.fromkeys(quantize)) or (CONVERTED[:1] if budget is None else QUANTIZATIONS)
+    kinds = tuple(dict.fromkeys(quantize)) or (CONVERTED[:1] if budget is None else tuple(offered))
+    for kind in kinds:
+        if kind in QUANTIZATIONS and kind not in offered:
+            raise ValueError(
+                f"--quantize {kind} is not for --runtime tfjs, which keeps only weights in fewer bits: choose one of "
+                f"{', '.join(offered)}, or leave --runtime out"
+            )
     kept = None
     if sparse is not None:
         if (found := re.fullmatch(r"([0-9]{1,3}):([0-9]{1,3})", sparse)) is None:

@@ -1,4 +1,4 @@
-"""From a run to its shrunken models: `phalanx export RUN --to litert`."""
+"""From a run to its shrunken models: `phalanx export RUN --to litert|web`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from typing import Generic
 
 from delivery.shrink.artefact import Artefact, make_artefact
 from delivery.shrink.fine_tuning import Config, Train, fine_tune, fine_tune_tied
+from delivery.shrink.litert import LITERT
+from delivery.shrink.model_form import ModelForm, place, remove
 from delivery.shrink.plot import plot_of
 from delivery.shrink.pruning import Pruned, check_prunable, prune
 from delivery.shrink.reference import Reference
@@ -22,8 +24,7 @@ from delivery.shrink.tying import tie
 from trainer.atomic_file import write_whole
 from trainer.run_folder import RunFolder
 
-FOLDER = "litert"
-CHOSEN = "model.tflite"
+CHOSEN = "model"
 
 
 class ShrinkFailed(Exception):
@@ -35,7 +36,7 @@ class Shrunk:
     """What was made.
 
     Attributes:
-        folder: `export/litert` of the run.
+        folder: `export/litert` of the run, or that of another form.
         artefacts: Refused ones included.
         chosen: The smallest that fits, where one was searched for; else None.
         table: For the terminal.
@@ -57,8 +58,9 @@ def shrink_run(
     say: Callable[[str], None],
     command: Sequence[str] = (),
     check: Callable[[Reference], object] = lambda reference: None,
+    form: ModelForm = LITERT,
 ) -> Shrunk:
-    """Makes, measures and judges shrunken models of a run, and writes them to `export/litert`.
+    """Makes, measures and judges shrunken models of a run, and writes them to `export/litert`, or where the form says.
 
     Args:
         config: Of the run.
@@ -68,6 +70,7 @@ def shrink_run(
         say: Takes lines of progress.
         command: That was typed.
         check: Raises where the trained model is not what the caller needs, before anything is made of it.
+        form: What the models are converted to.
 
     Raises:
         ShrinkFailed: Nothing passed its gates, or nothing that fits was found.
@@ -79,7 +82,7 @@ def shrink_run(
     if request.prune is not None or request.budget is not None:
         check_prunable(config.model)
     with tempfile.TemporaryDirectory(prefix="phalanx-shrink-") as work:
-        shrinking = _Shrinking(config, folder, request, train, say, Path(work))
+        shrinking = _Shrinking(config, folder, request, train, say, Path(work), form)
         check(shrinking.reference)
         artefacts = shrinking.searched() if request.budget else shrinking.made(request.prune or 0.0)
     original = shrinking.reference.quality
@@ -94,8 +97,7 @@ def shrink_run(
     table = table_of(artefacts, original, chosen)
     if chosen is not None:
         assert chosen.path is not None
-        shutil.copyfile(chosen.path, target / f".{CHOSEN}.new")
-        (target / f".{CHOSEN}.new").replace(target / CHOSEN)
+        place(chosen.path, target / f"{CHOSEN}{form.suffix}")
     if request.budget and chosen is None:
         say(table)
         raise ShrinkFailed("no model fits: raise --budget, lower --keep, or fine-tune longer with --fine-tune")
@@ -116,15 +118,16 @@ class _Shrinking(Generic[Config]):
         train: Train,
         say: Callable[[str], None],
         work: Path,
+        form: ModelForm,
     ) -> None:
-        self._config, self._folder, self._request = config, folder, request
+        self._config, self._folder, self._request, self._form = config, folder, request, form
         self._train, self._say, self._work = train, say, work
         self.reference = Reference(config, folder)
-        self.target = folder.exports / FOLDER
+        self.target = folder.exports / form.name
         self.target.mkdir(parents=True, exist_ok=True)
         # The results file describes what lies beside it: nothing of an earlier shrinking stays.
-        for stale in self.target.glob("*.tflite"):
-            stale.unlink()
+        for stale in self.target.glob(f"*{form.suffix}"):
+            remove(stale)
 
     def made(self, rate: float) -> list[Artefact]:
         """All asked-for quantisations at one pruning rate; in a search without ties too."""
@@ -145,8 +148,9 @@ class _Shrinking(Generic[Config]):
                 compressed = bool(self._request.ties)
                 if not fits(reference.num_parameters, quantize, self._request.budget, ties, compressed):
                     continue
+                original, keep = self.reference.quality, self._request.keep
                 artefact = make_artefact(
-                    reference, work, quantize, self.reference.quality, self._request.keep, self.target, rate, ties.name
+                    reference, work, quantize, original, keep, self.target, rate, ties.name, self._form
                 )
                 self._say(f"{artefact.name}: {artefact.refused or 'passed'}")
                 artefacts.append(artefact)

@@ -5,7 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
+
+from delivery.shrink.litert import LITERT, LiteRt
+from delivery.web.page_runtime import PageRuntime
 
 VERSION = "2.5.3"
 PACKAGE = "@litertjs/core"
@@ -44,12 +49,33 @@ def find_litert_js(given: str | None = None) -> Path:
     return modules
 
 
-def copy_litert_js(modules: Path, target: Path) -> None:
-    """Copies what the page loads: two modules and the WebAssembly of two kinds of processor."""
-    target.mkdir(parents=True)
-    shutil.copyfile(modules / PACKAGE / "dist" / "index.js", target / "core.js")
-    shutil.copyfile(modules / UTILITIES / "dist" / "index.js", target / "wasm-utils.js")
-    (target / "wasm").mkdir()
-    for name in _RUNTIMES:
-        for suffix in (".js", ".wasm"):
-            shutil.copyfile(modules / PACKAGE / "wasm" / f"{name}{suffix}", target / "wasm" / f"{name}{suffix}")
+@dataclass(frozen=True)
+class LiteRtJs(PageRuntime):
+    """The runtime as the page takes it.
+
+    Attributes:
+        modules: From `find_litert_js`.
+    """
+
+    modules: Path
+    name = "LiteRT.js"
+    module = "litert.js"
+    model = "model.tflite"
+    file = "model.tflite"
+    imports: ClassVar = {UTILITIES: "./runtime/wasm-utils.js"}
+
+    @property
+    def form(self) -> LiteRt:
+        """The file that was gated, as it is."""
+        return LITERT
+
+    def copy(self, folder: Path) -> None:
+        """Copies what the page loads: two modules and the WebAssembly of two kinds of processor."""
+        shutil.copyfile(self.modules / PACKAGE / "dist" / "index.js", folder / "core.js")
+        shutil.copyfile(self.modules / UTILITIES / "dist" / "index.js", folder / "wasm-utils.js")
+        (folder / "wasm").mkdir()
+        for name in _RUNTIMES:
+            for suffix in (".js", ".wasm"):
+                shutil.copyfile(
+                    self.modules / PACKAGE / "wasm" / f"{name}{suffix}", folder / "wasm" / f"{name}{suffix}"
+                )

@@ -6,19 +6,22 @@ Shape legend: N samples, H height, W width.
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from string import Template
 
 import numpy as np
 
 from delivery.shrink.artefact import Artefact
+from delivery.shrink.model_form import place
 from delivery.shrink.reference import Reference
 from delivery.shrink.search import best_of
 from delivery.shrink.shrink import Shrunk
 from delivery.web.drawing import figure_extent
-from delivery.web.litert_js import copy_litert_js
+from delivery.web.page_runtime import PageRuntime
 from trainer.run_folder import RunFolder
 from trainer.tasks.classification import Classification
 
@@ -38,7 +41,7 @@ class ShownModel:
     Attributes:
         run: Name of the run.
         step: Steps that it was trained.
-        artefact: The LiteRT model; passed its gates.
+        artefact: In the form that the page's runtime takes; passed its gates.
         answers: Of that model to the first `NUM_SAMPLES` held-out samples, in Python, [N, classes].
     """
 
@@ -69,13 +72,13 @@ def check_page(reference: Reference) -> tuple[str, tuple[int, ...]]:
     return name, shape
 
 
-def export_page(reference: Reference, shown: ShownModel, modules: Path, folder: Path) -> Path:
+def export_page(reference: Reference, shown: ShownModel, runtime: PageRuntime, folder: Path) -> Path:
     """Writes `folder`: whole, or not at all; what was there before is replaced.
 
     Args:
         reference: The model that the artefact was made from.
         shown: The artefact and its answers.
-        modules: From `find_litert_js`.
+        runtime: Of the artefact's form.
         folder: `export/web` of the run.
 
     Returns:
@@ -90,12 +93,15 @@ def export_page(reference: Reference, shown: ShownModel, modules: Path, folder: 
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
         unfinished.mkdir(parents=True)
-        for file in ("index.html", "page.css", "page.js"):
+        for file in ("page.css", "page.js"):
             shutil.copyfile(_PAGE / file, unfinished / file)
+        (unfinished / "index.html").write_text(_html(runtime.imports), encoding="utf-8")
         assert shown.artefact.path is not None, "only artefacts that passed come here"
-        shutil.copyfile(shown.artefact.path, unfinished / "model.tflite")
-        copy_litert_js(modules, unfinished / "litert")
-        model = _model_facts(reference, shown, name, shape)
+        place(shown.artefact.path, unfinished / runtime.model)
+        shutil.copyfile(_PAGE / runtime.module, unfinished / "runtime.js")
+        (unfinished / "runtime").mkdir()
+        runtime.copy(unfinished / "runtime")
+        model = _model_facts(reference, shown, name, shape) | {"runtime": runtime.name, "model": runtime.file}
         (unfinished / "model.json").write_text(json.dumps(model), encoding="utf-8")
         samples = _sample_facts(reference, shown, name)
         (unfinished / "samples.json").write_text(json.dumps(samples), encoding="utf-8")
@@ -106,7 +112,7 @@ def export_page(reference: Reference, shown: ShownModel, modules: Path, folder: 
     return folder
 
 
-def export_smallest(shrunk: Shrunk, run: RunFolder, modules: Path) -> Path:
+def export_smallest(shrunk: Shrunk, run: RunFolder, runtime: PageRuntime) -> Path:
     """Writes the page of the smallest model that a shrinking accepted, to `export/web` of the run.
 
     Raises:
@@ -116,7 +122,16 @@ def export_smallest(shrunk: Shrunk, run: RunFolder, modules: Path) -> Path:
     assert artefact is not None and artefact.outputs is not None, "a shrinking that accepts nothing raises"
     reference = shrunk.reference
     shown = ShownModel(run.path.resolve().name, reference.step, artefact, artefact.outputs[:NUM_SAMPLES])
-    return export_page(reference, shown, modules, run.exports / FOLDER)
+    return export_page(reference, shown, runtime, run.exports / FOLDER)
+
+
+def _html(imports: dict[str, str]) -> str:
+    """The page, whose policy lets no script run but its own files and the import map."""
+    text = json.dumps({"imports": imports})
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    script = f'<script type="importmap">{text}</script>' if imports else ""
+    template = Template((_PAGE / "index.html").read_text(encoding="utf-8"))
+    return template.substitute(import_map=script, import_map_hash=f" 'sha256-{digest}'" if imports else "")
 
 
 def _model_facts(reference: Reference, shown: ShownModel, name: str, shape: tuple[int, ...]) -> dict[str, object]:

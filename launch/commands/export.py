@@ -27,7 +27,9 @@ def export(
     fine_tune: Annotated[float, LITERT_OPTIONS["fine_tune"]] = 10.0,
     budget: Annotated[str | None, LITERT_OPTIONS["budget"]] = None,
     keep: Annotated[float, LITERT_OPTIONS["keep"]] = 0.95,
+    runtime: Annotated[str | None, LITERT_OPTIONS["runtime"]] = None,
     litert_js: Annotated[str | None, LITERT_OPTIONS["litert_js"]] = None,
+    tf_js: Annotated[str | None, LITERT_OPTIONS["tf_js"]] = None,
 ) -> None:
     """Write a run's model as a package: SavedModel, warm-up, model card, training sample, manifest; or small models."""
     if to != "saved_model" and (checkpoint != "last" or ema is not None or version != 1 or name or key):
@@ -36,7 +38,8 @@ def export(
         raise RequestError(
             f"--checkpoint, --ema, --version, --name and --key are for --to saved_model, not {to}: leave them out"
         )
-    if export_to(to, run, quantize or [], prune, fine_tune, budget, keep, litert_js, cluster, sparse):
+    quantizations = quantize or []
+    if export_to(to, run, quantizations, prune, fine_tune, budget, keep, litert_js, cluster, sparse, runtime, tf_js):
         return
     import sys
 

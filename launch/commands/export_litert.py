@@ -1,15 +1,21 @@
 """`phalanx export RUN --to litert|web`: shrunken models of a run, and a page that runs one in a browser."""
 
+from __future__ import annotations
+
 import subprocess
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from launch.exit_code import ExitCode, RequestError
 from launch.run_config import RunConfig
 
+if TYPE_CHECKING:
+    from delivery.web.page_runtime import PageRuntime
+
 TARGETS = ("saved_model", "litert", "web")
+RUNTIMES = ("litert", "tfjs")
 LITERT_OPTIONS: dict[str, Any] = {
     "quantize": typer.Option(
         "--quantize", help="float32, float16, dynamic, int8 or int4; may be given several times. [litert, web]"
@@ -20,7 +26,9 @@ LITERT_OPTIONS: dict[str, Any] = {
     "fine_tune": typer.Option("--fine-tune", help="Epochs of training after each change. [litert, web]"),
     "budget": typer.Option("--budget", help="Look for the smallest model of at most so many bytes, as in 2MB."),
     "keep": typer.Option("--keep", help="Share of the accuracy that a model must keep. [litert, web]"),
+    "runtime": typer.Option("--runtime", help="What runs the model in the page: litert (the default) or tfjs. [web]"),
     "litert_js": typer.Option("--litert-js", help="Folder of the npm package @litertjs/core. [web]"),
+    "tf_js": typer.Option("--tf-js", help="Folder that make tfjs made. [web]"),
 }
 
 
@@ -39,6 +47,8 @@ def export_to(
     litert_js: str | None,
     cluster: int | None = None,
     sparse: str | None = None,
+    runtime: str | None = None,
+    tf_js: str | None = None,
 ) -> bool:
     """Carries an export out that is not of a SavedModel.
 
@@ -46,7 +56,7 @@ def export_to(
         Whether it was one.
 
     Raises:
-        RequestError: there is no such target.
+        RequestError: there is no such target, or it does not go with the other options.
     """
     if to not in TARGETS:
         raise RequestError(f"--to {to} must be one of {', '.join(TARGETS)}: choose one of them")
@@ -56,20 +66,21 @@ def export_to(
             "--cluster": cluster,
             "--sparse": sparse,
             "--budget": budget,
+            "--runtime": runtime,
             "--litert-js": litert_js,
+            "--tf-js": tf_js,
         }
         if quantize or any(value is not None for value in given.values()):
             raise RequestError(f"--quantize, {', '.join(given)} are for --to litert or web: add it")
         return False
+    page_runtime = _page_runtime(to, runtime, litert_js, tf_js)
+    from delivery.shrink.litert import LITERT
     from delivery.shrink.request import request_of
 
-    request = request_of(quantize, prune, fine_tune, budget, keep, cluster, sparse)
-    _check_installed()
-    modules = None
-    if to == "web":
-        from delivery.web.litert_js import find_litert_js
-
-        modules = find_litert_js(litert_js)
+    form = LITERT if page_runtime is None else page_runtime.form
+    request = request_of(quantize, prune, fine_tune, budget, keep, cluster, sparse, form.quantizations)
+    if form is LITERT:
+        _check_installed()
     from cluster.run_lock import RunLock
     from launch.config import load_config
     from launch.quiet_start import import_tensorflow
@@ -82,19 +93,45 @@ def export_to(
         from delivery.shrink.shrink import shrink_run
 
         command = ["phalanx", *sys.argv[1:]]
-        if modules is None:
+        if page_runtime is None:
             shrunk = shrink_run(config, folder, request, train_pruned, typer.echo, command)
             page = None
         else:
             from delivery.web.web_export import check_page, export_smallest
 
-            shrunk = shrink_run(config, folder, request, train_pruned, typer.echo, command, check_page)
-            page = export_smallest(shrunk, folder, modules)
+            shrunk = shrink_run(config, folder, request, train_pruned, typer.echo, command, check_page, form)
+            page = export_smallest(shrunk, folder, page_runtime)
     typer.echo(shrunk.table)
     typer.echo(f"written to {shrunk.folder}")
     if page is not None:
         typer.echo(f"page in {page}; see it with: python -m http.server --bind 127.0.0.1 --directory {page}")
     return True
+
+
+def _page_runtime(to: str, runtime: str | None, litert_js: str | None, tf_js: str | None) -> PageRuntime | None:
+    """What runs the model in the page; None: no page is asked for.
+
+    Raises:
+        RequestError: The options contradict each other.
+        LiteRtJsMissing, TfJsMissing: The runtime is not installed.
+    """
+    if to != "web":
+        if runtime is not None or tf_js is not None:
+            raise RequestError(f"--runtime and --tf-js are for --to web, not {to}: leave them out")
+        return None
+    if runtime not in (None, *RUNTIMES):
+        raise RequestError(f"--runtime {runtime} must be one of {', '.join(RUNTIMES)}: choose one of them")
+    if runtime == "tfjs":
+        if litert_js is not None:
+            raise RequestError("--litert-js is for --runtime litert, not tfjs: say with --tf-js where TF.js is")
+        from delivery.web.tf_js import find_tf_js
+
+        return find_tf_js(tf_js)
+    if tf_js is not None:
+        raise RequestError("--tf-js is for --runtime tfjs: add it, or leave --tf-js out")
+    from delivery.web.litert_js import LiteRtJs, find_litert_js
+
+    return LiteRtJs(find_litert_js(litert_js))
 
 
 def train_pruned(config: RunConfig) -> None:

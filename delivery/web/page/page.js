@@ -1,5 +1,5 @@
 // Draws, places the drawing as the training images are placed, runs the model, shows the classes.
-import { loadAndCompile, loadLiteRt, Tensor } from "./litert/core.js";
+import { load } from "./runtime.js";
 
 const at = (id) => document.getElementById(id);
 const pad = at("pad"), pen = pad.getContext("2d", { willReadFrequently: true });
@@ -9,12 +9,11 @@ let facts, model, running = Promise.resolve();
 async function start() {
   const [description, samples] = await Promise.all(["model.json", "samples.json"].map(async (file) => (await fetch(file)).json()));
   facts = description;
-  at("facts").textContent = `${facts.run}, ${facts.artefact}, ${sizeText(facts.bytes)}` +
+  at("facts").textContent = `${facts.run}, ${facts.artefact}, ${facts.runtime}, ${sizeText(facts.bytes)}` +
     (facts.value === null ? "" : `, ${facts.metric} ${facts.value.toFixed(3)}`);
   clear();
   showBars(null);
-  await loadLiteRt("./litert/wasm/");
-  model = await loadAndCompile("model.tflite", { accelerator: "wasm" });
+  model = await load(facts.model, facts.input.shape);
   await compare(samples);
   showSamples(samples);
   at("status").textContent = "Ready";
@@ -23,14 +22,7 @@ async function start() {
 
 // Float32Array [H * W * channels] to the model's outputs, one run at a time.
 function infer(image) {
-  running = running.then(async () => {
-    const input = Tensor.fromTypedArray(image, facts.input.shape);
-    const outputs = await model.run([input]);
-    const values = Float32Array.from(outputs[0].toTypedArray());
-    input.delete();
-    outputs.forEach((tensor) => tensor.delete());
-    return values;
-  });
+  running = running.then(() => model(image));
   return running;
 }
 
@@ -48,6 +40,7 @@ async function compare(samples) {
   document.body.dataset.equal = equal;
   document.body.dataset.compared = samples.count;
   document.body.dataset.difference = largest;
+  document.body.dataset.milliseconds = milliseconds;
   at("agreement").textContent = `${equal} of ${samples.count} held-out samples get the class that Python gives`;
   at("speed").textContent = `${milliseconds.toFixed(2)} ms a sample`;
 }
