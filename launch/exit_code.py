@@ -21,6 +21,7 @@ class RequestError(ValueError):
 _NO_RESOURCES = (
     "ResourceExhaustedError",
     "NotEnoughDevices",
+    "NcclNotUsable",
     "NoResources",
     "NoCapacity",
     "NoQuota",

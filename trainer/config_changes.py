@@ -89,6 +89,7 @@ _ASKED: list[tuple[str, str]] = [
     ("warm_start*", "it is read only before the first step, so it has no effect any more"),
     ("cluster.*", "sums are added in another order: equal within float tolerance, not to the bit"),
     ("strategy.*", "sums are added in another order: equal within float tolerance, not to the bit"),
+    ("elastic.nccl", "sums may be added in another order: equal within float tolerance, not to the bit"),
     ("model.*", "the stored weights may not fit"),
     ("data.*", "the samples or their order change, and the position in them is kept"),
 ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple, NoReturn, Protocol
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -31,6 +31,39 @@ class Reduction(Protocol):
 
     def run(self) -> np.ndarray:
         """The sum over all parts of all members, [N]; stays as it is until the call after the next one."""
+        ...
+
+
+class DeviceSlice(Protocol):
+    """Some elements of a flat array on a device."""
+
+    @property
+    def array(self) -> Any: ...  # noqa: D102
+
+    @property
+    def begin(self) -> int: ...  # noqa: D102
+
+    @property
+    def end(self) -> int: ...  # noqa: D102
+
+
+class DeviceArithmetic(Protocol):
+    """Memory of one device, and addition on it."""
+
+    def empty(self, num_elements: int) -> Any:
+        """A flat array with memory of its own, which others may write to."""
+        ...
+
+    def add(self, left: DeviceSlice, right: DeviceSlice) -> Any:
+        """The sum of two slices of one length."""
+        ...
+
+
+class DeviceSum(Protocol):
+    """Adds up arrays over all parts of a batch, on the devices where they are."""
+
+    def run(self, parts: Sequence[Any]) -> Any:
+        """The sum over all parts of all members, valid until the next call; `parts` are this member's."""
         ...
 
 
@@ -67,6 +100,25 @@ class Collective(Protocol):
         With an encoding ("bfloat16", "float16", "sparse"), parts and sum are rounded, but for the first `num_exact`
         elements, so that fewer bytes travel.
         """
+        ...
+
+    def device_offer(self, ordinal: int, library: Any = None) -> dict[str, Any]:
+        """What this member says of its GPU, the one with this number, for JSON."""
+        ...
+
+    def connect_devices(self, offers: Sequence[dict[str, Any] | None], ordinal: int, library: Any = None) -> str | None:
+        """Connects the GPUs of all members, whose offers are given by rank; or why they are not connected."""
+        ...
+
+    def device_sum(
+        self,
+        arithmetic: DeviceArithmetic,
+        parts: Sequence[range],
+        num_parts: int,
+        num_elements: int,
+        is_exact: bool,
+    ) -> DeviceSum:
+        """A sum over parts, of which rank r computes `parts[r]`, between GPUs that are connected."""
         ...
 
 

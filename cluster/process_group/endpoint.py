@@ -105,13 +105,15 @@ class Endpoint:
         with self._in_use:
             if self._listener.fileno() < 0:
                 return
-            self._end_group()
-            self._listener.close()
-            for arrival in self._arrivals:
-                arrival.connection.close()
-            self._arrivals.clear()
-            self._memory.close()
-            self._interruption.close()
+            try:
+                self._end_group()
+            finally:
+                self._listener.close()
+                for arrival in self._arrivals:
+                    arrival.connection.close()
+                self._arrivals.clear()
+                self._memory.close()
+                self._interruption.close()
 
     def __enter__(self) -> "Endpoint":
         return self
@@ -126,9 +128,9 @@ class Endpoint:
         return addresses.count(addresses[rank])
 
     def _end_group(self) -> None:
-        if self._group:
-            self._group.leave()
-            self._group = None
+        group, self._group = self._group, None
+        if group:
+            group.leave()
 
     def _begin_generation(self, members: Sequence[Member], rank: int) -> None:
         """Makes sure that nobody outside the new group can still write to memory that the group will use.

@@ -10,9 +10,12 @@ from typing import Any, NoReturn
 import numpy as np
 
 from cluster.assignment import Member
+from cluster.process_group import nccl
+from cluster.process_group.device_sum import Arithmetic, DeviceSum, FastDeviceSum
 from cluster.process_group.errors import PeerFault
 from cluster.process_group.links import Links, checksum_of
 from cluster.process_group.memory import Memory
+from cluster.process_group.nccl import Communicator, Library
 from cluster.process_group.reduction import Reduction, Surroundings
 from cluster.process_group.transfer import Transfer
 
@@ -53,6 +56,7 @@ class ProcessGroup:
         self._peers = [other for other in range(self.size) if other != rank]
         self._hosts: list[list[int]] = []
         self._reductions: list[Reduction] = []
+        self._communicator: Communicator | None = None
 
     def agree(self, deadline: float) -> None:
         """Makes sure that all members were told the same, and finds out who shares memory. Called by `join`."""
@@ -153,6 +157,59 @@ class ProcessGroup:
         self.barrier()
         return reduction
 
+    def device_offer(self, ordinal: int, library: Library | None = None) -> dict[str, Any]:
+        """What this member says of its GPU, for JSON; the others have to be told before `connect_devices`.
+
+        Args:
+            ordinal: of the GPU, as CUDA counts those that this process sees.
+            library: NCCL; None: the installed one.
+        """
+        return nccl.offer(ordinal, library, makes_id=self.rank == 0 and self.size > 1)
+
+    def connect_devices(
+        self, offers: Sequence[dict[str, Any] | None], ordinal: int, library: Library | None = None
+    ) -> str | None:
+        """Connects the GPUs of all members, for `device_sum`. A collective operation itself.
+
+        Args:
+            offers: of `device_offer` of all members, by rank; None of one that has no GPU.
+            ordinal, library: as there.
+
+        Returns:
+            None, or why the GPUs of these members are not connected; the same on all of them.
+
+        Raises:
+            NcclFailed: this member's GPU cannot take part, although it looked so.
+        """
+        told = [{"why": "this worker has no GPU"} if each is None else each for each in offers]
+        why = nccl.obstacle(told)
+        if why is None and self.size > 1:
+            self._communicator = Communicator(told, self.rank, ordinal, self._operation, library)
+        return why
+
+    def device_sum(
+        self, arithmetic: Arithmetic, parts: Sequence[range], num_parts: int, num_elements: int, is_exact: bool
+    ) -> DeviceSum | FastDeviceSum:
+        """Prepares sums of arrays that lie on the members' GPUs, which `connect_devices` has connected.
+
+        Args:
+            arithmetic: of this member's GPU.
+            parts: the contiguous parts that each rank holds, by rank: together `range(num_parts)`, each once.
+            num_parts: of each sum.
+            num_elements: of each part and of the sum.
+            is_exact: whether they are added in the one fixed order, or in NCCL's.
+
+        Raises:
+            ValueError: the parts do not make up the whole, or the GPUs are not connected.
+        """
+        if not is_exact:
+            return FastDeviceSum(self._communicator, arithmetic, len(parts[self.rank]))
+        by_host: dict[str, list[int]] = {}
+        for member in self.members:
+            by_host.setdefault(member.host, []).append(member.rank)
+        hosts = list(by_host.values())
+        return DeviceSum(self._communicator, arithmetic, hosts, self.rank, parts, num_parts, num_elements)
+
     def wait_for_end(self) -> NoReturn:
         """Waits until the generation is ended from outside; for a member that cannot go on in it.
 
@@ -169,6 +226,8 @@ class ProcessGroup:
         for reduction in self._reductions:
             reduction.release()
         self._reductions.clear()
+        if self._communicator is not None:
+            self._communicator.close()
 
     @contextlib.contextmanager
     def _operation(self, looks: bool = True) -> Iterator[Links]:

@@ -4,11 +4,13 @@ The node [b, e) of the tree is the sum of the parts b to e - 1; it splits at (b 
 training step adds its parts. A *piece* is a node all of whose parts one process or host can add alone.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 
 Node = tuple[int, int]
+_Array = TypeVar("_Array")
 
 
 def pieces(parts: Collection[int], num_parts: int) -> list[Node]:
@@ -29,6 +31,29 @@ def pieces(parts: Collection[int], num_parts: int) -> list[Node]:
         return below(begin, middle) + below(middle, end)
 
     return below(0, num_parts)
+
+
+def add_up(arrays: Mapping[Node, _Array], root: Node, add: Callable[[_Array, _Array], _Array]) -> _Array:
+    """The sum of the root, out of nodes below it, in the tree's order: `TreeSum` for arrays that NumPy does not know.
+
+    Args:
+        arrays: nodes; what lies outside the root is not looked at.
+        root: the node wanted.
+        add: gives the sum of two arrays, the left one first.
+
+    Raises:
+        KeyError: a part of the root is in none of them.
+
+    >>> add_up({(2, 3): "c", (0, 1): "a", (1, 2): "b"}, (0, 3), lambda left, right: f"({left}+{right})")
+    '((a+b)+c)'
+    """
+    if root in arrays:
+        return arrays[root]
+    begin, end = root
+    if end - begin < 2:
+        raise KeyError(root)
+    middle = (begin + end + 1) // 2
+    return add(add_up(arrays, (begin, middle), add), add_up(arrays, (middle, end), add))
 
 
 class TreeSum:

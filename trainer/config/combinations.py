@@ -286,6 +286,7 @@ def _elastic_problems(config: TrainingConfig) -> list[str]:
             *_overlap_problems(config),
             *(_shard_problems(config) if config.elastic.shard_optimizer else []),
             *_outer_problems(config),
+            *_nccl_problems(config.elastic),
         ]
     return [
         f"elastic.{key}={value} does not go with strategy.name={name}, whose workers do not come and go: remove it, or "
@@ -341,6 +342,20 @@ def _overlap_problems(config: TrainingConfig) -> list[str]:
             "elastic.overlap=always: remove one of them"
         )
     return problems
+
+
+def _nccl_problems(elastic: ElasticConfig) -> list[str]:
+    reasons = {
+        "compression": "which the hosts do",
+        "overlap": "which the hosts do",
+        "outer_every": "whose replicas are added up by the hosts",
+    }
+    return [
+        f"elastic.nccl={elastic.nccl} adds up on GPUs what no host has seen and does not go with "
+        f"elastic.{key}={elastic.given[key]}, {why}: set elastic.nccl=auto, or remove elastic.{key}"
+        for key, why in reasons.items()
+        if elastic.nccl in ("exact", "fast") and key in elastic.given
+    ]
 
 
 def _shard_problems(config: TrainingConfig) -> list[str]:

@@ -55,6 +55,13 @@ class ElasticConfig(Section):
         default=4 * 2**20, description="gradients that are added up together with overlap, at least, in bytes"
     )
 
+    nccl: Literal["auto", "exact", "fast", "off"] = Field(
+        default="auto",
+        description="whether gradients are added up between GPUs by NCCL, which takes the extra nccl and a GPU of its "
+        "own for each worker: exact, with one curve for any number of workers; fast, in NCCL's order; off; or auto: "
+        "exact where all workers can",
+    )
+
     @property
     def given(self) -> dict[str, str]:
         """The settings that are not their defaults, by key, as a config would have them."""

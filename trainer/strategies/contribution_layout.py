@@ -146,6 +146,25 @@ class ContributionLayout:
         if len(extra):
             vectors[tf.float32][self.extra] = extra
 
+    def vectors(self, joined: Sequence[tf.Tensor], extra: tf.Tensor) -> list[tf.Tensor]:
+        """What `pack` fills, inside of a graph: by type in the order of `lengths`, with zeros between the tensors."""
+        pieces: dict[tf.DType, list[tuple[int, int, tf.Tensor]]] = {dtype: [] for dtype in self.lengths}
+        for tensor, (dtype, size) in zip(joined, self._joined_sizes.items(), strict=False):
+            pieces[dtype].append((0, size, tensor))
+        for tensor, i in zip(joined[len(self._joined) :], self._single, strict=True):
+            place = self._places[i]
+            pieces[self._specs[i].dtype].append((place.begin, place.size, tensor))
+        if self.extra.stop > self.extra.start:
+            pieces[tf.float32].append((self.extra.start, self.extra.stop - self.extra.start, extra))
+        vectors = []
+        for dtype, length in self.lengths.items():
+            filled, end = [], 0
+            for begin, size, tensor in sorted(pieces[dtype], key=lambda piece: piece[0]):
+                filled += [tf.zeros([begin - end], dtype), tensor] if begin > end else [tensor]
+                end = begin + size
+            vectors.append(tf.concat([*filled, tf.zeros([length - end], dtype)], 0))
+        return vectors
+
     def used(self, vectors: Mapping[tf.DType, np.ndarray]) -> list[np.ndarray]:
         """Where tensors lie in the vectors; between them, and where the additional numbers are, anything may be."""
         pieces = [vectors[dtype][:size] for dtype, size in self._joined_sizes.items()]

@@ -32,6 +32,7 @@ from trainer.strategies.arrivals import ArrivalCount
 from trainer.strategies.compression import Compression
 from trainer.strategies.contribution_check import ContributionCheck
 from trainer.strategies.dealing import deal_parts
+from trainer.strategies.device_sums import DeviceSums
 from trainer.strategies.elastic_loop import ElasticLoop, OwnTime
 from trainer.strategies.one_device import OneDevice
 from trainer.strategies.optimizer_shards import OptimizerShards
@@ -78,6 +79,7 @@ class Elastic:
         self._options = ElasticConfig()
         self._compression: Compression | None = None
         self._overlap: Overlap | None = None
+        self._device_sums: DeviceSums | None = None
 
     def set_options(self, options: ElasticConfig, steps_per_epoch: int) -> None:
         """Takes the `elastic` section over, before there is a loop."""
@@ -85,6 +87,7 @@ class Elastic:
             self._check = ContributionCheck(self._membership, Due(options.check_every, steps_per_epoch))
         if options.compression != "none":
             self._compression = Compression(options)
+        self._device_sums = DeviceSums.of(options)
         self._options = options
 
     @property
@@ -126,9 +129,9 @@ class Elastic:
                 self._loop = OuterLoop(self._options, *arguments)
             elif self._options.shard_optimizer:
                 self._shards = OptimizerShards(state)
-                self._loop = ShardedLoop(self._shards, *arguments, None, self._overlap)
+                self._loop = ShardedLoop(self._shards, *arguments, None, self._overlap, self._device_sums)
             else:
-                self._loop = ElasticLoop(*arguments, self._compression, self._overlap)
+                self._loop = ElasticLoop(*arguments, self._compression, self._overlap, self._device_sums)
         return self._loop  # type: ignore[return-value]
 
     def evaluation_loop(self, step: EvaluationStep, state: TrainState) -> EvaluationLoop:
@@ -168,6 +171,7 @@ class Elastic:
             "parts": None if self._parts is None else [self._parts.start, self._parts.stop],
             "carried": {**carried, "votes": self._votes.last_counted},
             **(self._loop.word() if isinstance(self._loop, ShardedLoop) else {}),
+            **({} if self._device_sums is None else {"device": self._device_sums.offer(collective)}),
         }
         words = [json.loads(word) for word in collective.all_gather(json.dumps(own).encode())]
         held = [None if word["parts"] is None else range(*word["parts"]) for word in words]
@@ -200,6 +204,8 @@ class Elastic:
         self._votes.collective = collective
         if self._overlap is not None:
             self._overlap.move_to(joined.hosts)
+        if self._device_sums is not None:
+            self._device_sums.connect(collective, [word.get("device") for word in words])
         self._loop.move_to(collective, parts)
         if self._check is not None:
             self._check.move_to(collective, joined.hosts, parts)

@@ -25,11 +25,15 @@ from trainer.strategies.arrivals import ArrivalCount
 from trainer.strategies.compression import Compression, tables_of
 from trainer.strategies.contribution_check import ContributionCheck
 from trainer.strategies.contribution_layout import ContributionLayout
+from trainer.strategies.device_sums import DeviceSums
 from trainer.strategies.inner_loop import packed_status
 from trainer.strategies.overlap import Overlap
 from trainer.strategies.part_meeting import PartMeeting
 from trainer.strategies.strategy import NUM_VOTES, Block, LoopResult
 from trainer.strategies.variable_update import variable_update
+
+Sums = dict[tf.DType, np.ndarray] | dict[tf.DType, tf.Tensor]
+"""By type: in the host's memory, or on the device."""
 
 
 class Votes(Protocol):
@@ -99,6 +103,7 @@ class ElasticLoop:
         check: Compares contributions before they are added up; None: nobody does.
         compression: Of gradients that travel; None: they do as they are.
         overlap: Adds up what is there while the rest is computed; None: all is added up when all is there.
+        device_sums: Adds up on GPUs, where the members of a group can; None: always in the hosts' memory.
     """
 
     def __init__(
@@ -111,9 +116,11 @@ class ElasticLoop:
         check: ContributionCheck | None = None,
         compression: Compression | None = None,
         overlap: Overlap | None = None,
+        device_sums: DeviceSums | None = None,
     ) -> None:
         self._step, self._state, self._votes, self._own_time = step, state, votes, own_time
         self._check, self._compression, self._overlap = check, compression, overlap
+        self._device_sums = device_sums
         self._num_parts = num_parts
         self._part_rows = step.gradients.batch_size // num_parts if num_parts > 1 else None
         self._parts = range(num_parts)
@@ -176,19 +183,25 @@ class ElasticLoop:
         assert self._layout is not None, "traced before the first group"
         self._parts = parts[collective.rank]
         self._reductions = {}
-        for dtype, length in self._layout.lengths.items():
-            told: dict[str, Any] = {}
-            if self._encoding is not None and dtype == tf.float32:
-                told = {"encoding": self._encoding, "num_exact": self._layout.num_exact}
-            if self._overlap is not None and self._overlap.is_on and dtype == tf.float32:
-                told["ranges"] = self._overlap.ranges(length)
-            self._reductions[dtype] = collective.reduction(parts, self._num_parts, length, dtype.as_numpy_dtype, **told)
+        if self._device_sums is not None and self._device_sums.is_on:
+            self._device_sums.move_to(collective, parts, self._num_parts, self._layout)
+        else:
+            self._reduce_in_memory(collective, parts, self._layout)
         if self._compression is not None:
             self._compression.move_to(self._parts)
         if self._meeting is not None:
             self._computed = {}  # whoever computes a part for the first time needs all others to exchange with
             self._meeting.move_to(collective, parts)
         self._own_time.begin_anew()
+
+    def _reduce_in_memory(self, collective: Collective, parts: Sequence[range], layout: ContributionLayout) -> None:
+        for dtype, length in layout.lengths.items():
+            told: dict[str, Any] = {}
+            if self._encoding is not None and dtype == tf.float32:
+                told = {"encoding": self._encoding, "num_exact": layout.num_exact}
+            if self._overlap is not None and self._overlap.is_on and dtype == tf.float32:
+                told["ranges"] = self._overlap.ranges(length)
+            self._reductions[dtype] = collective.reduction(parts, self._num_parts, length, dtype.as_numpy_dtype, **told)
 
     def warm_up(self, block: Block) -> None:
         """Traces and runs everything once on a real batch, without a group; the state stays.
@@ -206,7 +219,7 @@ class ElasticLoop:
         self._call(block, [tf.constant(vector) for vector in vectors.values()], False, following, 0)
         self._state.restore(values)
 
-    def _sums(self, block: Block, index: int, step: int) -> dict[tf.DType, np.ndarray]:
+    def _sums(self, block: Block, index: int, step: int) -> Sums:
         """The sum of all parts of all members for a step; nothing has changed if the group breaks."""
         assert self._layout is not None
         if self._computed_step != step:
@@ -214,6 +227,8 @@ class ElasticLoop:
         missing = [part for part in self._parts if part not in self._computed]
         with self._added_beside(step) if missing else contextlib.nullcontext():
             self._computed.update(zip(missing, self._contributions(block, index, missing), strict=True))
+        if self._device_sums is not None and self._device_sums.is_on:
+            return self._sums_on_devices(self._device_sums, block, index, step)
         own = {dtype: reduction.own for dtype, reduction in self._reductions.items()}
         there = self._overlap.there if self._overlap is not None else ()
         for i, part in enumerate(self._parts):
@@ -228,6 +243,21 @@ class ElasticLoop:
         if self._overlap is not None:
             self._overlap.finish()
         sums = {dtype: reduction.run() for dtype, reduction in self._reductions.items()}
+        self._own_time.end()
+        return sums
+
+    def _sums_on_devices(self, device_sums: DeviceSums, block: Block, index: int, step: int) -> Sums:
+        """Of what this worker has computed on its GPU, and the others on theirs."""
+        assert self._layout is not None
+        vectors = device_sums.pack([self._computed[part] for part in self._parts], self._votes.own)
+        self._own_time.arrive()
+        if self._check is not None and self._check.is_due(step):
+            own = {
+                dtype: [vector.numpy() for vector in of_type]
+                for dtype, of_type in zip(self._layout.lengths, vectors, strict=True)
+            }
+            self._compare(self._check, block, index, step, own)
+        sums = device_sums.run(vectors)
         self._own_time.end()
         return sums
 
@@ -266,9 +296,7 @@ class ElasticLoop:
             contributions = {part: [*arrays, *meeting.handed(part)] for part, arrays in contributions.items()}
         check.run(step, {name: value[index].numpy() for name, value in block.items()}, contributions, compute)
 
-    def _take_step(
-        self, block: Block, following: int | None, step: int, sums: dict[tf.DType, np.ndarray], empty_window: bool
-    ) -> bool:
+    def _take_step(self, block: Block, following: int | None, step: int, sums: Sums, empty_window: bool) -> bool:
         """Applies the sum; whether it was finite.
 
         Args:
@@ -294,7 +322,7 @@ class ElasticLoop:
             self._computed_step = step + 1
             if following is not None:
                 self._computed = {self._parts.start: tensors}
-        self._votes.last_counted = (sums[tf.float32][self._layout.extra] > 0).tolist()
+        self._votes.last_counted = (np.asarray(sums[tf.float32][self._layout.extra]) > 0).tolist()
         return finite
 
     def _contributions(self, block: Block, index: int, parts: Sequence[int]) -> Iterable[list[tf.Tensor]]:
@@ -427,6 +455,8 @@ class ElasticLoop:
         return dict(zip(self._layout.lengths, sums, strict=True))
 
 
-def _shared(vector: np.ndarray) -> tf.Tensor:
+def _shared(vector: np.ndarray | tf.Tensor) -> tf.Tensor:
     """A tensor of the same memory; no operation changes it, and it is gone before the memory is used again."""
+    if isinstance(vector, tf.Tensor):
+        return vector
     return tf.experimental.dlpack.from_dlpack(vector.__dlpack__())

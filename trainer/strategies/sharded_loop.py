@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
-from trainer.strategies.elastic_loop import ElasticLoop
+from trainer.strategies.elastic_loop import ElasticLoop, Sums
 from trainer.strategies.optimizer_shards import OptimizerShards
 from trainer.strategies.sharded_update import sharded_update
 from trainer.strategies.strategy import Block
@@ -19,7 +18,7 @@ class _Sum(NamedTuple):
 
     block: Block
     step: int
-    sums: dict[tf.DType, np.ndarray]
+    sums: Sums
     empty_window: bool
 
 
@@ -41,9 +40,7 @@ class ShardedLoop(ElasticLoop):
         self._update_variables = sharded_update(self._step, self._state, shards)
         self._update = tf.function(self._unpacked_update, autograph=self._step.converts)
 
-    def _take_step(
-        self, block: Block, following: int | None, step: int, sums: dict[tf.DType, np.ndarray], empty_window: bool
-    ) -> bool:
+    def _take_step(self, block: Block, following: int | None, step: int, sums: Sums, empty_window: bool) -> bool:
         self._sum = _Sum(block, step, sums, empty_window)
         self._shards.meet()
         finite = self._apply()

@@ -129,6 +129,10 @@ def test_the_bases_are_possible(values):
             {"elastic": {"overlap": "always", "outer_every": 50}},
             "elastic.outer_every=50 adds up replicas, and not gradients, .* remove one of them$",
         ),
+        (
+            {"elastic": {"nccl": "exact", "compression": "bfloat16"}},
+            "elastic.nccl=exact adds up on GPUs .* elastic.compression=bfloat16, .* or remove elastic.compression$",
+        ),
         ({"elastic": {"check_every": "5s"}}, 'must be in steps or epochs, as in "200st" or "1ep": a clock differs'),
         ({"train": {"virtual_workers": 6}}, "train.virtual_workers=6 must divide data.batch_size=32"),
         (
