@@ -11,14 +11,16 @@ import numpy as np
 import tensorflow as tf
 
 from delivery.package.signing_keys import time_text
-from delivery.package.verification import Keyring, PackageRefused, VerifiedPackage, verified_copy
+from delivery.package.verification import Keyring, PackageRefused, VerifiedPackage
 from delivery.release.gates import GateResult, Version, check_slices, run_gates
 from delivery.release.gates_file import Gates
 from delivery.release.sample_scores import read_held_out, score
+from delivery.repository.bucket_repository import BucketRepository
 from delivery.repository.model_repository import ModelRepository, RepositoryRefused
 from trainer.data.registry import open_source
 from trainer.data.source import Schema
 
+Repository = ModelRepository | BucketRepository
 _OF_CONTENTS = frozenset({"operation", "function", "collection", "object", "asset", "warmup", "training_sample"})
 
 
@@ -54,7 +56,7 @@ class ReleaseResult:
 
 
 def release(
-    repository: ModelRepository,
+    repository: Repository,
     name: str,
     alias: str,
     gates: Gates,
@@ -92,14 +94,14 @@ def release(
     return result
 
 
-def _chosen(repository: ModelRepository, name: str, alias: str, version: int | None) -> int:
+def _chosen(repository: Repository, name: str, alias: str, version: int | None) -> int:
     if version is None and alias != "staging" and "staging" in repository.aliases(name):
         return repository.resolve(name, "staging").version
     return repository.resolve(name, version).version
 
 
 def _ask(
-    repository: ModelRepository,
+    repository: Repository,
     name: str,
     candidate: int,
     current: int | None,
@@ -108,7 +110,7 @@ def _ask(
     place: Path,
 ) -> list[GateResult]:
     try:
-        package = _copy(repository, name, candidate, keyring, place / "candidate")
+        package = repository.verified(name, candidate, keyring, place / "candidate")
     except PackageRefused as refusal:
         gate = "operations" if refusal.rule in _OF_CONTENTS else "signature"
         others = [other for other in _gate_names(gates) if other != gate]
@@ -131,7 +133,7 @@ def _ask(
     if current is not None:
         try:
             in_use = _load(
-                _copy(repository, name, current, keyring, place / "current"), current, gates, samples, schema
+                repository.verified(name, current, keyring, place / "current"), current, gates, samples, schema
             )
         except PackageRefused as refusal:
             return [
@@ -139,10 +141,6 @@ def _ask(
                 GateResult("metrics", "refused", f"version {current}, in use, cannot be compared with: {refusal}"),
             ]
     return results + list(run_gates(gates, _load(package, candidate, gates, samples, schema), in_use, slices))
-
-
-def _copy(repository: ModelRepository, name: str, version: int, keyring: Keyring, place: Path) -> VerifiedPackage:
-    return verified_copy(repository.path(name, version), keyring, place, name=name, version=version)
 
 
 def _load(

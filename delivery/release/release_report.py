@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-from delivery.release.release import ReleaseResult
-from trainer.atomic_file import write_whole
+from delivery.release.release import ReleaseResult, Repository
 
 _MARKS = {"passed": "ok", "refused": "REFUSED", "skipped": "skipped"}
 
@@ -54,17 +52,14 @@ def as_markdown(result: ReleaseResult) -> str:
     return "\n".join(lines)
 
 
-def write_report(folder: Path, result: ReleaseResult) -> Path:
-    """Writes the Markdown report of a release beside the others of its model; returns its path.
+def keep_report(repository: Repository, result: ReleaseResult) -> str:
+    """Keeps the Markdown report of a release beside the others of its model; returns its path or address.
 
     Raises:
         OSError: It cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     moment = result.time.replace(":", "").replace("-", "")
-    path = folder / f"{moment}-{result.alias}-{result.candidate}.md"
-    write_whole(path, as_markdown(result))
-    return path
+    return repository.keep_report(result.name, f"{moment}-{result.alias}-{result.candidate}.md", as_markdown(result))
 
 
 def _conclusion(result: ReleaseResult) -> str:

@@ -7,7 +7,8 @@ is ever replaced, a reader sees one state or the next, and a version is there wh
 objects begin to appear.
 
 What is promised rests on two things that a store must do: create an object only where there is none, and list what has
-been created (`ATOMIC`). Others are refused.
+been created (`ATOMIC`). Others are refused: by name and, since a server that merely speaks a store's protocol may take
+no notice of the condition, by trying it before anything is changed.
 """
 
 from __future__ import annotations
@@ -28,9 +29,16 @@ from delivery.package.folder_walk import FolderWalk
 from delivery.package.manifest import MANIFEST, SIGNATURE, check_model_name
 from delivery.package.sealing import seal
 from delivery.package.signing_keys import SigningKey
-from delivery.package.verification import Keyring, check_package, copy_files, verify
+from delivery.package.verification import (
+    Keyring,
+    VerifiedPackage,
+    check_package,
+    copy_files,
+    verified_copy,
+    verify,
+)
 from delivery.repository.audit_record import audit_record
-from delivery.repository.model_repository import ANYWHERE, ModelRepository, _Anywhere
+from delivery.repository.model_repository import ANYWHERE, ModelRepository, _Anywhere, which_version
 from delivery.repository.model_state import ModelState, check_alias, parse_state, state_text, write_state
 from delivery.repository.refusal import RepositoryConflict, RepositoryRefused
 from trainer.atomic_file import sync_folder, sync_tree
@@ -40,6 +48,9 @@ ATOMIC = ("s3", "s3a", "gs", "gcs", "az", "abfs", "memory")
 `memory` within one process."""
 _OWN = ".phalanx"
 _STATES = f"{_OWN}/states"
+_REPORTS = f"{_OWN}/reports"
+_ONCE = "created-once"
+_WHAT_FOR = b"Whoever changes this model tries to create this once more: the store has to refuse it.\n"
 _SERIAL = re.compile(r"([0-9]{12})\.json")
 _PLAIN = re.compile(r"(?!\.{1,2}(/|$))[A-Za-z0-9._-]+(/(?!\.{1,2}(/|$))[A-Za-z0-9._-]+)*")
 _TRIES = 20
@@ -90,6 +101,7 @@ class BucketRepository:
         except (ImportError, ValueError) as error:
             raise RepositoryRefused(f"{url} cannot be reached ({error}): install phalanx[buckets] and that") from None
         self.url, self._root = url.rstrip("/"), root.rstrip("/")
+        self._tried: set[str] = set()
 
     def models(self) -> list[str]:
         """The names of the models, sorted."""
@@ -114,8 +126,44 @@ class BucketRepository:
         Raises:
             RepositoryRefused: There is none.
         """
-        if not self._entry(name).versions:
+        self.resolve(name)
+
+    def resolve(self, name: str, which: str | int | None = None) -> Published:
+        """The version that an alias or a number means; None: the newest; as `ModelRepository.resolve`.
+
+        Raises:
+            RepositoryRefused: There is none.
+        """
+        entry = self._entry(name)
+        if not entry.versions:
             raise RepositoryRefused(f"{self.url} has no model {name}: there are {', '.join(self.models()) or 'none'}")
+        version = which_version(
+            name, which, entry.versions, {key: it.version for key, it in entry.state.aliases.items()}
+        )
+        return Published(name, version, f"{self.url}/{name}/{version}")
+
+    def verified(self, name: str, version: int, keyring: Keyring, place: Path) -> VerifiedPackage:
+        """Brings a version to where nobody else can change it, and verifies it there; as `ModelRepository.verified`.
+
+        Raises:
+            PackageRefused: It is not what was signed; nothing is left at `place`.
+            RepositoryRefused: Its objects have names that no package may have.
+            OSError: The store cannot be reached.
+        """
+        with tempfile.TemporaryDirectory(prefix="phalanx-bringing-") as folder:
+            brought = Path(folder) / "package"
+            brought.mkdir()
+            self._download(name, version, brought)
+            return verified_copy(brought, keyring, place, name=name, version=version)
+
+    def keep_report(self, name: str, file: str, text: str) -> str:
+        """Keeps the report of a release beside the model; returns its address; as `ModelRepository.keep_report`.
+
+        Raises:
+            OSError: The store cannot be reached.
+        """
+        self._store.pipe_file(f"{self._at(name)}/{_REPORTS}/{file}", text.encode())
+        return f"{self.url}/{name}/{_REPORTS}/{file}"
 
     def publish(
         self, package: Path, *, key: SigningKey | None = None, keyring: Keyring | None = None, name: str | None = None
@@ -135,6 +183,7 @@ class BucketRepository:
             checked = verify(place, keyring) if keyring is not None else check_package(place)
             manifest = checked.manifest
             name = check_model_name(name or manifest.name)
+            self._check_creates_once(name)
             if key is None and (name != manifest.name or manifest.key is None):
                 raise RepositoryRefused(f"{package} is not signed as {name}: publish it with --key, which signs it so")
             if key is None:
@@ -322,6 +371,7 @@ class BucketRepository:
 
     def _change(self, name: str, change: Callable[[_Entry], Changed | None]) -> _Entry:
         """Creates the next state; where somebody was faster, from what he left."""
+        self._check_creates_once(name)
         for _ in range(_TRIES):
             entry = self._entry(name)
             if (changed := change(entry)) is None:
@@ -329,14 +379,37 @@ class BucketRepository:
             new, done = changed
             serial = entry.state.serial + 1
             new = replace(new, state=replace(new.state, serial=serial, last=audit_record(name, serial, **done)))
-            fields = {"state": json.loads(state_text(new.state)), "versions": sorted(new.versions)}
+            # The change's own number tells it from the very same one of somebody else.
+            fields = {
+                "state": json.loads(state_text(new.state)),
+                "versions": sorted(new.versions),
+                "change": uuid.uuid4().hex,
+            }
+            content, place = json.dumps(fields).encode(), f"{self._at(name)}/{_STATES}/{serial:012}.json"
             try:
-                place = f"{self._at(name)}/{_STATES}/{serial:012}.json"
-                self._store.pipe_file(place, json.dumps(fields).encode(), mode="create")
+                self._store.pipe_file(place, content, mode="create")
                 return new
             except FileExistsError:
-                continue
+                # Clients of stores try again when an answer was lost, and then meet what they have created themselves.
+                if bytes(self._store.cat_file(place)) == content:
+                    return new
         raise RepositoryConflict(f"others have changed {self.url}/{name} {_TRIES} times meanwhile: try again")
+
+    def _check_creates_once(self, name: str) -> None:
+        """Tries, once for each model, whether the store keeps to the condition that every change rests on."""
+        if name in self._tried:
+            return
+        for _ in range(2):  # the second time at the latest it is there
+            try:
+                self._store.pipe_file(f"{self._at(name)}/{_OWN}/{_ONCE}", _WHAT_FOR, mode="create")
+            except FileExistsError:
+                self._tried.add(name)
+                return
+        raise RepositoryRefused(
+            f"{self.url} is in a store that creates an object where there is one, though it was told not to "
+            "(If-None-Match), so that of two that move an alias one would win unseen: use a folder, or a store that "
+            "offers conditional writes"
+        )
 
     def _entry(self, name: str) -> _Entry:
         serials = self._serials(check_model_name(name))

@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,15 +21,22 @@ from delivery.package.folder_walk import FolderWalk
 from delivery.package.manifest import SIGNATURE, check_model_name
 from delivery.package.sealing import seal
 from delivery.package.signing_keys import SigningKey
-from delivery.package.verification import Keyring, check_package, copy_files, verify
+from delivery.package.verification import (
+    Keyring,
+    VerifiedPackage,
+    check_package,
+    copy_files,
+    verified_copy,
+    verify,
+)
 from delivery.repository.audit_record import audit_record
 from delivery.repository.model_lock import held, try_lock
 from delivery.repository.model_state import ModelState, check_alias, read_state, write_state
 from delivery.repository.refusal import RepositoryConflict, RepositoryRefused
-from trainer.atomic_file import sync_folder, sync_tree
+from trainer.atomic_file import sync_folder, sync_tree, write_whole
 from trainer.observe.json_lines import JsonLines, read_lines
 
-__all__ = ["ANYWHERE", "ModelRepository", "RepositoryConflict", "RepositoryRefused", "Resolved"]
+__all__ = ["ANYWHERE", "ModelRepository", "RepositoryConflict", "RepositoryRefused", "Resolved", "which_version"]
 
 _OWN = ".phalanx"
 _VERSION = re.compile(r"[1-9][0-9]{0,18}")
@@ -97,19 +104,7 @@ class ModelRepository:
         if not versions:
             known = ", ".join(self.models()) or "none"
             raise RepositoryRefused(f"{self.folder} has no model {name}: there are {known}")
-        if which is None:
-            version = versions[-1]
-        elif isinstance(which, str) and not _VERSION.fullmatch(which):
-            aliases = self.aliases(name)
-            if which not in aliases:
-                raise RepositoryRefused(
-                    f"{name} has no alias {which}: set it with phalanx repository promote {name} VERSION --to {which}"
-                )
-            version = aliases[which]
-        else:
-            version = int(which)
-        if version not in versions:
-            raise RepositoryRefused(f"{name} has no version {version}: there are {', '.join(map(str, versions))}")
+        version = which_version(name, which, versions, self.aliases(name))
         return Resolved(name, version, self.path(name, version))
 
     def check(self, name: str) -> None:
@@ -120,13 +115,29 @@ class ModelRepository:
         """
         self.resolve(name)
 
+    def verified(self, name: str, version: int, keyring: Keyring, place: Path) -> VerifiedPackage:
+        """Copies a version to where nobody else can change it, and verifies the copy; as `verified_copy`.
+
+        Raises:
+            PackageRefused: It is not what was signed; nothing is left at `place`.
+            OSError: A file cannot be read or written.
+        """
+        return verified_copy(self.path(name, version), keyring, place, name=name, version=version)
+
+    def keep_report(self, name: str, file: str, text: str) -> str:
+        """Keeps the report of a release beside the model; returns its path.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        folder = self._own(name) / "reports"
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / file, text)
+        return str(folder / file)
+
     def audit(self, name: str) -> list[dict[str, Any]]:
         """What was done to a model, oldest first: time, who, action, alias, from, to."""
         return [line for line in read_lines(self._own(name) / "audit.jsonl") if "action" in line]
-
-    def reports(self, name: str) -> Path:
-        """The folder of the reports of releases; it may not be there."""
-        return self._own(name) / "reports"
 
     # Changing takes the model's lock.
 
@@ -349,6 +360,34 @@ class ModelRepository:
             shutil.rmtree(place, ignore_errors=True)
             lock.unlink(missing_ok=True)
             os.close(descriptor)
+
+
+def which_version(name: str, which: str | int | None, versions: Sequence[int], aliases: Mapping[str, int]) -> int:
+    """The version that an alias or a number means; None: the newest.
+
+    Args:
+        name: Of the model.
+        which: To be found.
+        versions: That are there; one at least.
+        aliases: And where they point.
+
+    Raises:
+        RepositoryRefused: There is none.
+    """
+    if which is None:
+        version = max(versions)
+    elif isinstance(which, str) and not _VERSION.fullmatch(which):
+        if which not in aliases:
+            raise RepositoryRefused(
+                f"{name} has no alias {which}: set it with phalanx repository promote {name} VERSION --to {which}"
+            )
+        version = aliases[which]
+    else:
+        version = int(which)
+    if version not in versions:
+        there = ", ".join(map(str, sorted(versions)))
+        raise RepositoryRefused(f"{name} has no version {version}: there are {there}")
+    return version
 
 
 def _clear_if_abandoned(lock: Path) -> None:

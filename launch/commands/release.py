@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from launch.commands.repository import DEFAULT, Repository, repository_at
 from launch.exit_code import ExitCode
 
 
@@ -16,7 +17,7 @@ def release(
     key: Annotated[
         list[Path], typer.Option("--key", help="Public key that may sign, or a folder of them; several times.")
     ],
-    repository: Annotated[Path, typer.Option("--repository", help="Folder of the repository.")] = Path("models"),
+    repository: Repository = DEFAULT,
     version: Annotated[
         int | None, typer.Option("--version", help="By default that of the alias staging, else the newest.")
     ] = None,
@@ -32,16 +33,15 @@ def release(
     import_tensorflow()
     from delivery.release import release_report
     from delivery.release.release import release as release_version
-    from delivery.repository.model_repository import ModelRepository
     from trainer.atomic_file import write_whole
 
-    models = ModelRepository(repository)
+    models = repository_at(repository)
     result = release_version(models, name, to, wanted, keyring, version=version)
-    kept = release_report.write_report(models.reports(name), result)
+    kept = release_report.keep_report(models, result)
     if report is not None:
         write_whole(report, release_report.as_markdown(result))
     if as_json:
-        typer.echo(json.dumps({**release_report.as_document(result), "report": str(kept)}))
+        typer.echo(json.dumps({**release_report.as_document(result), "report": kept}))
     else:
         typer.echo(release_report.as_text(result))
         typer.echo(f"  report  {kept}")

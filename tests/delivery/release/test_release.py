@@ -2,6 +2,7 @@
 
 import json
 import re
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,9 +14,11 @@ from delivery.package.signing_keys import SigningKey, create_key, read_signing_k
 from delivery.package.training_sample import read_training_sample
 from delivery.release.gates_file import Gates, GatesRefused
 from delivery.release.release import ReleaseResult, release
-from delivery.release.release_report import as_document, as_markdown, as_text, write_report
+from delivery.release.release_report import as_document, as_markdown, as_text, keep_report
+from delivery.repository.bucket_repository import BucketRepository
 from delivery.repository.model_repository import ModelRepository, RepositoryConflict, RepositoryRefused
 from delivery.run_export import export_run
+from tests.delivery.repository.object_store import ObjectStore
 from trainer.run_folder import RunFolder
 
 GATES = {
@@ -96,7 +99,7 @@ def test_a_worse_version_is_refused_and_the_report_says_by_which_gates(run, repo
     assert "REFUSED  metrics" in as_text(result) and "version 3 was not released: metrics, slices decided" in as_text(
         result
     )
-    path = write_report(repository.reports("digits"), result)
+    path = Path(keep_report(repository, result))
     assert path.read_text() == as_markdown(result) and "| label=0 |" in as_markdown(result)
     assert json.loads(json.dumps(as_document(result)))["decided_by"] == ["metrics", "slices"]
     assert repository.versions("digits") == [1, 2, 3]
@@ -193,6 +196,47 @@ def test_who_is_overtaken_releases_nothing(run, repository, monkeypatch):
     with pytest.raises(RepositoryConflict, match="somebody else has moved it"):
         run(2)
     assert repository.aliases("digits") == {"production": 3}
+
+
+def test_of_two_releases_at_once_from_a_bucket_one_moves_the_alias(exported_run, key, monkeypatch):
+    from delivery.release import release as module
+
+    asked, together = module.run_gates, threading.Barrier(2)
+
+    def both_have_asked(*arguments):
+        yield from asked(*arguments)
+        together.wait(600)
+
+    monkeypatch.setattr(module, "run_gates", both_have_asked)
+    store = ObjectStore()
+    try:
+        bucket = BucketRepository(store.url, ("loopback",))
+        for _ in range(3):
+            bucket.publish(exported_run.package, key=key)
+        bucket.promote("digits", 1, "production")
+        gates = Gates.model_validate({"data": GATES["data"], "metric": "accuracy", "samples": 300})
+        released, overtaken = [], []
+
+        def release_one(version: int) -> None:
+            place = BucketRepository(store.url, ("loopback",))
+            try:
+                result = release(place, "digits", "production", gates, exported_run.keys, version=version)
+                released.append((version, keep_report(place, result)))
+            except RepositoryConflict:
+                overtaken.append(version)
+
+        threads = [threading.Thread(target=release_one, args=(version,)) for version in (2, 3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        ((version, report),) = released
+        assert overtaken == [5 - version] and bucket.aliases("digits") == {"production": version}
+        assert bucket.audit("digits")[-1]["reason"].startswith("release: passed signature, operations, parity")
+        assert store.objects["models/" + report.partition("/models/")[2]].startswith(b"# digits")
+        assert bucket.rollback("digits", "production") == 1
+    finally:
+        store.close()
 
 
 def test_requests_that_make_no_sense_are_refused(run):

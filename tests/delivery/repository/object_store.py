@@ -1,5 +1,6 @@
 """A store of objects at a loopback address, and fsspec's way to it: whole objects, and none replaced unseen."""
 
+import http.client
 import json
 import threading
 import urllib.error
@@ -12,10 +13,19 @@ from fsspec.spec import AbstractFileSystem
 
 
 class ObjectStore:
-    """Listens until it is closed. `If-None-Match: *` is decided under a lock, as such stores promise."""
+    """Listens until it is closed. `If-None-Match: *` is decided under a lock, as such stores promise.
 
-    def __init__(self) -> None:
+    Args:
+        heeds: Whether it pays heed to that header.
+
+    Attributes:
+        objects: By key.
+        loses_answer: Whether it stores what a key that contains this is sent for, and then breaks off, once.
+    """
+
+    def __init__(self, heeds: bool = True) -> None:
         self.objects: dict[str, bytes] = {}
+        self.loses_answer: str | None = None
         self._lock = threading.Lock()
         store = self
 
@@ -31,9 +41,13 @@ class ObjectStore:
             def do_PUT(self) -> None:
                 content, key = self.rfile.read(int(self.headers["content-length"])), unquote(self.path[1:])
                 with store._lock:
-                    if self.headers.get("if-none-match") == "*" and key in store.objects:
+                    if heeds and self.headers.get("if-none-match") == "*" and key in store.objects:
                         return self._answer(412)
                     store.objects[key] = content
+                    if store.loses_answer is not None and store.loses_answer in key:
+                        store.loses_answer = None
+                        self.close_connection = True
+                        return None
                 return self._answer(200)
 
             def do_GET(self) -> None:
@@ -69,11 +83,14 @@ class LoopbackFileSystem(AbstractFileSystem):
     def _request(self, path: str, method: str = "GET", content: bytes | None = None, **headers: str) -> bytes:
         port, _, key = self._strip_protocol(path).partition("/")
         request = urllib.request.Request(f"http://127.0.0.1:{port}/{quote(key)}", content, headers, method=method)
-        try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
-                return answer.read()
-        except urllib.error.HTTPError as error:
-            raise {404: FileNotFoundError, 412: FileExistsError}[error.code](path) from None
+        while True:
+            try:
+                with urllib.request.urlopen(request, timeout=30) as answer:
+                    return answer.read()
+            except urllib.error.HTTPError as error:
+                raise {404: FileNotFoundError, 412: FileExistsError}[error.code](path) from None
+            except http.client.RemoteDisconnected:
+                continue  # as clients of stores do
 
     def ls(self, path, detail=True, **kwargs):
         place = self._strip_protocol(path).strip("/")

@@ -93,6 +93,33 @@ def test_of_many_that_move_an_alias_at_once_one_wins_and_nothing_is_lost(exporte
         store.close()
 
 
+def test_a_change_whose_answer_was_lost_is_not_taken_for_somebody_elses(exported_run):
+    store = ObjectStore()
+    try:
+        bucket = BucketRepository(store.url, ("loopback",))
+        store.loses_answer = "/states/"
+        assert bucket.publish(exported_run.package, keyring=exported_run.keys).version == 1
+        assert store.loses_answer is None
+        store.loses_answer = "/states/"
+        bucket.promote("digits", 1, "production", expected=None)
+        assert store.loses_answer is None
+        assert [line["action"] for line in bucket.audit("digits")] == ["published", "promoted"]
+    finally:
+        store.close()
+
+
+def test_a_store_that_pays_no_heed_to_the_condition_is_refused_before_anything_is_changed(exported_run):
+    store = ObjectStore(heeds=False)
+    try:
+        for _ in range(2):
+            bucket = BucketRepository(store.url, ("loopback",))
+            with pytest.raises(RepositoryRefused, match="conditional writes"):
+                bucket.publish(exported_run.package, keyring=exported_run.keys)
+            assert set(store.objects) == {"models/digits/.phalanx/created-once"}
+    finally:
+        store.close()
+
+
 def test_what_was_changed_or_added_in_the_bucket_is_not_brought(exported_run, tmp_path: Path):
     store = ObjectStore()
     try:
