@@ -6,17 +6,18 @@ Shape legend: N rows.
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import tensorflow as tf
 
-from trainer.data.array_schema import mean_and_deviation
 from trainer.data.checks import DataError
 from trainer.data.hashing import hashed
+from trainer.data.moments import Moments
 from trainer.data.source import Feature, Schema
 
 
@@ -99,6 +100,82 @@ class TableEncoding:
         return np.maximum(labels, 0)
 
 
+class EncodingFit:
+    """Learns an encoding from training rows that come piece by piece; how they are cut makes no difference.
+
+    Args:
+        roles: Which columns are what.
+        fill_missing: A missing number becomes the mean of these rows.
+        max_vocabulary: The most frequent categories of a column that are kept.
+        hash_buckets: Columns of categories whose names are hashed, and into how many numbers.
+
+    Raises:
+        ValueError: `hash_buckets` names a column that is no category.
+    """
+
+    def __init__(
+        self,
+        roles: ColumnRoles,
+        *,
+        fill_missing: bool,
+        max_vocabulary: int,
+        hash_buckets: Mapping[str, int] | None = None,
+    ) -> None:
+        self._roles, self._fill_missing, self._max_vocabulary = roles, fill_missing, max_vocabulary
+        self._hash_buckets = hash_buckets or {}
+        for name in self._hash_buckets:
+            if name not in roles.categorical:
+                known = ", ".join(roles.categorical) or "none"
+                raise ValueError(
+                    f"data.hash_buckets names {name!r}, which is no category of the data: use those that are ({known})"
+                )
+        self._num_rows = 0
+        self._counts: dict[str, Counter[str]] = {name: Counter() for name in roles.categorical}
+        numbers = (*roles.numeric, roles.target) if roles.target_kind == "number" else roles.numeric
+        self._moments = {name: Moments() for name in numbers}
+        self._classes: set[Any] = set()
+        self._class_type: pa.DataType = pa.string()
+
+    def add(self, table: pa.Table) -> None:
+        """Adds training rows."""
+        self._num_rows += table.num_rows
+        for name, counts in self._counts.items():
+            for entry in _plain(table[name]).cast(pa.string()).drop_null().value_counts().to_pylist():
+                counts[entry["values"]] += entry["counts"]
+        for name, moments in self._moments.items():
+            values, missing = _as_numbers(table[name], {}, name)
+            moments.add(values[~missing])
+
+    def add_classes(self, table: pa.Table) -> None:
+        """Adds rows that name classes, which may be more than the training rows; has no effect on a regression."""
+        if self._roles.target_kind == "class":
+            values = _plain(table[self._roles.target]).drop_null().unique()
+            self._class_type = values.type
+            self._classes.update(values.to_pylist())
+
+    def finish(self) -> TableEncoding:
+        """The encoding; nothing may be added afterwards."""
+        roles, features = self._roles, dict[str, Feature]()
+        for name in roles.categorical:
+            # The most frequent first, equally frequent ones by name.
+            names = tuple(sorted(self._counts[name], key=lambda value: (-self._counts[name][value], value)))
+            if name in self._hash_buckets:
+                features[name] = _hashed_feature(names, self._hash_buckets[name])
+            else:
+                vocabulary = names[: self._max_vocabulary]
+                features[name] = Feature((), "int32", vocabulary, num_values=len(vocabulary) + 1)
+        for name, moments in self._moments.items():
+            mean, std = moments.mean_and_deviation()
+            features[name] = Feature((), "float32", mean=mean, std=std)
+        schema = Schema(features, roles.target, self._num_rows)
+        if roles.target_kind == "class":
+            features[roles.target] = Feature((), "int32")
+            # As what they are: numbers by size, text by letters.
+            names = tuple(pa.array(sorted(self._classes), self._class_type).cast(pa.string()).to_pylist())
+            schema = replace(schema, num_classes=len(names), class_names=names)
+        return TableEncoding(schema, roles, self._fill_missing)
+
+
 def fit_encoding(
     table: pa.Table,
     roles: ColumnRoles,
@@ -108,53 +185,21 @@ def fit_encoding(
     class_table: pa.Table | None = None,
     hash_buckets: Mapping[str, int] | None = None,
 ) -> TableEncoding:
-    """Learns the encoding from the training rows.
+    """Learns the encoding from all training rows at once, see `EncodingFit`.
 
     Args:
         table: The training rows.
-        roles: Which columns are what.
-        fill_missing: A missing number becomes the mean of these rows.
-        max_vocabulary: The most frequent categories of a column that are kept.
         class_table: Rows that name the classes, where that is more than the training rows.
-        hash_buckets: Columns of categories whose names are hashed, and into how many numbers.
-
-    Raises:
-        ValueError: `hash_buckets` names a column that is no category.
+        roles, fill_missing, max_vocabulary, hash_buckets: As `EncodingFit`.
     """
-    hash_buckets = hash_buckets or {}
-    for name in hash_buckets:
-        if name not in roles.categorical:
-            known = ", ".join(roles.categorical) or "none"
-            raise ValueError(
-                f"data.hash_buckets names {name!r}, which is no category of the data: use those that are ({known})"
-            )
-    features: dict[str, Feature] = {}
-    for name in roles.categorical:
-        if name in hash_buckets:
-            features[name] = _hashed_feature(table[name], hash_buckets[name])
-            continue
-        vocabulary = _vocabulary(table[name], max_vocabulary)
-        features[name] = Feature((), "int32", vocabulary, num_values=len(vocabulary) + 1)
-    for name in roles.numeric:
-        features[name] = _number_feature(table[name], name)
-    schema = Schema(features, roles.target, table.num_rows)
-    if roles.target_kind == "number":
-        features[roles.target] = _number_feature(table[roles.target], roles.target)
-    else:
-        features[roles.target] = Feature((), "int32")
-        names = _class_names((table if class_table is None else class_table)[roles.target])
-        schema = replace(schema, num_classes=len(names), class_names=names)
-    return TableEncoding(schema, roles, fill_missing)
-
-
-def _number_feature(column: pa.ChunkedArray, name: str) -> Feature:
-    values, missing = _as_numbers(column, {}, name)
-    mean, std = mean_and_deviation(values[~missing])
-    return Feature((), "float32", mean=mean, std=std)
+    fit = EncodingFit(roles, fill_missing=fill_missing, max_vocabulary=max_vocabulary, hash_buckets=hash_buckets)
+    fit.add(table)
+    fit.add_classes(table if class_table is None else class_table)
+    return fit.finish()
 
 
 def choose_roles(
-    table: pa.Table,
+    schema: pa.Schema,
     file: object,
     *,
     categorical: Sequence[str] | None,
@@ -168,11 +213,11 @@ def choose_roles(
         DataError: A named column does not exist, or no column is left to learn from.
     """
     for name in (*(categorical or ()), *(numeric or ()), target):
-        if name not in table.column_names:
-            rule = f"there is no column {name!r}, it has {', '.join(table.column_names)}"
+        if name not in schema.names:
+            rule = f"there is no column {name!r}, it has {', '.join(schema.names)}"
             raise DataError(file, "", rule, "correct data.target, data.categorical or data.numeric")
-    rest = [name for name in table.column_names if name not in {target, *(categorical or ()), *(numeric or ())}]
-    texts = [name for name in rest if not _is_number(table.schema.field(name).type)]
+    rest = [name for name in schema.names if name not in {target, *(categorical or ()), *(numeric or ())}]
+    texts = [name for name in rest if not _is_number(schema.field(name).type)]
     numbers = [name for name in rest if name not in texts]
     if categorical is None:
         categorical = texts
@@ -205,29 +250,15 @@ def _hashed(column: pa.ChunkedArray, buckets: int) -> np.ndarray:
     return numbers[encoded.indices.fill_null(len(values)).to_numpy()]
 
 
-def _hashed_feature(column: pa.ChunkedArray, buckets: int) -> Feature:
-    names: dict[int, str] = {}
-    vocabulary = _vocabulary(column, len(column))
-    for name, number in zip(vocabulary, _hashed(pa.chunked_array([vocabulary], pa.string()), buckets), strict=True):
-        names.setdefault(int(number), name)
-    return Feature((), "int32", num_values=buckets + 1, hash_buckets=buckets, bucket_names=names)
+def _hashed_feature(names: Sequence[str], buckets: int) -> Feature:
+    bucket_names: dict[int, str] = {}
+    for name, number in zip(names, _hashed(pa.chunked_array([names], pa.string()), buckets), strict=True):
+        bucket_names.setdefault(int(number), name)
+    return Feature((), "int32", num_values=buckets + 1, hash_buckets=buckets, bucket_names=bucket_names)
 
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
-
-
-def _vocabulary(column: pa.ChunkedArray, largest: int) -> tuple[str, ...]:
-    """The most frequent categories first, equally frequent ones by name."""
-    counts = _plain(column).cast(pa.string()).drop_null().value_counts().to_pylist()
-    counts.sort(key=lambda entry: (-entry["counts"], entry["values"]))
-    return tuple(entry["values"] for entry in counts[:largest])
-
-
-def _class_names(column: pa.ChunkedArray) -> tuple[str, ...]:
-    """All classes, sorted as what they are: numbers by size, text by letters."""
-    values = _plain(column).drop_null().unique()
-    return tuple(pa.array(sorted(values.to_pylist()), values.type).cast(pa.string()).to_pylist())
 
 
 def _as_numbers(column: pa.ChunkedArray, broken: dict[int, str], name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,7 @@
 """CSV and Parquet files to tables of pyarrow, without TensorFlow."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -32,7 +32,25 @@ def find_table_files(pattern: str, setting: str, store: StoreConfig) -> list[Tab
     return [RemoteFile(one, reader) for one in objects]
 
 
-def _opened(file: TableFile) -> Path | BinaryIO:
+def state_of(file: TableFile) -> tuple[str, int, str]:
+    """What changes when the content does: the place, the bytes, and the store's version or the time of the last change.
+
+    Of an object it is what the store said when it was found.
+
+    Raises:
+        DataError: It is no longer there.
+    """
+    if isinstance(file, RemoteFile):
+        return file.state
+    try:
+        status = file.stat()
+    except OSError as error:
+        raise DataError(file, "", f"it can no longer be read ({error.strerror})", "restore it") from error
+    return str(file.absolute()), status.st_size, str(status.st_mtime_ns)
+
+
+def opened(file: TableFile) -> Path | BinaryIO:
+    """What pyarrow reads a file from."""
     return file if isinstance(file, Path) else file.open()
 
 
@@ -62,7 +80,7 @@ def read_csv(file: TableFile, note_damaged: Callable[[DataError], object]) -> tu
 
     try:
         table = pyarrow.csv.read_csv(
-            _opened(file),
+            opened(file),
             # Rows have numbers only when one thread reads them.
             read_options=pyarrow.csv.ReadOptions(use_threads=False),
             parse_options=pyarrow.csv.ParseOptions(invalid_row_handler=note),
@@ -74,7 +92,7 @@ def read_csv(file: TableFile, note_damaged: Callable[[DataError], object]) -> tu
         ) from error
     for error in errors:
         note_damaged(error)
-    _check_unique(table, file)
+    check_unique(table.column_names, file)
     return table, np.delete(np.arange(1, table.num_rows + len(damaged) + 1), [number - 1 for number in damaged])
 
 
@@ -85,14 +103,24 @@ def read_parquet(file: TableFile) -> tuple[pa.Table, np.ndarray]:
         DataError: The file is no Parquet, or two columns have one name.
     """
     try:
-        table = pyarrow.parquet.read_table(_opened(file))
+        table = pyarrow.parquet.read_table(opened(file))
     except (pa.ArrowException, OSError) as error:
-        raise DataError(file, "", f"it cannot be read as Parquet ({error})", "write it again") from error
-    _check_unique(table, file)
+        raise unreadable_parquet(file, error) from error
+    check_unique(table.column_names, file)
     return table, np.arange(1, table.num_rows + 1)
 
 
-def _check_unique(table: pa.Table, file: TableFile) -> None:
-    twice = [name for name, count in Counter(table.column_names).items() if count > 1]
+def unreadable_parquet(file: TableFile, error: Exception) -> DataError:
+    """The error of a file that is no Parquet, or damaged."""
+    return DataError(file, "", f"it cannot be read as Parquet ({error})", "write it again")
+
+
+def check_unique(names: Sequence[str], file: TableFile) -> None:
+    """Checks that no two columns have one name.
+
+    Raises:
+        DataError: Two have.
+    """
+    twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise DataError(file, "", f"it has several columns named {twice[0]!r}", "give each one a name of its own")

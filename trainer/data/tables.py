@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,9 +11,11 @@ from trainer.config.data import CsvData, ParquetData, TableData
 from trainer.data.checks import DataError
 from trainer.data.held_out import Split, choose_split, draw_records
 from trainer.data.memory import MemorySource, Place
-from trainer.data.source import SkippedRecords
+from trainer.data.source import SkippedRecords, Source
+from trainer.data.stored_tables import is_stored, open_stored_table
 from trainer.data.table_encoding import TableEncoding, choose_roles, fit_encoding
 from trainer.data.table_files import TableFile, find_table_files, read_csv, read_parquet
+from trainer.data.table_stream import check_columns, differing_types
 
 
 @dataclass(frozen=True)
@@ -38,18 +39,20 @@ class TableFiles:
         return str(self.files[np.searchsorted(self.starts, index, "right") - 1]), f"row {self.rows[index]}"
 
 
-def open_table(data: CsvData | ParquetData, split: Split) -> MemorySource:
-    """Opens a split of CSV or Parquet files.
+def open_table(data: CsvData | ParquetData, split: Split) -> Source:
+    """Opens a split of CSV or Parquet files; those in a store, and large ones, through their encoded rows.
 
     Raises:
         DataError: There are no files, their columns differ or are not those that the config names, or more rows are
             bad than data.skip_bad_records allows.
         ValueError: data.hash_buckets names a column that is no category.
     """
+    if is_stored(data):
+        return open_stored_table(data, split)
     skipped = SkippedRecords(data.skip_bad_records)
     found = _read_files(data, data.path, "data.path", skipped)
     roles = choose_roles(
-        found.table,
+        found.table.schema,
         data.path,
         categorical=data.categorical,
         numeric=data.numeric,
@@ -77,7 +80,7 @@ def open_table(data: CsvData | ParquetData, split: Split) -> MemorySource:
         else:
             skipped = SkippedRecords(data.skip_bad_records)
             found = _read_files(data, data.held_out_path, "data.held_out_path", skipped)
-            _check_columns(found.table, data.held_out_path, roles.columns)
+            check_columns(found.table.column_names, data.held_out_path, roles.columns)
             rows = np.arange(found.table.num_rows)
     return source_of_rows(encoding, found.table.take(rows), lambda index: found.place(int(rows[index])), skipped)
 
@@ -98,22 +101,15 @@ def _read_files(data: TableData, pattern: str, setting: str, skipped: SkippedRec
     for file in files:
         table, numbers = read_csv(file, skipped.add) if isinstance(data, CsvData) else read_parquet(file)
         if tables:
-            _check_columns(table, file, tables[0].column_names)
+            check_columns(table.column_names, file, tables[0].column_names)
             table = table.select(tables[0].column_names)
         tables.append(table)
         rows.append(numbers)
     try:
         whole = pa.concat_tables(tables, promote_options="permissive")
     except pa.ArrowException as error:
-        rule = f"a column has different types in different files ({error})"
-        raise DataError(pattern, "", rule, "write all files with the same types") from error
+        raise differing_types(pattern, error) from error
     if not whole.num_rows:
         raise DataError(pattern, "", "it holds no rows", f"correct {setting}")
     starts = np.cumsum([0, *(table.num_rows for table in tables)])
     return TableFiles(whole, tuple(files), starts, np.concatenate(rows))
-
-
-def _check_columns(table: pa.Table, file: object, expected: Sequence[str]) -> None:
-    missing = [name for name in expected if name not in table.column_names]
-    if missing:
-        raise DataError(file, "", f"it lacks the column {missing[0]!r}", "give all files the same columns")

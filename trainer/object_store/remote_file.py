@@ -6,7 +6,10 @@ from typing import BinaryIO, cast
 from urllib.parse import urlsplit
 
 from trainer.object_store.range_reader import RangeReader
-from trainer.object_store.stores import StoredObject
+from trainer.object_store.stores import StoredObject, changed
+
+_AHEAD_BYTES = 1 << 20
+"""Bytes that one of several threads brings at a time."""
 
 
 class RemoteFile:
@@ -23,6 +26,25 @@ class RemoteFile:
 
     def __str__(self) -> str:
         return self._one.url
+
+    @property
+    def state(self) -> tuple[str, int, str]:
+        """URL, bytes and version, as the store said when the object was found."""
+        return self._one.url, self._one.size, self._one.version
+
+    def check_unchanged(self) -> None:
+        """Asks the store once more.
+
+        Raises:
+            DataError: The object has changed or is gone, or the store cannot be reached.
+        """
+        if self._reader.store.look(self._one.url) != self._one:
+            raise changed(self._one)
+
+    def fetch_ahead(self, start: int, stop: int) -> None:
+        """Has bytes [start, stop) brought into the cache by threads; returns at once."""
+        pieces = range(start, min(stop, self._one.size), _AHEAD_BYTES)
+        self._reader.fetch_ahead((self._one, first, min(stop, first + _AHEAD_BYTES)) for first in pieces)
 
     def open(self) -> BinaryIO:
         """A stream at its beginning."""

@@ -17,12 +17,15 @@ from trainer.config.data import CsvData, ParquetData
 from trainer.config.data_streams import ArrayRecordData, RecordFeature, TfrecordData
 from trainer.config.prepared import PreparedData
 from trainer.config.store import StoreConfig
+from trainer.data import stored_tables
 from trainer.data.checks import DataError
 from trainer.data.order import SampleOrder
 from trainer.data.pipeline import train_batches
 from trainer.data.record_index import open_index
 from trainer.data.record_writer import encode_example, write_shards
 from trainer.data.registry import open_source
+from trainer.data.stored_tables import MappedTable
+from trainer.data.table_files import find_table_files
 from trainer.data.tfrecord import RecordSource, open_records
 from trainer.preparation.request import Request
 
@@ -124,17 +127,99 @@ def test_array_records_here_and_there(tmp_path: Path) -> None:
         open_source(data, "train")
 
 
+@pytest.mark.parametrize("largest", [2**30, 0], ids=["in memory", "mapped"])
 @pytest.mark.parametrize(("format", "kind"), [("csv", CsvData), ("parquet", ParquetData)])
-def test_tables(tmp_path: Path, format: str, kind) -> None:
+def test_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str, kind, largest: int) -> None:
     pattern = write_tables(tmp_path / "raw", format)
+    local = {split: read_all(kind(path=pattern, target="late"), split) for split in ("train", "held_out")}
+    features = open_source(kind(path=pattern, target="late"), "train").schema
+    monkeypatch.setattr(stored_tables, "LARGEST_LOADED", largest)
     with faulty_store(files_in(tmp_path / "raw"), share=0.2, seed=2) as store:
+        there = kind(path=f"{store.url}/{{0..2}}.{format}", target="late", store=STORE)
         for split in ("train", "held_out"):
-            there = kind(path=f"{store.url}/{{0..2}}.{format}", target="late", store=STORE)
-            assert_same(read_all(there, split), read_all(kind(path=pattern, target="late"), split))
+            assert_same(read_all(there, split), local[split])
+        source = open_source(there, "train")
+        assert source.schema == features and source.in_memory is (largest > 0)
+        # The rows are here: all that is asked of the store is whether they are still those that it has.
+        asked = {path for path, part in store.requests if part != "bytes=0-0"}
+        store.requests.clear()
+        assert asked and read_all(there)
+        assert {part for _, part in store.requests} == {"bytes=0-0"}
+        # A file on this machine that is large is read like this too.
+        if not largest:
+            assert_same(read_all(kind(path=pattern, target="late")), local["train"])
         store.is_gone = True
         gone = there.model_copy(update={"store": STORE.model_copy(update={"retries": 1})})
         with pytest.raises(DataError, match="cannot be reached: 2 tries"):
             open_source(gone, "train")
+
+
+def test_batches_of_a_mapped_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = CsvData(path=write_tables(tmp_path / "raw", "csv", rows=300), target="late")
+    order = SampleOrder(open_source(data, "train").schema.num_samples, 64, seed=3)
+
+    def batches() -> list:
+        source = open_source(data, "train")
+        steps = 2 * order.steps_per_epoch
+        return list(train_batches(source, order, first_step=0, num_steps=steps).as_numpy_iterator())
+
+    expected = batches()
+    monkeypatch.setattr(stored_tables, "LARGEST_LOADED", 0)
+    source = open_source(data, "train")
+    assert isinstance(source, MappedTable) and source.ahead and source.announce(np.arange(64)) == 64
+    for one, other in zip(batches(), expected, strict=True):
+        assert_same(one, other)
+
+
+def kinds_of(data: CsvData) -> tuple[str, ...]:
+    return open_source(data, "train").schema.features["kind"].vocabulary or ()
+
+
+def test_an_object_that_changes_is_noticed(tmp_path: Path) -> None:
+    write_tables(tmp_path / "raw", "csv", files=1)
+    changed = (tmp_path / "raw" / "0.csv").read_bytes().replace(b"cat", b"ape")
+    with faulty_store(files_in(tmp_path / "raw")) as store:
+        data = CsvData(path=f"{store.url}/0.csv", target="late", store=STORE)
+        assert "cat" in kinds_of(data)
+        store.objects["0.csv"] = changed
+        assert "ape" in kinds_of(data)
+        # In the middle of reading: once it was found, and before its rows are kept.
+        files = find_table_files(data.path, "data.path", data.store)
+        store.objects["0.csv"] = changed + b"1.0,cat,no\n"
+        with pytest.raises(DataError, match=r"0.csv: it changed after the run began: start a new run on the new data"):
+            files[0].check_unchanged()
+
+
+def test_bad_rows_of_a_table_in_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = ["colour,size,kind", *(f"red,{n},a" for n in range(6)), "red,1", "red,inf,b", "blue,,a", "blue,8,b"]
+    (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
+    local = CsvData(path=str(tmp_path / "t.csv"), held_out_path=str(tmp_path / "t.csv"), target="kind")
+    with faulty_store({"t.csv": (tmp_path / "t.csv").read_bytes()}) as store:
+        for largest in (2**30, 0):
+            monkeypatch.setattr(stored_tables, "LARGEST_LOADED", largest)
+            for split in ("train", "held_out"):
+                there = local.model_copy(
+                    update={"path": f"{store.url}/t.csv", "held_out_path": f"{store.url}/t.csv", "store": STORE}
+                )
+                with pytest.raises(DataError, match=r"t.csv, row 7: it has 2 columns, the header has 3"):
+                    open_source(there, split)
+                one, two, three = (there.model_copy(update={"skip_bad_records": most}) for most in (1, 2, 3))
+                with pytest.raises(DataError, match=r"row 8: feature 'size' holds an infinite value, after as many"):
+                    open_source(one, split)
+                with pytest.raises(DataError, match=r"row 9: feature 'size' is missing, after as many"):
+                    open_source(two, split)
+                source = open_source(three, split)
+                assert [record.record for record in source.skipped.records()] == ["row 7", "row 8", "row 9"]
+                assert source.locate(5).endswith("t.csv, row 6") and source.locate(6).endswith("t.csv, row 10")
+                assert source.read(tf.constant([6, 0], tf.int64))["size"].numpy().tolist() == [8, 0]
+
+
+def test_a_table_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    write_tables(tmp_path / "raw", "parquet", files=1, rows=500)
+    with faulty_store(files_in(tmp_path / "raw")) as store:
+        small = StoreConfig(cache=4096, block=4096)
+        with pytest.raises(DataError, match=r"its 500 rows take 6000 bytes .* data.store.cache is 4096: raise"):
+            read_all(ParquetData(path=f"{store.url}/0.parquet", target="late", store=small))
 
 
 @contextmanager
