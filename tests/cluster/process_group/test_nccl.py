@@ -12,6 +12,7 @@ import pytest
 from cluster.assignment import Member
 from cluster.process_group import Endpoint, GroupAborted, ProcessGroup, nccl
 from cluster.process_group.nccl import Library, NcclFailed, NcclMissing, obstacle
+from tests.cluster.agent_workers import wait_until
 from tests.cluster.process_group.members import KEY, part_of
 from tests.cluster.process_group.nccl_stand_in import INVALID_USAGE, REMOTE_ERROR, Fabric
 from tests.cluster.process_group.test_device_sum import InMemory, expected
@@ -108,6 +109,7 @@ def test_who_waits_for_a_dead_member_is_freed_by_another_thread_and_goes_on_in_t
     futures = gpus.begin(all_but_one, range(3))
     assert futures[1].result(_JOIN_S) is None
     for i in (0, 2):
+        wait_until(lambda i=i: gpus.libraries[i].cuda.Device(0).stream.waiting)  # in the middle of an exchange
         gpus.endpoints[i].abort(gpus.generation)
         with pytest.raises(GroupAborted):
             futures[i].result(_JOIN_S)
