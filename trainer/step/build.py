@@ -24,7 +24,7 @@ from trainer.step.window import MetricLayout, WindowLayout
 from trainer.tasks.task import Task
 
 # Their second half changes variables of one device, outside of what is compiled with the first.
-_UPDATES_BY_KERNELS = ("one_device", "mirrored", "multi_worker_mirrored")
+_UPDATES_BY_KERNELS = ("one_device", "mirrored", "multi_worker_mirrored", "elastic")
 
 
 @dataclass
@@ -152,6 +152,9 @@ def build_step(
         and config.precision != "mixed_float16"
         and thawing is None
         and config.tied is None
+        # Second halves of their own.
+        and not config.elastic.shard_optimizer
+        and config.elastic.outer_every is None
         and has_kernels(optimizer)
     )
     # A sum that begins early, or, but on a TPU, an exchange in the middle.

@@ -30,7 +30,7 @@ from trainer.strategies.inner_loop import packed_status
 from trainer.strategies.overlap import Overlap
 from trainer.strategies.part_meeting import PartMeeting
 from trainer.strategies.strategy import NUM_VOTES, Block, LoopResult
-from trainer.strategies.variable_update import variable_update
+from trainer.strategies.variable_update import kernel_update, variable_update
 
 Sums = dict[tf.DType, np.ndarray] | dict[tf.DType, tf.Tensor]
 """By type: in the host's memory, or on the device."""
@@ -146,7 +146,7 @@ class ElasticLoop:
         self._gradients = tf.function(
             self._joined_gradients, jit_compile=step.compiles_gradients or None, autograph=step.converts
         )
-        self._update_variables = variable_update(step, state)
+        self._update_variables = (kernel_update if step.compilation.kernels else variable_update)(step, state)
         self._update = tf.function(
             self._unpacked_update, jit_compile=step.compiles_update or None, autograph=step.converts
         )

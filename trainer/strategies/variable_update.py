@@ -28,11 +28,8 @@ def variable_update(
     is_program = step.xla == "loop"
 
     def update(total: Contribution, empty_window: tf.Tensor | None = None) -> tf.Tensor:
-        old = before = state.read(component)
-        if empty_window is not None:
-            window = tf.where(empty_window, tf.zeros_like(old.window), old.window)
-            before = old._replace(window=window)
-        new, finite = step.finish(before, total)
+        old = state.read(component)
+        new, finite = step.finish(_emptied(old, empty_window), total)
         # Beside a clipped norm too, where nothing else needs it: without it XLA fuses the rest in another way, and
         # the last bits of a curve would be others than before.
         if is_program or step.apply.clip_norm is not None:
@@ -45,7 +42,7 @@ def variable_update(
 
 def kernel_update(
     step: Step, state: TrainState, component: Callable[[tf.Variable], tf.Variable] = lambda variable: variable
-) -> Callable[[Contribution], tf.Tensor]:
+) -> Callable[..., tf.Tensor]:
     """The same by TensorFlow's update kernels, not to be compiled; only for a total that `Apply.accepts`.
 
     Args:
@@ -61,8 +58,9 @@ def kernel_update(
         [component(variable) for variable in placed.optimizer],  # type: ignore[arg-type]
     )
 
-    def update(total: Contribution) -> tf.Tensor:
-        new, _ = apply(state.read(component), total, step.gradients.changed, kernels)
+    def update(total: Contribution, empty_window: tf.Tensor | None = None) -> tf.Tensor:
+        before = _emptied(state.read(component), empty_window)
+        new, _ = apply(before, total, step.gradients.changed, kernels)
         state.write(new, component)
         return tf.constant(True)
 
@@ -80,6 +78,13 @@ def compiled_update(
         return kernel_update(step, state, component)
     update = variable_update(step, state, component)
     return tf.function(update, jit_compile=True, autograph=step.converts) if step.compiles_update else update
+
+
+def _emptied(state: StateTensors, empty_window: tf.Tensor | None) -> StateTensors:
+    """The state before a step that begins a window, if it does."""
+    if empty_window is None:
+        return state
+    return state._replace(window=tf.where(empty_window, tf.zeros_like(state.window), state.window))
 
 
 def _select(condition: tf.Tensor, new: StateTensors, old: StateTensors) -> StateTensors:
