@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
 import psutil
@@ -32,6 +32,7 @@ PATIENCE_S = 240.0
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "disabled"}
 _LOG_TAIL = 3000  # characters
 _LOOK_S = 0.05
+_PACE_STEPS = 100  # that an average is taken of
 
 
 class AttemptFailed(RuntimeError):
@@ -142,7 +143,9 @@ def joining(model: str, folder: Path, kind: str) -> Figures:
 
     Returns:
         `shrunk_s`, from SIGKILL of the chief to the next step of the other worker; `step_ms`, its usual time for a step
-        beside the newcomer; `join_ms`, what the step in which it was joined took longer.
+        beside the newcomer; `join_ms`, what the longest step took longer from the order to form the group until the
+        newcomer has taken its third; `joining_ms`, what all of these took longer than as many steps do on average
+        before and afterwards.
     """
     folder.mkdir(parents=True)
     config, log, run = folder / "run.yaml", folder / "phalanx.log", folder / "run"
@@ -166,12 +169,22 @@ def joining(model: str, folder: Path, kind: str) -> Figures:
         wait_for(lambda: len(formed()) > 1, process, log)
         joined_at = formed()[-1]["time"]
         wait_for(lambda: len(ends(1, joined_at)) > STEPS_BEFORE[model], process, log)
-    alone = ends(0, struck)  # the survivor is the chief from then on
-    first = next(i for i, end in enumerate(alone) if end > joined_at)
-    steps = [later - earlier for earlier, later in pairwise(alone)]
-    usual = median(steps[first + 5 :])
-    longest = max(steps[first - 1 : first + 2])
-    return {"shrunk_s": alone[0] - struck, "step_ms": 1e3 * usual, "join_ms": 1e3 * (longest - usual)}
+        newcomers = _calls(run, 1, joined_at)[:3]
+    survivors = ends(0, struck)  # who is the chief from then on
+    steps = [(end, end - last) for last, end in pairwise(survivors)]
+    before = [duration for end, duration in steps if end <= joined_at][-_PACE_STEPS:]
+    alone = [duration for end, duration in steps if joined_at < end <= newcomers[0]["start"]]
+    together = [duration for end, duration in steps if newcomers[0]["start"] < end]
+    num_joining = sum(newcomers[0]["start"] < end <= newcomers[-1]["end"] for end, _ in steps) + 1
+    joining_steps, after = together[:num_joining], together[num_joining:][:_PACE_STEPS]
+    usual = median(after)
+    expected = len(alone) * mean(before) + num_joining * mean(after)
+    return {
+        "shrunk_s": survivors[0] - struck,
+        "step_ms": 1e3 * usual,
+        "join_ms": 1e3 * (max(alone + joining_steps) - usual),
+        "joining_ms": 1e3 * (sum(alone + joining_steps) - expected),
+    }
 
 
 def horovod_elastic(model: str, folder: Path) -> Figures:

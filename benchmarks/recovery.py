@@ -31,7 +31,17 @@ from benchmarks.machine import describe_machine, has_horovod, print_machine, tar
 
 PHALANX, ELASTIC, RAY, LOOP, HOROVOD = "phalanx", "elastic", "ray train", "loop", "horovod"
 KILL, FREEZE, JOIN = "SIGKILL", "SIGSTOP", "SIGKILL without a standby"
-_COLUMNS = ("recovery_s", "first_step_s", "steps_lost", "step_ms", "stall_ms", "launch_s", "shrunk_s", "join_ms")
+_COLUMNS = (
+    "recovery_s",
+    "first_step_s",
+    "steps_lost",
+    "step_ms",
+    "stall_ms",
+    "launch_s",
+    "shrunk_s",
+    "join_ms",
+    "joining_ms",
+)
 
 
 def measure(

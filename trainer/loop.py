@@ -122,6 +122,8 @@ class Loop:
     def _leave(self, step: int, has_trained: bool) -> bool:
         """Saves the last state; whether all members of the group may end."""
         agreement = self._session.strategy.agreement
+        if self._regrouping is not None:
+            self._regrouping.leave()  # no step is to come after which all could go on in another group
         try:
             if agreement is not None and self._saver.gathers:
                 has_trained = bool(agreement.from_chief(int(has_trained)))  # it saves, and takes all others for it

@@ -146,12 +146,22 @@ class Membership(Protocol):
 
     Attributes:
         broken: What a collective raises when its group is no more.
+        prepare: Set by a training that can go on in its group while another is formed of the same members and
+            newcomers. Called once with each group that this process becomes a member of, by all of its members, before
+            `join` gives it: on another thread, and with True, where the training goes on meanwhile. Then it answers
+            whether it does so on all that do not newly join; if so they have to leave their group after the same step,
+            by `leave`, and else it is ended. None: every group ends when the next one is ordered.
     """
 
     broken: type[Exception]
+    prepare: Callable[[Joined, bool], bool] | None
 
     def join(self) -> Joined:
         """Waits for the next group that this process belongs to, and for its members."""
+        ...
+
+    def leave(self) -> None:
+        """Ends this process's part in its group, if another one is being formed; does not wait for that."""
         ...
 
     def accuse(self, suspects: Sequence[int], step: int, is_proven: bool, what: str) -> None:

@@ -22,9 +22,10 @@ _BACKLOG = 1024  # all members may connect before this one begins to join
 
 
 class Endpoint:
-    """Listens for members of coming generations for the whole life of a process, and joins one generation at a time.
+    """Listens for members of coming generations for the whole life of a process, and joins one after the other.
 
-    All methods but `abort` and `close` are for one thread.
+    The next one may be formed on another thread, beside the group that the process is still in. All methods but `form`,
+    `abort` and `close` are for one thread.
 
     Args:
         worker: the process's name, never used twice in a run.
@@ -50,11 +51,14 @@ class Endpoint:
             self.address = format_address(host, self._listener.getsockname()[1])
             self._memory = Memory(shared_folder, worker)
             undo.pop_all()
-        self._interruption = Interruption()
         self._arrivals: list[Arrival] = []
-        self._group: ProcessGroup | None = None
         self._host_peers: set[str] = set()
-        self._in_use = threading.Lock()
+        self._forming = threading.Lock()
+        self._groups: list[ProcessGroup] = []
+        # One for each group, because a waker that two threads wait for would wake only one of them.
+        self._interruptions: list[Interruption] = []
+        self._last_ended: float = -1
+        self._ending = threading.Lock()
 
     def join(self, members: Sequence[Member], rank: int, generation: int, timeout_s: float) -> ProcessGroup:
         """Forms a group with the other members, each of which calls this with the same members and generation.
@@ -72,48 +76,69 @@ class Endpoint:
             TimeoutError: members are missing; names them.
             PeerFault: a member does not agree with this one about the members.
         """
+        self.leave(generation, timeout_s)
+        return self.form(members, rank, generation, timeout_s)
+
+    def form(self, members: Sequence[Member], rank: int, generation: int, timeout_s: float) -> ProcessGroup:
+        """As `join`, beside the group that this process is in and goes on with until it calls `leave`.
+
+        May be called on another thread. The members of that group have to be members of this one, too: the memory that
+        others write to is theirs in both.
+        """
         deadline = time.monotonic() + timeout_s
-        if not self._in_use.acquire(timeout=timeout_s):
-            raise TimeoutError("another thread is still in an operation of the group before: abort it first")
+        if not self._forming.acquire(timeout=timeout_s):
+            raise TimeoutError("another thread still forms a generation: abort it first")
         try:
-            if self._interruption.has_ended(generation):
-                raise GroupAborted(f"generation {generation} was ended before it was joined")
-            self._end_group()
-            self._begin_generation(members, rank)
-            self._interruption.clear()
-            joining = Joining(self._listener, self._arrivals, self._key, members, rank, generation, self._interruption)
-            links = Links(
-                joining.run(deadline), generation, self._interruption, patience_s(self._num_near(members, rank))
-            )
+            interruption = self._begin(generation)
+            try:
+                self._begin_generation(members, rank)
+                joining = Joining(self._listener, self._arrivals, self._key, members, rank, generation, interruption)
+                patience = patience_s(self._num_near(members, rank))
+                links = Links(joining.run(deadline), generation, interruption, patience)
+            except BaseException:
+                self._forget(interruption)
+                raise
+            group = ProcessGroup(members, rank, generation, links, self._memory, lambda: self._forget(interruption))
+            self._groups.append(group)
         finally:
-            self._in_use.release()
-        group = ProcessGroup(members, rank, generation, links, self._memory, self._in_use)
-        self._group = group
+            self._forming.release()
         group.agree(deadline)
         return group
 
-    def abort(self, generation: int) -> None:
+    def leave(self, generation: float, timeout_s: float = 60.0) -> None:
+        """Ends this process's part in all groups before a generation.
+
+        Raises:
+            TimeoutError: another thread does not come back from an operation of one of them.
+        """
+        for group in [group for group in self._groups if group.generation < generation]:
+            group.leave(timeout_s)
+            self._groups.remove(group)
+
+    def abort(self, generation: float) -> None:
         """Ends all generations up to this one: whoever is in `join` or an operation of one gets GroupAborted at once.
 
         From any thread, at any time, as often as one likes. Later generations are not touched.
         """
-        self._interruption.end(generation)
+        with self._ending:
+            self._last_ended = max(self._last_ended, generation)
+            for interruption in self._interruptions:
+                interruption.end(generation)
 
     def close(self) -> None:
         """Ends every generation, stops listening and removes the worker's shared memory; from any thread."""
-        self._interruption.end(math.inf)
-        with self._in_use:
+        self.abort(math.inf)
+        with self._forming:
             if self._listener.fileno() < 0:
                 return
             try:
-                self._end_group()
+                self.leave(math.inf)
             finally:
                 self._listener.close()
                 for arrival in self._arrivals:
                     arrival.connection.close()
                 self._arrivals.clear()
                 self._memory.close()
-                self._interruption.close()
 
     def __enter__(self) -> "Endpoint":
         return self
@@ -127,10 +152,21 @@ class Endpoint:
         addresses = [split_address(member.address)[0] for member in members]
         return addresses.count(addresses[rank])
 
-    def _end_group(self) -> None:
-        group, self._group = self._group, None
-        if group:
-            group.leave()
+    def _begin(self, generation: int) -> Interruption:
+        """What a coming generation is aborted through."""
+        with self._ending:
+            if generation <= self._last_ended:
+                raise GroupAborted(f"generation {generation} was ended before it was joined")
+            interruption = Interruption()
+            self._interruptions.append(interruption)
+        return interruption
+
+    def _forget(self, interruption: Interruption) -> None:
+        with self._ending:
+            if interruption not in self._interruptions:
+                return
+            self._interruptions.remove(interruption)
+        interruption.close()
 
     def _begin_generation(self, members: Sequence[Member], rank: int) -> None:
         """Makes sure that nobody outside the new group can still write to memory that the group will use.

@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -43,7 +43,7 @@ class ProcessGroup:
         generation: int,
         links: Links,
         memory: Memory,
-        in_use: threading.Lock,
+        on_leave: Callable[[], object],
     ) -> None:
         self.members = tuple(members)
         self.rank = rank
@@ -52,7 +52,8 @@ class ProcessGroup:
         self.fault: PeerFault | None = None
         self._links = links
         self._memory = memory
-        self._in_use = in_use
+        self._on_leave = on_leave
+        self._in_use = threading.Lock()
         self._peers = [other for other in range(self.size) if other != rank]
         self._hosts: list[list[int]] = []
         self._reductions: list[Reduction] = []
@@ -220,14 +221,24 @@ class ProcessGroup:
             while True:
                 links.wait_for_end(3600.0)
 
-    def leave(self) -> None:
-        """Closes the connections and gives the reductions' memory back. Called by the endpoint."""
-        self._links.close()
-        for reduction in self._reductions:
-            reduction.release()
-        self._reductions.clear()
-        if self._communicator is not None:
-            self._communicator.close()
+    def leave(self, timeout_s: float = 60.0) -> None:
+        """Closes the connections and gives the reductions' memory back. Called by the endpoint.
+
+        Raises:
+            TimeoutError: another thread does not come back from an operation.
+        """
+        if not self._in_use.acquire(timeout=timeout_s):
+            raise TimeoutError("another thread is still in an operation of the group before: abort it first")
+        try:
+            self._links.close()
+            for reduction in self._reductions:
+                reduction.release()
+            self._reductions.clear()
+            self._on_leave()
+            if self._communicator is not None:
+                self._communicator.close()
+        finally:
+            self._in_use.release()
 
     @contextlib.contextmanager
     def _operation(self, looks: bool = True) -> Iterator[Links]:

@@ -17,14 +17,15 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import tensorflow as tf
 
 from trainer.config.elastic import ElasticConfig
 from trainer.data.shard import Shard
 from trainer.due import Due
-from trainer.membership import Collective, Membership
+from trainer.membership import Collective, Joined, Membership, Reduction
 from trainer.state import TrainState
 from trainer.step.build import Step
 from trainer.step.evaluation import EvaluationStep
@@ -66,11 +67,13 @@ class Elastic:
         self._membership = membership
         self._own_time = OwnTime()
         self.arrivals: Callable[[], ArrivalCount] | None = self._own_time.count
-        self._votes = GroupAgreement()
+        self._votes = GroupAgreement(membership.broken)
         self.agreement: Agreement | None = self._votes
         self.regrouping: Regrouping | None = self
         self.replication: Replication | None = None
         self._parts: range | None = None
+        self._prepared: Prepared | None = None
+        self._room: dict[str, np.ndarray] | None = None  # for the state that a newcomer gets
         self._has_state = False
         self._state: TrainState | None = None
         self._loop: ElasticLoop | None = None
@@ -132,6 +135,8 @@ class Elastic:
                 self._loop = ShardedLoop(self._shards, *arguments, None, self._overlap, self._device_sums)
             else:
                 self._loop = ElasticLoop(*arguments, self._compression, self._overlap, self._device_sums)
+                if self._overlap is None and self._device_sums is None:
+                    self._membership.prepare = self._prepare
         return self._loop  # type: ignore[return-value]
 
     def evaluation_loop(self, step: EvaluationStep, state: TrainState) -> EvaluationLoop:
@@ -148,6 +153,34 @@ class Elastic:
         self._has_state = True
         if self._shards is not None:
             self._shards.release()
+
+    def leave(self) -> None:
+        """This worker takes no more steps: a group that is being formed ends its own at once."""
+        self._membership.leave()
+
+    def _prepare(self, joined: Joined, goes_on: bool) -> bool:
+        """Deals the parts of a group that has just been formed, and has its sums prepared; see `Membership`."""
+        assert self._loop is not None, "the loop is traced before a worker is ready"
+        parts = None if self._parts is None else [self._parts.start, self._parts.stop]
+        own = json.dumps({"parts": parts, "goes_on": goes_on})
+        words = [json.loads(word) for word in joined.collective.all_gather(own.encode())]
+        before = [word["goes_on"] for word in words if word["parts"] is not None]
+        if not before or not all(before):
+            return False
+        held = [None if word["parts"] is None else range(*word["parts"]) for word in words]
+        dealt = deal_parts(self.num_replicas, joined.hosts, held)
+        self._prepared = Prepared(joined.collective, dealt, self._loop.reductions(joined.collective, dealt))
+        self._votes.moves = goes_on
+        if not self._has_state:
+            # Written to now: the others would wait longer for the pages of fresh memory than for what comes into them.
+            self._room = self._empty_state()
+            for array in self._room.values():
+                array.fill(0)
+        return True
+
+    def _empty_state(self) -> dict[str, np.ndarray]:
+        assert self._state is not None
+        return {name: np.empty(shape, dtype) for name, (shape, dtype) in self._state.shapes().items()}
 
     def join(self, carried: dict[str, Any]) -> Place:
         """Becomes a member of the next group, with the newest state that any of its members has.
@@ -175,7 +208,9 @@ class Elastic:
         }
         words = [json.loads(word) for word in collective.all_gather(json.dumps(own).encode())]
         held = [None if word["parts"] is None else range(*word["parts"]) for word in words]
-        parts = deal_parts(self.num_replicas, joined.hosts, held)
+        prepared = self._prepared if self._prepared and self._prepared.collective is collective else None
+        self._prepared = None
+        parts = prepared.parts if prepared else deal_parts(self.num_replicas, joined.hosts, held)
         if isinstance(self._loop, ShardedLoop):
             self._loop.settle(words, rank)
         if self._shards is not None:
@@ -201,50 +236,79 @@ class Elastic:
             carried.update(place.carried)
         self._parts = parts[rank]
         self.shard = Shard(self._parts.start, self._parts.stop, self.num_replicas)
-        self._votes.collective = collective
+        self._votes.settle(collective)
         if self._overlap is not None:
             self._overlap.move_to(joined.hosts)
         if self._device_sums is not None:
             self._device_sums.connect(collective, [word.get("device") for word in words])
-        self._loop.move_to(collective, parts)
+        self._loop.move_to(collective, parts, prepared.reductions if prepared else None)
         if self._check is not None:
             self._check.move_to(collective, joined.hosts, parts)
         return place
 
     def _bring_up_to_date(self, collective: Collective, ahead: Sequence[int], behind: Sequence[int]) -> None:
         assert self._state is not None
-        variables = self._state.variables
-        names = sorted(variables)
+        names = sorted(self._state.variables)
         if collective.rank in behind:
-            arrays = {name: np.empty(shape, dtype) for name, (shape, dtype) in sorted(self._state.shapes().items())}
+            arrays, self._room = self._room or self._empty_state(), None
             collective.transfer(ahead, behind, [arrays[name] for name in names])
             self._state.restore(arrays)
             self._has_state = True
         else:
-            collective.transfer(ahead, behind, [variables[name].numpy() for name in names])
+            values = self._state.tensors()
+            collective.transfer(ahead, behind, [np.asarray(values[name]) for name in names])
+
+
+class Prepared(NamedTuple):
+    """What the steps of a group need, made before its members leave their last one.
+
+    Attributes:
+        collective: Of the group.
+        parts: That each member computes, by rank.
+        reductions: The sums, by type.
+    """
+
+    collective: Collective
+    parts: tuple[range, ...]
+    reductions: dict[tf.DType, Reduction]
 
 
 class GroupAgreement:
-    """`Agreement` of the members: votes are added up with the gradients.
+    """`Agreement` of the members: votes are added up with the gradients, with one more to leave the group.
+
+    Args:
+        broken: Raised where all leave their group after the same step.
 
     Attributes:
         own: This worker's votes for the next call.
         last_counted: For each vote, whether any member cast it in the last step.
+        moves: Whether the next group is ready. All of its members know when one of them does.
         collective: Of the present group.
     """
 
-    def __init__(self) -> None:
-        self.own = [False] * NUM_VOTES
-        self.last_counted = [False] * NUM_VOTES
+    def __init__(self, broken: type[Exception]) -> None:
+        self._broken = broken
+        self.own = [False] * (NUM_VOTES + 1)
+        self.last_counted = [False] * (NUM_VOTES + 1)
+        self.moves = False
         self.collective: Collective | None = None
 
     def cast(self, votes: Sequence[bool]) -> None:
         """Hands over this worker's votes for the next call."""
-        self.own = list(votes)
+        self.own = [*votes, self.moves]
 
     def counted(self) -> list[bool]:
         """For each vote, whether any worker cast it before the last call."""
-        return self.last_counted
+        return self.last_counted[:NUM_VOTES]
+
+    def heed(self) -> None:
+        """Raises `broken` if all members have heard in their last call that they go on in another group."""
+        if self.last_counted[NUM_VOTES]:
+            raise self._broken("the members go on in a larger group")
+
+    def settle(self, collective: Collective) -> None:
+        """This worker is in another group, which nobody has a reason to leave."""
+        self.collective, self.moves, self.last_counted[NUM_VOTES] = collective, False, False
 
     def from_chief(self, number: int) -> int:
         """The chief's number, on every worker; all of them wait here for each other."""

@@ -29,7 +29,7 @@ from trainer.strategies.device_sums import DeviceSums
 from trainer.strategies.inner_loop import packed_status
 from trainer.strategies.overlap import Overlap
 from trainer.strategies.part_meeting import PartMeeting
-from trainer.strategies.strategy import NUM_VOTES, Block, LoopResult
+from trainer.strategies.strategy import Block, LoopResult
 from trainer.strategies.variable_update import kernel_update, variable_update
 
 Sums = dict[tf.DType, np.ndarray] | dict[tf.DType, tf.Tensor]
@@ -41,6 +41,10 @@ class Votes(Protocol):
 
     own: list[bool]
     last_counted: list[bool]
+
+    def heed(self) -> None:
+        """Raises `Membership.broken` if this group is not the one to take the next step with."""
+        ...
 
 
 class OwnTime:
@@ -153,6 +157,7 @@ class ElasticLoop:
 
     def __call__(self, block: Block, first: tf.Tensor, num_steps: tf.Tensor, empty_window: tf.Tensor) -> LoopResult:
         """See `TrainLoop`. Raises `Membership.broken` between two steps of this worker: the state is that of a step."""
+        self._votes.heed()
         step, begin, finite, empty = self._state.step, int(first), True, bool(empty_window)
         end = begin + int(num_steps)
         for index in range(begin, end):
@@ -173,12 +178,36 @@ class ElasticLoop:
         """What the graph of the model is recorded from."""
         return self._traced(block)
 
-    def move_to(self, collective: Collective, parts: Sequence[range]) -> None:
+    def reductions(self, collective: Collective, parts: Sequence[range]) -> dict[tf.DType, Reduction]:
+        """The sums that steps with a group need, by type; all members prepare them together.
+
+        Args:
+            collective: Of the group.
+            parts: That each member computes, by rank.
+        """
+        assert self._layout is not None, "traced before the first group"
+        reductions = {}
+        for dtype, length in self._layout.lengths.items():
+            told: dict[str, Any] = {}
+            if self._encoding is not None and dtype == tf.float32:
+                told = {"encoding": self._encoding, "num_exact": self._layout.num_exact}
+            if self._overlap is not None and self._overlap.is_on and dtype == tf.float32:
+                told["ranges"] = self._overlap.ranges(length)
+            reductions[dtype] = collective.reduction(parts, self._num_parts, length, dtype.as_numpy_dtype, **told)
+        return reductions
+
+    def move_to(
+        self,
+        collective: Collective,
+        parts: Sequence[range],
+        reductions: dict[tf.DType, Reduction] | None = None,
+    ) -> None:
         """Takes its next steps with another group.
 
         Args:
             collective: Of the group.
             parts: That each member computes, by rank.
+            reductions: The sums, where they are prepared.
         """
         assert self._layout is not None, "traced before the first group"
         self._parts = parts[collective.rank]
@@ -186,22 +215,13 @@ class ElasticLoop:
         if self._device_sums is not None and self._device_sums.is_on:
             self._device_sums.move_to(collective, parts, self._num_parts, self._layout)
         else:
-            self._reduce_in_memory(collective, parts, self._layout)
+            self._reductions = self.reductions(collective, parts) if reductions is None else reductions
         if self._compression is not None:
             self._compression.move_to(self._parts)
         if self._meeting is not None:
             self._computed = {}  # whoever computes a part for the first time needs all others to exchange with
             self._meeting.move_to(collective, parts)
         self._own_time.begin_anew()
-
-    def _reduce_in_memory(self, collective: Collective, parts: Sequence[range], layout: ContributionLayout) -> None:
-        for dtype, length in layout.lengths.items():
-            told: dict[str, Any] = {}
-            if self._encoding is not None and dtype == tf.float32:
-                told = {"encoding": self._encoding, "num_exact": layout.num_exact}
-            if self._overlap is not None and self._overlap.is_on and dtype == tf.float32:
-                told["ranges"] = self._overlap.ranges(length)
-            self._reductions[dtype] = collective.reduction(parts, self._num_parts, length, dtype.as_numpy_dtype, **told)
 
     def warm_up(self, block: Block) -> None:
         """Traces and runs everything once on a real batch, without a group; the state stays.
@@ -420,7 +440,7 @@ class ElasticLoop:
         """The contribution of some samples as few tensors; finds out the layout while it is traced."""
         tensors = tf.nest.flatten(self._step.gradients(state, batch, first_sample))
         specs = [tf.TensorSpec(t.shape, t.dtype) for t in tensors]
-        self._layout = ContributionLayout(specs, NUM_VOTES, self._encoded)
+        self._layout = ContributionLayout(specs, len(self._votes.own), self._encoded)
         joined = self._layout.join(tensors)
         if self._overlap is not None:
             self._overlap.listen(self._layout, self._num_gradients, joined, first_sample // (self._part_rows or 1))

@@ -20,12 +20,12 @@ import numpy as np
 import tensorflow as tf
 
 from trainer.config.elastic import ElasticConfig
-from trainer.membership import Collective
+from trainer.membership import Collective, Reduction
 from trainer.step.window import LOSS
 from trainer.strategies.contribution_layout import ContributionLayout
 from trainer.strategies.elastic_loop import ElasticLoop
 from trainer.strategies.inner_loop import packed_status
-from trainer.strategies.strategy import NUM_VOTES, Block, LoopResult
+from trainer.strategies.strategy import Block, LoopResult
 from trainer.strategies.variable_update import variable_update
 
 Values = dict[str, tf.Tensor]
@@ -79,7 +79,7 @@ class OuterLoop(ElasticLoop):
         ends = self._passed == self._finished_round + self._round
         self._own_steps(block, int(first), int(num_steps), ends)
         if not ends:
-            self._votes.last_counted = [False] * NUM_VOTES  # counted at the end of the round
+            self._votes.last_counted = [False] * len(self._votes.own)  # counted at the end of the round
             passed = tf.constant(self._passed, tf.int64)
             return LoopResult(self._start["window"], packed_status(passed, tf.constant(True)))
         try:
@@ -88,14 +88,23 @@ class OuterLoop(ElasticLoop):
             self._give_up_round()
             raise
 
-    def move_to(self, collective: Collective, parts: Sequence[range]) -> None:
-        """See `ElasticLoop.move_to`."""
+    def reductions(self, collective: Collective, parts: Sequence[range]) -> dict[tf.DType, Reduction]:
+        """See `ElasticLoop.reductions`."""
         layout = self._layout
         self._layout = self._round_layout  # what is added up are replicas, and not gradients
         try:
-            super().move_to(collective, parts)
+            return super().reductions(collective, parts)
         finally:
             self._layout = layout
+
+    def move_to(
+        self,
+        collective: Collective,
+        parts: Sequence[range],
+        reductions: dict[tf.DType, Reduction] | None = None,
+    ) -> None:
+        """See `ElasticLoop.move_to`."""
+        super().move_to(collective, parts, reductions)
         self._replicas = {}
 
     def warm_up(self, block: Block) -> None:
@@ -106,7 +115,7 @@ class OuterLoop(ElasticLoop):
         names = {id(variable): name for name, variable in self._state.variables.items()}
         self._means = [names[id(variable)] for variable in averaged]
         specs = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in self._contribution(self._values())]
-        self._round_layout = ContributionLayout(specs, NUM_VOTES)
+        self._round_layout = ContributionLayout(specs, len(self._votes.own))
 
     def _give_up_round(self) -> None:
         """Goes back to the beginning of the round in work; what replicas have finished is kept."""

@@ -122,6 +122,10 @@ class Regrouping(Protocol):
         """
         ...
 
+    def leave(self) -> None:
+        """This worker takes no more steps: from now on its group ends at once when another one is formed."""
+        ...
+
     def own_state(self) -> None:
         """From now on the state of this worker counts: it was restored, or is the beginning."""
         ...

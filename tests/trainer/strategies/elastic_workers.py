@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,6 +51,7 @@ class Worker:
     """
 
     broken: type[Exception] = GroupAborted
+    prepare: Callable[[Joined, bool], bool] | None = None
 
     def __init__(self, workers: Workers, name: str, host: str) -> None:
         self.name, self.host, self.dies_at = name, host, None
@@ -77,6 +78,9 @@ class Worker:
                 continue
             group = Group(rank, tuple(member.address for member in self._members), generation)
             return Joined(group, tuple(member.host for member in self._members), collective, lambda: None, None)
+
+    def leave(self) -> None:
+        pass
 
     def accuse(self, suspects: Sequence[int], step: int, is_proven: bool, what: str) -> None:
         names = tuple(self._members[rank].worker for rank in suspects)

@@ -44,6 +44,7 @@ class OtherGroup:
 
 class Membership:
     broken = Aborted
+    prepare = None
 
     def __init__(self, *groups: OtherGroup) -> None:
         self._groups = iter(groups)
