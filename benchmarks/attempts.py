@@ -56,13 +56,13 @@ def started(command: list[str], log: Path, **environment: str) -> Iterator[subpr
         psutil.wait_procs(family, 10)
 
 
-def wait_for(condition: Callable[[], Any], process: subprocess.Popen, log: Path) -> Any:
+def wait_for(condition: Callable[[], Any], process: subprocess.Popen, log: Path, patience_s: float = PATIENCE_S) -> Any:
     """What the condition gives as soon as that is true.
 
     Raises:
         AttemptFailed: It takes too long, or the process ended.
     """
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + patience_s
     while not (found := condition()):
         if process.poll() is not None or time.monotonic() > deadline:
             tail = log.read_text(errors="replace")[-_LOG_TAIL:]

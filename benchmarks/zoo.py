@@ -8,7 +8,7 @@ workers, is killed in the middle. Their curves must be equal to the bit. Curves 
 rounding; the largest difference of a logged loss from that of one device, relative, is stated. What a cell changes in
 its config stands in `zoo_cells.py`, and above the table.
 `--full` trains each config to its end on one device, after the one that it begins from, and holds the result against
-what the config's head says.
+what the config's head says; what such a run changes stands above its table.
 
 With --json the rows that the file has already stay, where they are not measured again, and a table for people is
 written beside it.
@@ -42,6 +42,7 @@ from trainer.strategies.horovod_installation import installation_problem, packag
 
 PHALANX = [sys.executable, "-c", "from launch.cli import main; main()"]
 _OF_MOMENT = {"time", "examples_per_s", "data_wait"}
+_PATIENCE_S = 3600.0  # until the checkpoint at which a run is killed: large networks, beside whatever else runs
 
 
 def curve(run: Path) -> list[dict[str, Any]]:
@@ -64,7 +65,7 @@ def train(cell: Cell, settings: Sequence[str], run: Path, kill_after: int | None
     with started(command, log) as process:
         if kill_after is not None:
             store = CheckpointStore(run / "checkpoints")
-            wait_for(lambda: max(store.steps(), default=0) >= kill_after, process, log)
+            wait_for(lambda: max(store.steps(), default=0) >= kill_after, process, log, _PATIENCE_S)
             if process.poll() is None:
                 os.kill(_victim(process.pid, run, cell), signal.SIGKILL)
         code = process.wait()
@@ -117,7 +118,7 @@ def full(config: str, folder: Path) -> dict[str, Any]:
     try:
         row["seconds"] = train(cell, whole_settings(config, folder), run, None)
         final = [line for line in read_metrics(run / "metrics.jsonl") if "split" in line][-1]
-        row["value"] = final[metric]
+        row |= {"value": final[metric], "steps": final["step"]}
     except (AttemptFailed, ValueError, KeyError, IndexError) as error:
         return {**row, "ok": False, "problem": repr(error)[-1500:]}
     return {**row, "ok": target_line(config, row["value"], goal).endswith("ok")}

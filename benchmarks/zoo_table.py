@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.zoo_cells import ALONE, STATED, STRATEGIES, cells_of
+from benchmarks.zoo_cells import ALONE, STATED, STRATEGIES, WHOLE, cells_of
 
 _NOTES = {
     "movielens_retrieval": "The wrong answers of `movielens_retrieval` are those of a replica's own part of the batch, "
@@ -16,7 +16,7 @@ _NOTES = {
     "normalisation depend on their number, once such layers are trained. Cut in as many parts "
     "(`train.virtual_workers`), one device has the curve of the replicas to the bit (`docs/models/vision.md`).",
 }
-_RESULTS = ("config", "metric", "reached", "stated", "seconds", "measured")
+_RESULTS = ("config", "metric", "reached", "stated", "steps", "seconds", "measured")
 _MATRIX = (
     "config", "strategy", "steps", "loss, first and last", "from one device", "killed, to the bit", "seconds",
     "measured",
@@ -63,20 +63,29 @@ def notes_on(rows: Sequence[Mapping[str, Any]], known: Sequence[str]) -> str:
             missing.setdefault("any strategy" if len(absent) == len(cells) else ", ".join(absent), []).append(config)
     shown = sorted({row["config"] for row in rows})
     notes = [_NOTES[config] for config in shown if config in _NOTES]
-    if changed := [f"{config} (`{' '.join(ALONE[config])}`)" for config in shown if config in ALONE]:
-        notes.insert(0, f"Run with changes: {'; '.join(changed)}.")
+    notes = _changes(shown, ALONE) + notes
     if missing:
-        parts = [
-            f"with {what if what != 'all' else 'any strategy'}: {', '.join(names)}" for what, names in missing.items()
-        ]
+        parts = [f"with {what}: {', '.join(names)}" for what, names in missing.items()]
         notes.insert(0, f"Not run {'; '.join(parts)}.")
+    exact = sum(row.get("ok", False) for row in rows)
+    notes.insert(
+        0, f"{len(there)} of {len(cells_of(known, list(STRATEGIES)))} cells, {exact} equal to the bit after a kill."
+    )
     return "".join(f"\n\n{note}" for note in notes)
+
+
+def _changes(configs: Sequence[str], changes: Mapping[str, Sequence[str]]) -> list[str]:
+    changed = [f"{config} (`{' '.join(changes[config])}`)" for config in configs if config in changes]
+    return [f"Run with changes: {'; '.join(changed)}."] if changed else []
 
 
 def notes_on_results(rows: Sequence[Mapping[str, Any]]) -> str:
     """Which configs that state a result have not been held against it."""
-    missing = [config for config in STATED if config not in {row["config"] for row in rows}]
-    return f"\n\nNot run: {', '.join(sorted(missing))}." if missing else ""
+    shown = {row["config"] for row in rows}
+    notes = _changes(sorted(shown), WHOLE)
+    if missing := sorted(set(STATED) - shown):
+        notes.insert(0, f"Not run: {', '.join(missing)}.")
+    return "".join(f"\n\n{note}" for note in notes)
 
 
 def table_of(rows: Sequence[Mapping[str, Any]], head: str) -> str:
@@ -93,6 +102,7 @@ def _result(row: Mapping[str, Any]) -> list[str]:
         row["metric"],
         f"{row['value']:.4g}" if "value" in row else "failed",
         f"{row['goal']}{'' if row['ok'] else ' **short**'}",
+        str(row.get("steps", "")),
         f"{row.get('seconds', float('nan')):.0f}",
         _measured(row),
     ]

@@ -9,6 +9,7 @@ from benchmarks.zoo_cells import (
     ALONE,
     STATED,
     STRATEGIES,
+    WHOLE,
     Cell,
     cells_of,
     in_order,
@@ -29,7 +30,7 @@ def test_every_cell_is_a_config_that_can_be_trained(tmp_path):
 
 
 def test_what_is_stated_is_stated_of_configs_that_exist_and_run_alone():
-    assert set(STATED) <= set(CONFIGS) - {"resnet50"} and set(ALONE) <= set(CONFIGS)
+    assert set(STATED) == set(CONFIGS) and set(ALONE) | set(WHOLE) <= set(CONFIGS)
 
 
 def test_a_row_that_differs_after_its_kill_or_was_never_killed_is_told_apart():
@@ -49,7 +50,7 @@ def test_runs_of_other_lengths_are_not_compared():
 
 
 def test_a_config_is_trained_after_the_one_that_it_begins_from(tmp_path):
-    assert in_order(["digits_transfer", "mnist", "mnist_mobilenet", "resnet50"]) == [
+    assert in_order(["digits_transfer", "mnist", "mnist_mobilenet"]) == [
         "mnist_mobilenet",
         "digits_transfer",
         "mnist",
@@ -57,6 +58,8 @@ def test_a_config_is_trained_after_the_one_that_it_begins_from(tmp_path):
     for config, before in AFTER.items():
         loaded = load_config(f"configs/{config}.yaml", whole_settings(config, tmp_path))
         assert loaded.warm_start is not None and loaded.warm_start.path == str(tmp_path / before)
+    for config in WHOLE:
+        assert load_config(f"configs/{config}.yaml", whole_settings(config, tmp_path)).data.name == "mnist_sample"
 
 
 def test_a_kept_row_says_when_and_of_which_code_it_was_measured(tmp_path):
@@ -73,9 +76,11 @@ def test_a_kept_row_says_when_and_of_which_code_it_was_measured(tmp_path):
 
 
 def test_the_table_says_what_was_not_run_and_what_ran_with_changes():
-    rows = [{"config": "resnet50", "strategy": strategy} for strategy in STRATEGIES if strategy != "horovod"]
+    strategies = [strategy for strategy in STRATEGIES if strategy not in ("horovod", "parameter_server")]
+    rows = [{"config": "resnet50", "strategy": name, "ok": name != "elastic"} for name in strategies]
     notes = notes_on(rows, ["mnist", "resnet50"])
     assert "with any strategy: mnist" in notes and "with horovod: resnet50" in notes
     assert "`data.name=mnist_sample " in notes
+    assert notes.startswith("\n\n4 of 10 cells, 3 equal to the bit")
     rest = notes_on_results([{"config": config} for config in STATED if config not in ("mnist", "weather_tcn")])
-    assert rest.endswith("Not run: mnist, weather_tcn.")
+    assert "Not run: mnist, weather_tcn." in rest and "resnet50 (`data.name=mnist_sample " in rest

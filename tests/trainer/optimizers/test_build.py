@@ -4,6 +4,7 @@ import pytest
 import tensorflow as tf
 from pydantic import TypeAdapter
 
+from launch.config import load_config
 from trainer.config.optimizer import OptimizerConfig
 from trainer.optimizers.build import build_optimizer
 from trainer.optimizers.functional import apply_update
@@ -130,3 +131,19 @@ def test_clipping_averaging_and_accumulation_are_left_to_the_step():
     optimizer = build_optimizer(optimizer_config(name="adam", clip_norm=1.0), STEPS, 3, new_variables())
     assert optimizer.clipnorm is optimizer.clipvalue is optimizer.global_clipnorm is None
     assert not optimizer.use_ema and optimizer.gradient_accumulation_steps is None
+
+
+def test_weights_of_resnet50_decay_as_fast_as_in_the_published_recipe():
+    published = load_config("configs/resnet50.yaml").optimizer
+    assert published.name == "sgd" and published.nesterov
+    rate, momentum, penalty = 0.1, published.momentum, 0.0001  # Goyal et al. 2017: part of the gradient
+    config = optimizer_config(name="sgd", learning_rate=rate, momentum=momentum, weight_decay=published.weight_decay)
+    variable = keras.Variable([1.0], name="kernel")
+    optimizer = build_optimizer(config, 200, 100, [variable])
+    theirs, velocity, values = 1.0, 0.0, (tf.constant([1.0]),)
+    slots = tuple(tf.identity(v.value) for v in optimizer.variables)
+    for _ in range(200):
+        velocity = momentum * velocity + penalty * theirs
+        theirs -= rate * (penalty * theirs + momentum * velocity)
+        values, slots, _ = apply_update(optimizer, [variable], values, slots, (tf.zeros([1]),))
+    assert 1 - float(values[0][0]) == pytest.approx(1 - theirs, rel=0.1)
