@@ -1,4 +1,4 @@
-"""`phalanx verify MODEL --key K`."""
+"""`phalanx verify MODEL --key K [--openssf P]`."""
 
 import json
 from pathlib import Path
@@ -14,6 +14,10 @@ def verify(
     key: Annotated[
         list[Path], typer.Option("--key", help="Public key, or a folder of them; may be given several times.")
     ],
+    openssf: Annotated[
+        Path | None,
+        typer.Option("--openssf", help="Public EC key (PEM): the OpenSSF signature beside the package must be its."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> int:
     """Check a package before it is used: signature, files, every operation. Nothing of it is loaded."""
@@ -21,9 +25,12 @@ def verify(
 
     import_tensorflow()
     from delivery.package import verification
+    from delivery.package.openssf import verify_openssf
 
     try:
         package = verification.verify(model, key)
+        if openssf is not None:
+            verify_openssf(model, openssf)
     except verification.PackageRefused as refusal:
         if not as_json:
             raise
