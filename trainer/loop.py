@@ -96,6 +96,14 @@ class Loop:
         while not self._leave(step, step > first_step):
             pass
 
+    def make_up(self) -> None:
+        """Logs the step that the training goes on from, if its chief died between that step and its record: another
+        worker's memory may have the state before the chief has written the line."""
+        step = self._session.state.step
+        if step and step % self._train.log_every == 0 and self._recorder.lacks(step):
+            window = self._session.state.variables["window"].read_value()
+            self._log(step, LoopResult(window, tf.constant(0)))
+
     def _advance(self, step: int) -> int:
         """One call of the inner loop, and what is due after it; returns the steps done."""
         self._saver.call_begins()

@@ -79,6 +79,12 @@ class Recorder:
         lines = [line for line in read_metrics(self._folder.metrics) if "split" in line]
         return {name: v for name, v in (lines[-1] if lines else {}).items() if name not in ("step", "split", "time")}
 
+    def lacks(self, step: int) -> bool:
+        """Whether a window that ends with this step is to be recorded here, and is not."""
+        if self.metrics is None:
+            return False
+        return not any(line["step"] == step and "split" not in line for line in read_metrics(self._folder.metrics))
+
     def _open_records(self) -> None:
         self.journal = Journal(self._folder.journal, self.generation, self._on_failure)
         self.metrics = MetricsLog(self._folder.metrics, self._on_failure)

@@ -124,6 +124,8 @@ def run_training(
             _say_what_is_frozen(session, recorder)
             recorder.begin(session.total_steps, restored_step)
             loop = Loop(session, recorder, saver, stop, recorder.is_chief, on_progress)
+            if restore is not None and regrouping is None:
+                loop.make_up()
         begin = "started" if restored_step is None else "resumed"
         recorder.event(begin, step=session.state.step, total_steps=session.total_steps)
         try:

@@ -196,7 +196,11 @@ def test_a_snapshot_between_two_kept_states_leads_to_the_same_roll_backs(rolled,
     snapshot = read_snapshot(tmp_path / "memory")
     assert snapshot is not None and snapshot.step == 10
     run_training(config, RunFolder(tmp_path / "next"), StopRequest(), restore=snapshot)
-    assert [line for line in curve(tmp_path / "next")] == [line for line in curve(rolled) if line["step"] > 10]
+    # The line of the step itself too, which nobody has written there: a chief may die before it has.
+    made_up, *later = curve(tmp_path / "next")
+    expected = curve(rolled)
+    assert made_up in expected and made_up["step"] == 10 and "split" not in made_up
+    assert later == [line for line in expected if line["step"] > 10]
 
 
 def test_checkpoints_that_are_put_off_change_no_roll_back(rolled, tmp_path, monkeypatch):
